@@ -1,0 +1,38 @@
+"""fisherbo: tuning and training by natural gradient.
+
+Public names are imported when they are first used, so that ``import fisherbo`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fisherbo.sampler.sampler import FisherSampler as FisherSampler
+    from fisherbo.training import KFAC as KFAC
+    from fisherbo.tuning import TuningResult as TuningResult
+    from fisherbo.tuning import tune_training as tune_training
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FisherSampler": "fisherbo.sampler.sampler",
+    "KFAC": "fisherbo.training",
+    "TuningResult": "fisherbo.tuning",
+    "tune_training": "fisherbo.tuning",
+}
+
+__all__ = ["FisherSampler", "KFAC", "TuningResult", "__version__", "tune_training"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fisherbo' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

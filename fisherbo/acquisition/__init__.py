@@ -1,0 +1,1 @@
+"""From a posterior to a proposal: utilities and their maximisation."""

@@ -1,0 +1,1 @@
+"""Information geometry: metrics, natural gradients and the matrix factorisations below them."""

@@ -1,0 +1,123 @@
+"""Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
+
+Symbols: a utility; g = ∇a; G_λ = U Uᵀ + λ D damped metric; step d = G_λ⁻¹ g; predicted gain
+gᵀd − ½ dᵀG_λ d = ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978).
+Every start has a damping of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fisherbo.geometry.lowrank import LowRankMetric
+from fisherbo.space import Array, Mask
+
+_SHRINK, _GROW = 0.5, 4.0
+_DAMPING_RANGE = (1e-6, 1e8)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A utility at ``b`` points, with its gradient and the metric's two parts.
+
+    Attributes:
+        value: Shape ``(b,)``, in nats.
+        gradient: Shape ``(b, d)``.
+        factors: ``U``, shape ``(b, d, r)``.
+        diagonal: ``D > 0``, shape ``(b, d)``.
+    """
+
+    value: Array
+    gradient: Array
+    factors: Array
+    diagonal: Array
+
+
+Utility = Callable[[Array], Evaluation]
+"""Points of shape ``(b, d)`` to their evaluation."""
+
+
+@dataclass(frozen=True)
+class AscentResult:
+    """Where an ascent ended.
+
+    Attributes:
+        x: Points, shape ``(b, d)``.
+        value: Utilities there, shape ``(b,)``.
+        steps: Batched evaluations after the first.
+        stopped: Why: no start predicted a gain above the tolerance, or the steps ran out.
+    """
+
+    x: Array
+    value: Array
+    steps: int
+    stopped: Literal["converged", "steps"]
+
+
+def natural_ascent(
+    utility: Utility,
+    start: Array,
+    movable: Mask,
+    *,
+    max_steps: int = 30,
+    tolerance: float = 0.01,
+    damping: float = 0.3,
+) -> AscentResult:
+    """The maximum of ``utility`` over the cube that a batch of starts climbs to.
+
+    Starts that fall behind the best one are given up, so theirs need not be local maxima.
+
+    Args:
+        utility: Function to maximise.
+        start: Points in the cube, shape ``(b, d)``.
+        movable: Coordinates that may move, shape ``(d,)``.
+        max_steps: Limit of batched evaluations after the first.
+        tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
+        damping: First λ of every start.
+    """
+    x, here = start, utility(start)
+    lam = np.full(len(start), damping)
+    for step in range(max_steps):
+        move, predicted = _natural_step(here, x, movable, lam)
+        if not (here.value + predicted > here.value.max() + tolerance).any():
+            return AscentResult(x, here.value, step, "converged")
+        there = utility(x + move)
+        gain = there.value - here.value
+        better = gain > 0
+        lam = _adapt(lam, gain / np.maximum(predicted, 1e-300))
+        x = np.where(better[:, None], x + move, x)
+        here = _merge(better, there, here)
+    return AscentResult(x, here.value, max_steps, "steps")
+
+
+def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tuple[Array, Array]:
+    """The damped natural step, kept in the cube, and the gain it predicts.
+
+    Coordinates at a bound whose gradient points outward are held: they leave the metric too.
+    """
+    free = movable & (np.clip(x + np.sign(here.gradient), 0, 1) != x)
+    gradient = here.gradient * free
+    metric = LowRankMetric(lam[:, None] * here.diagonal, here.factors * free[..., None])
+    move = np.clip(x + metric.natural(gradient), 0, 1) - x
+    return move, 0.5 * (gradient * move).sum(-1)
+
+
+def _adapt(lam: Array, ratio: Array) -> Array:
+    """Damping shrunk where the model was right, grown where it was wrong or the gain is NaN."""
+    grown = np.where(ratio >= 0.25, lam, lam * _GROW)
+    return np.clip(np.where(ratio > 0.75, lam * _SHRINK, grown), *_DAMPING_RANGE)
+
+
+def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:
+    if chosen.all():
+        return new
+    return Evaluation(
+        np.where(chosen, new.value, old.value),
+        np.where(chosen[:, None], new.gradient, old.gradient),
+        np.where(chosen[:, None, None], new.factors, old.factors),
+        np.where(chosen[:, None], new.diagonal, old.diagonal),
+    )

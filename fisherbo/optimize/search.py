@@ -1,0 +1,151 @@
+"""Natural-gradient search of a mixed space by search distributions, one batch a generation.
+
+A search distribution π has independent normal coordinates N(m_j, σ_j²), rounded to the grid where
+discrete, and independent categorical coordinates with probabilities p_j. The natural gradient of
+E_π[w], with w the utilities' ranks made weights, is closed form (Ollivier et al. 2017, IGO):
+    δm = Σ w_i (x_i − m),   δlog σ = ½ Σ w_i ((x_i − m)²/σ² − 1),   δp = Σ w_i (onehot(x_i) − p).
+Several search distributions run side by side, one around each start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from fisherbo.space import Array, Space
+
+Score = Callable[[Array], Array]
+"""Points of shape ``(b, d)`` to utilities ``(b,)``."""
+
+
+@dataclass(frozen=True)
+class SearchDistribution:
+    """``c`` search distributions over a space of ``d`` coordinates.
+
+    Attributes:
+        mean: Normal means, shape ``(c, d)``.
+        sd: Normal standard deviations, shape ``(c, d)``.
+        probability: Of each choice, shape ``(c, d, k)``; used where a coordinate is categorical.
+    """
+
+    mean: Array
+    sd: Array
+    probability: Array
+
+
+def around(
+    space: Space, centres: Array, *, sd: float = 0.15, trust: float = 0.6
+) -> SearchDistribution:
+    """Search distributions at ``centres`` ``(c, d)``, whose choices have probability ``trust``."""
+    width = np.maximum(sd, 0.7 / np.maximum(space.levels - 1, 1))
+    probability = trust * _onehot(space, centres) + (1 - trust) * _uniform(space)
+    return SearchDistribution(centres, np.broadcast_to(width, centres.shape), probability)
+
+
+def sample(space: Space, pi: SearchDistribution, count: int, rng: Generator) -> Array:
+    """Grid points drawn from each search distribution, shape ``(c, count, d)``."""
+    c, d = pi.mean.shape
+    numeric = _reflect(pi.mean[:, None] + pi.sd[:, None] * rng.standard_normal((c, count, d)))
+    if not space.categorical.any():
+        return space.snap(numeric)
+    u = rng.random((c, count, d, 1))
+    choice = (u > pi.probability.cumsum(-1)[:, None]).sum(-1)
+    position = choice / np.maximum(space.levels - 1, 1)
+    return space.snap(np.where(space.categorical, position, numeric))
+
+
+def natural_update(
+    space: Space, pi: SearchDistribution, points: Array, values: Array, rate: float = 0.5
+) -> SearchDistribution:
+    """One natural-gradient step of every search distribution towards its better points.
+
+    Args:
+        space: The space.
+        pi: ``c`` search distributions.
+        points: Shape ``(c, m, d)``.
+        values: Their utilities, shape ``(c, m)``.
+        rate: Step length for deviations and probabilities; means take a full step.
+    """
+    weight = _rank_weights(values)[..., None]
+    deviation = points - pi.mean[:, None]
+    mean = pi.mean + (weight * deviation).sum(1)
+    surprise = (weight * (deviation**2 / pi.sd[:, None] ** 2 - 1)).sum(1)
+    smallest = np.maximum(0.01, 0.35 / np.maximum(space.levels - 1, 1))
+    sd = np.maximum(pi.sd * np.exp(0.5 * rate * np.clip(surprise, -2, 2)), smallest)
+    target = (weight[..., None] * _onehot(space, points)).sum(1)
+    probability = pi.probability + rate * (target - pi.probability)
+    return SearchDistribution(mean, sd, 0.95 * probability + 0.05 * _uniform(space))
+
+
+def natural_search(
+    space: Space, score: Score, centres: Array, *, generations: int, count: int, rng: Generator
+) -> tuple[Array, Array]:
+    """Points visited from ``centres`` ``(c, d)``, their utilities: shapes ``(m, d)``, ``(m,)``."""
+    pi = around(space, centres)
+    visited, values = [], []
+    for _ in range(generations):
+        points = sample(space, pi, count, rng)
+        flat = points.reshape(-1, space.dimension)
+        value = score(flat)
+        pi = natural_update(space, pi, points, value.reshape(points.shape[:2]))
+        visited.append(flat)
+        values.append(value)
+    return np.concatenate(visited), np.concatenate(values)
+
+
+def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array:
+    """Points that differ from ``x`` ``(d,)`` in one discrete coordinate, shape ``(m, d)``.
+
+    Ordered coordinates take the levels one below and one above; categorical ones every other
+    choice, or ``limit`` random choices where there are more.
+    """
+    moves = [
+        (j, v)
+        for j in space.discrete.nonzero()[0].tolist()
+        for v in _values(space, x, j, rng, limit)
+    ]
+    values = np.tile(space.from_unit(x), (len(moves), 1))
+    for row, (j, value) in zip(values, moves, strict=True):
+        row[j] = value
+    near = space.to_unit(values)
+    return np.where(space.discrete, near, x)
+
+
+def _values(space: Space, x: Array, j: int, rng: Generator, limit: int) -> Array:
+    """Values of coordinate ``j`` next to ``x``."""
+    here = space.from_unit(x)[j]
+    if not space.categorical[j]:
+        beside = here + space.step[j] * np.array([-1.0, 1.0])
+        slack = 1e-9 * space.step[j]
+        return beside[(beside >= space.low[j] - slack) & (beside <= space.high[j] + slack)]
+    others: Array = np.setdiff1d(np.arange(space.choices[j]), [round(here)]).astype(np.float64)
+    return rng.choice(others, limit, replace=False) if len(others) > limit else others
+
+
+def _rank_weights(values: Array) -> Array:
+    """Weights of the better quarter of each row, falling with rank, of sum 1, shape ``(c, m)``."""
+    m = values.shape[-1]
+    weight = np.maximum(np.log(max(1, m // 4) + 0.5) - np.log(np.arange(1, m + 1)), 0)
+    rank = np.argsort(np.argsort(-values, -1), -1)
+    return (weight / weight.sum())[rank]
+
+
+def _onehot(space: Space, x: Array) -> Array:
+    """Choices of the categorical coordinates as one-hot rows, shape ``(*b, d, k)``."""
+    count = np.maximum(space.choices, 1)
+    choice = np.rint(x * (count - 1))
+    return (choice[..., None] == np.arange(count.max())).astype(np.float64)
+
+
+def _uniform(space: Space) -> Array:
+    """Equal probabilities for the choices of each categorical coordinate, shape ``(d, k)``."""
+    count = np.maximum(space.choices, 1)[:, None]
+    return (np.arange(count.max()) < count) / count
+
+
+def _reflect(x: Array) -> Array:
+    """Points mirrored at the faces of the cube, so that no mass gathers on them."""
+    return 1 - np.abs(1 - np.abs(x) % 2)

@@ -1,0 +1,57 @@
+"""What the sampler remembers between trials: hyperparameters, kept with the trial that fitted them.
+
+The study's storage is the only memory, so that a resumed study, another process or another thread
+goes on exactly where the last trial ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from fisherbo.surrogate.fit import Hyper
+
+KEY = "fisherbo:fit"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Hyperparameters and the number of observations that they were fitted to.
+
+    Attributes:
+        count: Number of observations.
+        hyper: The hyperparameters.
+    """
+
+    count: int
+    hyper: Hyper
+
+
+def encode(fit: Fit) -> str:
+    """Text of at most 2,000 characters for up to 300 parameters (32-bit logarithms)."""
+    theta = fit.hyper.to_vector().astype("<f4").tobytes()
+    return json.dumps([fit.count, base64.b64encode(theta).decode()])
+
+
+def latest(trials: Sequence[FrozenTrial], names: tuple[str, ...]) -> Fit | None:
+    """The last fit that a trial holds for these parameters."""
+    for trial in reversed(trials):
+        text = trial.system_attrs.get(KEY)
+        if text is not None:
+            fit = _decode(text, names)
+            if fit is not None:
+                return fit
+    return None
+
+
+def _decode(text: str, names: tuple[str, ...]) -> Fit | None:
+    count, code = json.loads(text)
+    theta = np.frombuffer(base64.b64decode(code), dtype="<f4")
+    if len(theta) != len(names) + 2:
+        return None
+    return Fit(count, Hyper.from_vector(theta))

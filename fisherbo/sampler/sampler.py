@@ -1,0 +1,177 @@
+"""`FisherSampler`: the Optuna sampler, a thin shell around the pure steps below it."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import intersection_search_space
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.acquisition.propose import propose, unvisited
+from fisherbo.errors import InvalidInputError
+from fisherbo.sampler import memory
+from fisherbo.sampler.convert import to_data, to_params, to_space
+from fisherbo.space import Array, Data, Space
+from fisherbo.surrogate.fit import Hyper, fit, prior_mode
+from fisherbo.surrogate.posterior import condition, with_fantasies
+from fisherbo.surrogate.warp import warp
+
+_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+_ANCHORS = 4
+_DESIGN_REPEATS = 64
+
+
+class FisherSampler(BaseSampler):
+    """Bayesian optimization by natural-gradient ascent in the Fisher metric of a Gaussian process.
+
+    A Matérn-5/2 Gaussian process with a lengthscale for each parameter is fitted to the half-rank
+    warped values of all finished trials; the next trial maximises log expected improvement over the
+    best posterior mean. Random numbers depend on the seed and the trial's number alone, and fitted
+    hyperparameters are kept in the study: a resumed study goes on exactly as an uninterrupted one.
+
+    Args:
+        seed: Seed; drawn at random if None.
+        n_startup_trials: Finished trials before the model is used; until then a Sobol design.
+        independent_sampler: Sampler of the first trials and of parameters outside the common search
+            space, in place of the Sobol design.
+
+    Raises:
+        InvalidInputError: If ``n_startup_trials`` is negative; at the first suggestion, if the
+            study has several objectives.
+
+    Example:
+        >>> import fisherbo, optuna
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+        >>> study.optimize(lambda t: (t.suggest_float("x", -5, 5) - 2) ** 2, n_trials=25)
+        >>> abs(study.best_params["x"] - 2) < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        n_startup_trials: int = 10,
+        independent_sampler: BaseSampler | None = None,
+    ) -> None:
+        if n_startup_trials < 0:
+            raise InvalidInputError(
+                f"n_startup_trials must be >= 0, got {n_startup_trials!r}; 10 is typical"
+            )
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+        self._n_startup_trials = n_startup_trials
+        self._independent_sampler = independent_sampler
+
+    def reseed_rng(self) -> None:
+        """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
+        if self._independent_sampler is not None:
+            self._independent_sampler.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Parameters that all complete trials have in common, those with one value left out."""
+        trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=True)
+        common = intersection_search_space(trials)
+        return {name: d for name, d in common.items() if not d.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Parameters for the next trial, from the model of all trials so far."""
+        _require_single_objective(study)
+        if not search_space:
+            return {}
+        trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=False)
+        trials = [t for t in trials if t.number != trial.number]
+        space = to_space(search_space)
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        data = to_data(space, search_space, trials, maximize=maximize)
+        if len(data.y) < max(self._n_startup_trials, 1):
+            return self._startup(space, search_space, trial, data)
+        fitted = _fit(data, space, memory.latest(trials, tuple(search_space)))
+        if fitted.count == len(data.y):
+            study._storage.set_trial_system_attr(trial._trial_id, memory.KEY, memory.encode(fitted))
+        x = _suggest(data, space, fitted.hyper, self._rng(trial.number))
+        return to_params(space, search_space, x)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A value drawn uniformly from one distribution, or by the independent sampler."""
+        _require_single_objective(study)
+        if self._independent_sampler is not None:
+            return self._independent_sampler.sample_independent(
+                study, trial, param_name, param_distribution
+            )
+        search_space = {param_name: param_distribution}
+        space = to_space(search_space)
+        u = self._rng(trial.number, zlib.crc32(param_name.encode())).random(1)
+        return to_params(space, search_space, space.spread(u))[param_name]
+
+    def _startup(
+        self,
+        space: Space,
+        search_space: dict[str, BaseDistribution],
+        trial: FrozenTrial,
+        data: Data,
+    ) -> dict[str, Any]:
+        """The trial's point of a Sobol design scrambled by the seed, or the next that is new."""
+        if self._independent_sampler is not None:
+            return {}
+        from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
+
+        engine = Sobol(space.dimension, rng=np.random.default_rng(self._seed))
+        points = space.spread(engine.fast_forward(trial.number).random(_DESIGN_REPEATS))
+        fresh = unvisited(space, points, np.concatenate([data.x, data.pending]))
+        return to_params(space, search_space, points[int(np.argmax(fresh))])
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, *key])
+
+
+def _fit(data: Data, space: Space, last: memory.Fit | None) -> memory.Fit:
+    """The last fit while it is recent enough, else a new one that starts from it."""
+    count = len(data.y)
+    if last is not None and 0 <= count - last.count < max(1.0, (count - 20) / 20):
+        return last
+    starts = [prior_mode(space.dimension)] if last is None or count <= 40 else []
+    starts += [last.hyper] if last is not None else []
+    y = warp(data.y)
+    return memory.Fit(count, fit(data.x, y, space.choices, starts))
+
+
+def _suggest(data: Data, space: Space, hyper: Hyper, rng: np.random.Generator) -> Array:
+    """Coordinates of the next trial."""
+    y = warp(data.y)
+    posterior = condition(data.x, y, space.choices, hyper)
+    taken = np.concatenate([data.x, data.pending])
+    mean, _ = posterior.predict(taken)
+    leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
+    proposal = propose(
+        with_fantasies(posterior, data.pending),
+        space,
+        float(mean[leaders[0]]),
+        space.snap(taken[leaders]),
+        rng,
+        visited=taken,
+    )
+    return proposal.x
+
+
+def _require_single_objective(study: Study) -> None:
+    if len(study.directions) > 1:
+        raise InvalidInputError(
+            f"FisherSampler needs a study with one objective, got {len(study.directions)}; "
+            "use optuna.samplers.GPSampler or NSGAIISampler for several objectives"
+        )

@@ -1,0 +1,137 @@
+"""Frozen records that flow through the sampler: the search space, the observed data, a proposal.
+
+Every parameter is one coordinate of the unit cube. A discrete parameter (integer, stepped or
+categorical) lives on grid points of its coordinate; a category's grid position is only its name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A box of ``d`` parameters, each mapped to [0, 1].
+
+    Attributes:
+        low: Smallest values, float64, shape ``(d,)``; 0 for a categorical.
+        high: Largest values, shape ``(d,)``; number of choices − 1 for a categorical.
+        step: Distance of neighbouring values, 0 where continuous, shape ``(d,)``.
+        log: Where the coordinate is the logarithm of the value, shape ``(d,)``.
+        categorical: Where the values are indices of unordered choices, shape ``(d,)``.
+    """
+
+    low: Array
+    high: Array
+    step: Array
+    log: Mask
+    categorical: Mask
+
+    @property
+    def dimension(self) -> int:
+        """Number of parameters ``d``."""
+        return len(self.low)
+
+    @cached_property
+    def discrete(self) -> Mask:
+        """Where a coordinate takes grid values only, shape ``(d,)``."""
+        return self.step > 0
+
+    @cached_property
+    def levels(self) -> Array:
+        """Number of values of each coordinate, ``inf`` where continuous, shape ``(d,)``."""
+        step = np.where(self.discrete, self.step, 1.0)
+        return np.where(self.discrete, np.floor((self.high - self.low) / step + 1e-9) + 1, np.inf)
+
+    @cached_property
+    def choices(self) -> Integers:
+        """Number of choices of each categorical coordinate, 0 of any other, shape ``(d,)``."""
+        return np.where(self.categorical, self.levels, 0.0).astype(np.int64)
+
+    @property
+    def size(self) -> float:
+        """Number of points of the space, ``inf`` with any continuous parameter."""
+        return math.prod(self.levels.tolist())
+
+    def to_unit(self, values: Array) -> Array:
+        """Coordinates of parameter values, shape ``(*b, d)``; outside [0, 1] if outside the box."""
+        return (self._transform(values) - self._start) / self._width
+
+    def from_unit(self, x: Array) -> Array:
+        """Parameter values nearest to ``x``, in the box and on its grid, shape ``(*b, d)``."""
+        return self._onto_grid(self._untransform(self._start + np.clip(x, 0, 1) * self._width))
+
+    def snap(self, x: Array) -> Array:
+        """Coordinates moved into the cube and onto the grid, shape ``(*b, d)``."""
+        inside = np.clip(x, 0, 1)
+        if not self.discrete.any():
+            return inside
+        return np.where(self.discrete, self.to_unit(self.from_unit(inside)), inside)
+
+    def spread(self, u: Array) -> Array:
+        """Uniform numbers as coordinates, grid values equally likely, shape ``(*b, d)``.
+
+        Log integers are as likely as their half-step intervals are long on the log scale.
+        """
+        if not self.discrete.any():
+            return u
+        first = self._transform(self.low - 0.5 * self.step)
+        last = self._transform(self.high + 0.5 * self.step)
+        values = self._onto_grid(self._untransform(first + u * (last - first)))
+        return np.where(self.discrete, self.to_unit(values), u)
+
+    @cached_property
+    def _start(self) -> Array:
+        return self._transform(self.low)
+
+    @cached_property
+    def _width(self) -> Array:
+        return np.maximum(self._transform(self.high) - self._start, 1e-300)
+
+    def _transform(self, values: Array) -> Array:
+        return np.where(self.log, np.log(np.where(self.log, values, 1.0)), values)
+
+    def _untransform(self, t: Array) -> Array:
+        return np.where(self.log, np.exp(np.where(self.log, t, 0.0)), t)
+
+    def _onto_grid(self, values: Array) -> Array:
+        step = np.where(self.discrete, self.step, 1.0)
+        grid = self.low + step * np.round((values - self.low) / step)
+        return np.clip(np.where(self.discrete, grid, values), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Observations of an objective that is maximised.
+
+    Attributes:
+        x: Coordinates, shape ``(n, d)``.
+        y: Values, larger is better, shape ``(n,)``.
+        pending: Coordinates under evaluation, shape ``(m, d)``.
+    """
+
+    x: Array
+    y: Array
+    pending: Array
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point chosen for evaluation.
+
+    Attributes:
+        x: Coordinates on the grid, shape ``(d,)``.
+        utility: Value of the acquisition function there (log expected improvement, in nats).
+    """
+
+    x: Array
+    utility: float

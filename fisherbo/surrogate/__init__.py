@@ -1,0 +1,1 @@
+"""From data to a posterior: warps, kernel, hyperparameters, Gaussian process, its metrics."""

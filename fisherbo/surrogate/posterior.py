@@ -1,0 +1,127 @@
+"""The Gaussian-process posterior: condition on data, predict, differentiate. Frozen once made.
+
+Symbols: k* covariance of a point with the data; μ = k*ᵀ α; s² = σ² − k*ᵀ K⁻¹ k*
+(Rasmussen & Williams 2006, eq. 2.25–2.26); f is the noise-free function; ρ = k/σ².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fisherbo.geometry import lapack
+from fisherbo.space import Array, Integers
+from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.kernel import CURVATURE, Embedding, distance, matern
+
+_VARIANCE_FLOOR = 1e-10
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Marginals of the posterior at ``b`` points with their gradients in the coordinates.
+
+    Attributes:
+        mean: μ, shape ``(b,)``.
+        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
+        mean_gradient: ∇μ, shape ``(b, d)``; 0 along categorical coordinates.
+        sd_gradient: ∇s, shape ``(b, d)``.
+    """
+
+    mean: Array
+    sd: Array
+    mean_gradient: Array
+    sd_gradient: Array
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gaussian process conditioned on ``n`` observations.
+
+    Attributes:
+        x: Observed coordinates, shape ``(n, d)``.
+        y: Observed values, shape ``(n,)``.
+        choices: Choices of each categorical coordinate, 0 for any other, shape ``(d,)``.
+        hyper: Kernel hyperparameters.
+        precision: ``σ² K⁻¹``, shape ``(n, n)``.
+        alpha: ``σ² K⁻¹ y``, shape ``(n,)``.
+    """
+
+    x: Array
+    y: Array
+    choices: Integers
+    hyper: Hyper
+    precision: Array
+    alpha: Array
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
+        rho, _ = self._correlation(points)
+        return rho @ self.alpha, self._sd(rho, rho @ self.precision)
+
+    def predict_with_gradient(self, points: Array) -> Prediction:
+        """Marginals and gradients at points of shape ``(b, d)``, in O(b n (n + d))."""
+        rho, slope = self._correlation(points)
+        weights = rho @ self.precision
+        sd = self._sd(rho, weights)
+        by_mean = self._pull(points, slope * self.alpha)
+        by_sd = self._pull(points, slope * weights) * (-self.hyper.signal / sd)[:, None]
+        return Prediction(rho @ self.alpha, sd, by_mean, by_sd)
+
+    def _correlation(self, points: Array) -> tuple[Array, Array]:
+        return matern(distance(self._embedding(points), self._embedded))
+
+    def _sd(self, rho: Array, weights: Array) -> Array:
+        explained = np.einsum("bn,bn->b", rho, weights)
+        return np.sqrt(self.hyper.signal * np.maximum(1 - explained, _VARIANCE_FLOOR))
+
+    def _pull(self, points: Array, weights: Array) -> Array:
+        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(b, n)``, shape ``(b, d)``.
+
+        ∂ρ_i/∂x_j = −(5/3) slope_i (x_j − x_ij)/ℓ_j².
+        """
+        moments = weights @ self._x_and_one
+        return (moments[:, :-1] - points * moments[:, -1:]) * self._gradient_scale
+
+    @cached_property
+    def _embedding(self) -> Embedding:
+        return Embedding.of(self.hyper.lengthscale, self.choices)
+
+    @cached_property
+    def _embedded(self) -> Array:
+        return self._embedding(self.x)
+
+    @cached_property
+    def _x_and_one(self) -> Array:
+        return np.append(self.x, np.ones((len(self.x), 1)), 1)
+
+    @cached_property
+    def _gradient_scale(self) -> Array:
+        return np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
+
+
+def condition(x: Array, y: Array, choices: Integers, hyper: Hyper) -> Posterior:
+    """The posterior given observations ``y`` of shape ``(n,)`` at ``x`` of shape ``(n, d)``.
+
+    Raises:
+        NumericalError: If the covariance is not positive definite even with jitter.
+    """
+    embedded = Embedding.of(hyper.lengthscale, choices)(x)
+    rho, _ = matern(distance(embedded, embedded))
+    rho.flat[:: len(x) + 1] = 1 + hyper.noise / hyper.signal
+    precision = lapack.inverse(lapack.cholesky(rho))
+    return Posterior(x, y, choices, hyper, precision, precision @ y)
+
+
+def with_fantasies(posterior: Posterior, points: Array) -> Posterior:
+    """The posterior with ``points`` ``(m, d)`` observed at their means (kriging believer).
+
+    Ginsbourger et al. (2010): the mean stays, the variance at the points collapses.
+    """
+    if not len(points):
+        return posterior
+    believed, _ = posterior.predict(points)
+    x, y = np.concatenate([posterior.x, points]), np.append(posterior.y, believed)
+    return condition(x, y, posterior.choices, posterior.hyper)
