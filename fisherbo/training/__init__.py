@@ -1,0 +1,18 @@
+"""Training of networks: the K-FAC optimizer, the loop it runs in and the networks to try it on."""
+
+from fisherbo.training.coverage import Coverage
+from fisherbo.training.factors import Likelihood
+from fisherbo.training.kfac import KFAC
+from fisherbo.training.loop import TracePoint, TrainingResult, train
+from fisherbo.training.models import autoencoder, mlp
+
+__all__ = [
+    "KFAC",
+    "Coverage",
+    "Likelihood",
+    "TracePoint",
+    "TrainingResult",
+    "autoencoder",
+    "mlp",
+    "train",
+]

@@ -1,0 +1,225 @@
+"""Pure K-FAC mathematics: output gradients, Kronecker factors, damping, averaging and clipping.
+
+Symbols (Martens & Grosse 2015; Grosse & Martens 2016; Eschenhagen et al. 2023, setting "expand"):
+    z        network outputs, shape (N, *T, C): N rows, T shared positions, C classes or features
+    s        gradient of −log p(y | z) with respect to z, summed (not averaged) over rows
+    a, ḡ     one layer's input (with a last coordinate 1 for the bias) and its output gradient
+    A, G     Kronecker factors E[a aᵀ] and E[ḡ ḡᵀ]; the layer's Fisher block is A ⊗ G
+    λ, π     damping and its split: A + π√λ I and G + √λ/π I
+    ε        weight of the old factor in the moving average
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fisherbo.geometry.linalg import psd_inverse
+from fisherbo.geometry.metric import KroneckerMetric
+
+Likelihood = Literal["categorical", "bernoulli", "normal"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Pair = tuple[int, int]
+
+
+def events(outputs: Tensor, likelihood: Likelihood) -> Tensor:
+    """Outputs as ``(N, T, C)``: one distribution over the last dimension at each row and position.
+
+    One-dimensional outputs are N rows of one feature, for ``"categorical"`` one row of C logits.
+    """
+    if outputs.ndim == 1:
+        return outputs.reshape((1, 1, -1) if likelihood == "categorical" else (-1, 1, 1))
+    return outputs.reshape(outputs.shape[0], -1, outputs.shape[-1])
+
+
+def sampled_gradients(
+    outputs: Tensor, likelihood: Likelihood, generator: torch.Generator
+) -> Tensor:
+    """Gradients ``s`` at labels drawn from the model, so that ``E[s sᵀ]`` is the Fisher of ``z``.
+
+    The likelihood is of logits ("categorical", "bernoulli") or of means with variance 1 ("normal").
+
+    Args:
+        outputs: ``z``, shape ``(..., C)``.
+        likelihood: p(y | z), over the last dimension.
+        generator: Draws y; on the device of ``outputs``.
+
+    Returns:
+        ``s``, of the shape of ``outputs``.
+    """
+    if likelihood == "normal":
+        noise = torch.empty_like(outputs, dtype=_at_least_float32(outputs))
+        return noise.normal_(generator=generator).to(outputs.dtype)
+    logits = outputs.to(_at_least_float32(outputs))
+    if likelihood == "bernoulli":
+        probability = logits.sigmoid()
+        return (probability - probability.bernoulli(generator=generator)).to(outputs.dtype)
+    probability = logits.softmax(-1)
+    rows = probability.reshape(-1, probability.shape[-1])
+    drawn = torch.multinomial(rows, 1, generator=generator).reshape(*outputs.shape[:-1], 1)
+    minus_one = -torch.ones_like(drawn, dtype=probability.dtype)
+    return probability.scatter_add(-1, drawn, minus_one).to(outputs.dtype)
+
+
+def exact_gradients(outputs: Tensor, likelihood: Likelihood) -> Iterator[Tensor]:
+    """Columns ``s`` whose ``Σ s sᵀ`` is the output Hessian, so that the GGN is exact ("type 2").
+
+    A column belongs to one class at one position: C·T of them, each of the shape ``(N, T, C)`` of
+    ``outputs`` (see `events`).
+    """
+    for position in range(outputs.shape[1]):
+        for index in range(outputs.shape[2]):
+            column = torch.zeros_like(outputs)
+            column[:, position] = hessian_root_column(outputs[:, position], likelihood, index)
+            yield column
+
+
+def hessian_root_column(outputs: Tensor, likelihood: Likelihood, index: int) -> Tensor:
+    """Column ``index`` of S with ``S Sᵀ = ∇² −log p(y | z)``, for each row, shape ``(N, C)``.
+
+    Categorical: column √p_c (e_c − p), since Σ_c p_c (e_c − p)(e_c − p)ᵀ = diag(p) − p pᵀ.
+    """
+    logits = outputs.to(_at_least_float32(outputs))
+    if likelihood == "categorical":
+        probability = logits.softmax(-1)
+        column = -probability
+        column[:, index] += 1
+        column = column * probability[:, index, None].sqrt()
+    else:
+        column = torch.zeros_like(logits)
+        scale = _bernoulli_sd(logits[:, index]) if likelihood == "bernoulli" else 1.0
+        column[:, index] = scale
+    return column.to(outputs.dtype)
+
+
+def _bernoulli_sd(logit: Tensor) -> Tensor:
+    return (logit.sigmoid() * (-logit).sigmoid()).sqrt()
+
+
+def _at_least_float32(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def linear_rows(values: Tensor) -> Tensor:
+    """Inputs or output gradients of a linear layer as rows, shape ``(N·T, d)``."""
+    return values.reshape(-1, values.shape[-1])
+
+
+def conv2d_patches(
+    images: Tensor,
+    kernel_size: Pair,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pair | Literal["same", "valid"] = (0, 0),
+    dilation: Pair = (1, 1),
+    padding_mode: PaddingMode = "zeros",
+) -> Tensor:
+    """Patches that a convolution multiplies by its flattened weight, shape ``(N·T, C·k₁·k₂)``.
+
+    Args:
+        images: Shape ``(N, C, H, W)`` or ``(C, H, W)``; T = H'·W' output positions.
+        kernel_size: Of the convolution, as are the other arguments.
+        stride: Step between patches.
+        padding: Rows and columns added at both sides.
+        dilation: Step within a patch.
+        padding_mode: What the added pixels hold.
+    """
+    images = images[None] if images.ndim == 3 else images
+    widths = conv2d_padding(kernel_size, padding, dilation)
+    if any(widths):
+        mode = "constant" if padding_mode == "zeros" else padding_mode
+        images = functional.pad(images, widths, mode=mode)
+    patches = functional.unfold(images, kernel_size, dilation=dilation, stride=stride)
+    return linear_rows(patches.mT)
+
+
+def conv2d_padding(
+    kernel_size: Pair, padding: Pair | Literal["same", "valid"], dilation: Pair
+) -> tuple[int, int, int, int]:
+    """Pixels added (left, right, top, bottom), as `torch.nn.Conv2d` adds them."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        height, width = (d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True))
+        return (width // 2, width - width // 2, height // 2, height - height // 2)
+    return (padding[1], padding[1], padding[0], padding[0])
+
+
+def conv2d_rows(gradients: Tensor) -> Tensor:
+    """Output gradients ``(N, C, H, W)`` or ``(C, H, W)`` as rows, shape ``(N·T, C)``."""
+    return linear_rows(gradients.movedim(-3, -1))
+
+
+def add_second_moment(total: Tensor, rows: Tensor) -> None:
+    """Add ``Σ r rᵀ`` over the rows ``r`` to ``total``, in place.
+
+    Where ``total``, shape ``(d, d)``, is one wider than the rows, they get a last coordinate 1.
+    """
+    rows = rows.to(total.dtype)
+    width = rows.shape[1]
+    total[:width, :width].addmm_(rows.mT, rows)
+    if total.shape[0] > width:
+        first_moment = rows.sum(0)
+        total[width, :width] += first_moment
+        total[:width, width] += first_moment
+        total[width, width] += rows.shape[0]
+
+
+def average_weight(update: int, decay: float) -> float:
+    """Weight ``ε = min(1 − 1/k, decay)`` of the old factor at update k >= 1 (M&G 2015, § 5)."""
+    return min(1 - 1 / update, decay)
+
+
+def damped_factors(
+    input_factor: Tensor, output_factor: Tensor, damping: float
+) -> tuple[Tensor, Tensor]:
+    """Damped ``A + π√λ I`` and ``G + √λ/π I`` (M&G 2015, § 6.3), shapes ``(*b, d, d)``.
+
+    π = √((tr A / d_A) / (tr G / d_G)), and 1 where a trace is 0.
+    """
+    balance = trace_balance(input_factor, output_factor)
+    root = math.sqrt(damping)
+    return _add_diagonal(input_factor, root * balance), _add_diagonal(output_factor, root / balance)
+
+
+def trace_balance(input_factor: Tensor, output_factor: Tensor) -> Tensor:
+    """π of the factored damping, shape ``(*b,)``."""
+    ratio = _mean_diagonal(input_factor) / _mean_diagonal(output_factor)
+    return torch.where((ratio > 0) & ratio.isfinite(), ratio, 1.0).sqrt()
+
+
+def _mean_diagonal(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).mean(-1)
+
+
+def _add_diagonal(matrix: Tensor, value: Tensor) -> Tensor:
+    damped = matrix.clone()
+    damped.diagonal(dim1=-2, dim2=-1).add_(value[..., None])
+    return damped
+
+
+def damped_metric(input_factor: Tensor, output_factor: Tensor, damping: float) -> KroneckerMetric:
+    """The metric ``(A + π√λ I) ⊗ (G + √λ/π I)``, ready to be applied.
+
+    Raises:
+        NumericalError: If a factor is not finite or cannot be made positive definite.
+    """
+    damped_input, damped_output = damped_factors(input_factor, output_factor, damping)
+    return KroneckerMetric(psd_inverse(damped_input), psd_inverse(damped_output))
+
+
+def kl_clip_factor(clip: float, lr: float, slope: float) -> float:
+    """``ν = min(1, √(c / (lr²·v·g)))``: lr²·v·g is twice the KL divergence of the step.
+
+    Args:
+        clip: c, in nats.
+        lr: Learning rate.
+        slope: v·g of the natural gradient v and the gradient g, summed over layers.
+    """
+    squared_length = lr**2 * slope
+    return min(1.0, math.sqrt(clip / squared_length)) if squared_length > 0 else 1.0

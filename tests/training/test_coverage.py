@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.training.coverage import examine
+
+
+class Own(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+class Named(nn.Linear):
+    """A subclass that computes what a Linear computes."""
+
+
+def tied() -> nn.Module:
+    model = nn.ModuleDict(
+        {"embed": nn.Embedding(4, 3), "head": nn.Linear(3, 4), "free": nn.Linear(3, 3)}
+    )
+    model["head"].weight = model["embed"].weight
+    return model
+
+
+def old_weight_norm() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.weight_norm(nn.Linear(3, 3))
+
+
+REASONS = {
+    "norm": (nn.LayerNorm(3), "norm", "LayerNorm has no Kronecker factors"),
+    "embedding": (nn.Embedding(4, 3), "embedding", "Embedding has no Kronecker factors"),
+    "conv1d": (nn.Conv1d(3, 3, 1), "conv1d", "Conv1d has no"),
+    "groups": (nn.Conv2d(4, 4, 3, groups=2), "groups", "groups=2 > 1"),
+    "new": (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "new", "computed from other"),
+    "old": (old_weight_norm(), "old", "computed from other parameters"),
+    "attention": (nn.MultiheadAttention(4, 2), "attention.out_proj", "without calling its modules"),
+    "own": (Own(3, 3), "own", "forward pass of its own"),
+    "tied": (tied(), "tied.head", "shared with another module"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_uncovered_modules_have_a_reason(name: str) -> None:
+    module, full_name, reason = REASONS[name]
+    model = nn.ModuleDict({"layer": nn.Linear(3, 3), name: module})
+    layers, coverage = examine(model)
+    assert "layer" in coverage.covered
+    assert full_name not in coverage.covered
+    assert reason in dict(coverage.uncovered)[full_name]
+    assert f"{full_name}: " in str(coverage)
+    assert coverage.parameters == sum(p.numel() for p in model.parameters())
+    assert coverage.covered_parameters == sum(p.numel() for x in layers for p in x.parameters)
+
+
+def test_everything_covered_is_said_in_one_line() -> None:
+    _, coverage = examine(
+        nn.Sequential(nn.Linear(3, 2), nn.Tanh(), Named(2, 1), nn.Conv2d(1, 1, 1))
+    )
+    assert coverage.share == 1
+    assert coverage.uncovered == ()
+    assert str(coverage) == "K-FAC trains 13 of 13 parameters (100.0%) in 3 modules: 0, 2, 3"
+
+
+def test_a_module_under_two_names_is_one_layer() -> None:
+    layer = nn.Linear(3, 3)
+    layers, coverage = examine(nn.Sequential(layer, nn.Tanh(), layer))
+    assert [x.module for x in layers] == [layer]
+    assert coverage.covered == ("0",)
+
+
+def test_a_frozen_bias_is_no_part_of_the_block() -> None:
+    layer = nn.Linear(3, 2)
+    layer.bias.requires_grad_(False)
+    ((found,), _) = examine(layer)
+    assert not found.has_bias
+    assert found.widths == (3, 2)
+
+
+def test_widths_count_the_bias_as_an_input() -> None:
+    ((layer,), _) = examine(nn.Conv2d(2, 5, (3, 4)))
+    assert layer.widths == (2 * 3 * 4 + 1, 5)
+
+
+def test_excluded_modules_are_uncovered() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    _, coverage = examine(model, exclude=["1"])
+    assert coverage.covered == ("0",)
+    assert dict(coverage.uncovered) == {"1": "excluded by name"}
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"exclude must name modules.*got \['head'\].*0, 1"):
+        examine(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), exclude=["head"])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(nn.LayerNorm(3)), "0: LayerNorm has no"),
+        (nn.LayerNorm(3), "the model itself: LayerNorm"),
+        (nn.Tanh(), "no parameters"),
+        (nn.LazyLinear(3), "run a forward pass"),
+    ],
+)
+def test_a_model_without_a_covered_layer_is_refused(model: nn.Module, reason: str) -> None:
+    with pytest.raises(InvalidInputError, match=reason):
+        examine(model)
+
+
+def test_the_owner_of_a_parameter_outside_modules_is_named() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.layer = nn.Linear(3, 3)
+
+    _, coverage = examine(Scaled())
+    assert "(the model itself): Scaled has no" in str(coverage)

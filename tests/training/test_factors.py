@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+from torch.testing import assert_close
+
+from fisherbo.training.factors import (
+    add_second_moment,
+    average_weight,
+    conv2d_patches,
+    conv2d_rows,
+    damped_factors,
+    damped_metric,
+    events,
+    exact_gradients,
+    hessian_root_column,
+    kl_clip_factor,
+    sampled_gradients,
+    trace_balance,
+)
+
+LIKELIHOODS = ("categorical", "bernoulli", "normal")
+likelihoods = st.sampled_from(LIKELIHOODS)
+seeds = st.integers(0, 2**31 - 1)
+dims = st.integers(1, 6)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def negative_log_likelihood(z: Tensor, likelihood: str) -> Tensor:
+    """-log p(y | z) at a label y that does not depend on z; its Hessian is the Fisher."""
+    if likelihood == "categorical":
+        return -z.log_softmax(-1)[0]
+    if likelihood == "bernoulli":
+        return functional.binary_cross_entropy_with_logits(z, torch.ones_like(z), reduction="sum")
+    return 0.5 * (z - 1).square().sum()
+
+
+@given(seeds, dims, likelihoods)
+def test_hessian_root_squares_to_the_hessian(seed: int, d: int, likelihood: str) -> None:
+    z = normal(d, seed=seed)
+    root = torch.cat([hessian_root_column(z[None], likelihood, i) for i in range(d)]).T
+    hessian = torch.autograd.functional.hessian(lambda u: negative_log_likelihood(u, likelihood), z)
+    assert_close(root @ root.T, hessian, atol=1e-12, rtol=1e-10)
+
+
+@given(seeds, likelihoods)
+def test_exact_gradients_keep_the_positions_of_a_row_apart(seed: int, likelihood: str) -> None:
+    z = normal(2, 3, 4, seed=seed)
+    columns = torch.stack(list(exact_gradients(z, likelihood))).flatten(2)  # (columns, N, T·C)
+    blocks = torch.einsum("knc,knd->ncd", columns, columns).reshape(2, 3, 4, 3, 4)
+    for n in range(2):
+        for t in range(3):
+            single = torch.cat(
+                [hessian_root_column(z[n, t, None], likelihood, i) for i in range(4)]
+            )
+            assert_close(blocks[n, t, :, t], single.T @ single)
+            for other in set(range(3)) - {t}:
+                assert_close(blocks[n, t, :, other], torch.zeros_like(single))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_sampled_gradients_have_mean_zero_and_the_fisher_as_covariance(likelihood: str) -> None:
+    z = normal(4, seed=3)
+    s = sampled_gradients(z.expand(200_000, 4), likelihood, torch.Generator().manual_seed(0))
+    hessian = torch.autograd.functional.hessian(lambda u: negative_log_likelihood(u, likelihood), z)
+    assert_close(s.mean(0), torch.zeros(4, dtype=s.dtype), atol=0.01, rtol=0)
+    assert_close(s.T @ s / len(s), hessian, atol=0.01, rtol=0)
+
+
+@given(seeds, likelihoods, st.sampled_from([torch.bfloat16, torch.float32, torch.float64]))
+def test_sampled_gradients_follow_the_seed_shape_and_dtype(
+    seed: int, likelihood: str, dtype: torch.dtype
+) -> None:
+    z = normal(3, 2, 4, seed=seed).to(dtype)
+    first, second = (
+        sampled_gradients(z, likelihood, torch.Generator().manual_seed(seed)) for _ in range(2)
+    )
+    assert first.shape == z.shape
+    assert first.dtype == dtype
+    assert torch.equal(first, second)
+
+
+def test_events_of_one_dimensional_outputs() -> None:
+    z = torch.zeros(5)
+    assert events(z, "categorical").shape == (1, 1, 5)
+    assert events(z, "bernoulli").shape == events(z, "normal").shape == (5, 1, 1)
+    assert events(torch.zeros(5, 2, 3, 4), "normal").shape == (5, 6, 4)
+
+
+@given(
+    seed=seeds,
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.one_of(
+        st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from(["same", "valid"])
+    ),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+)
+def test_patches_times_weight_is_the_convolution(
+    seed: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int] | str,
+    dilation: tuple[int, int],
+    mode: str,
+) -> None:
+    stride = (1, 1) if padding == "same" else stride
+    layer = torch.nn.utils.skip_init(
+        torch.nn.Conv2d, 2, 3, kernel, stride, padding, dilation, padding_mode=mode
+    ).double()
+    with torch.no_grad():
+        layer.weight.copy_(normal(*layer.weight.shape, seed=seed))
+        layer.bias.zero_()
+    images = normal(2, 2, 6, 7, seed=seed + 1)
+    rows = conv2d_patches(
+        images, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=mode
+    )
+    assert_close(rows @ layer.weight.flatten(1).T, conv2d_rows(layer(images)))
+
+
+def test_patches_of_one_image_without_batch_dimension() -> None:
+    image = normal(2, 5, 6)
+    assert_close(conv2d_patches(image, (3, 2)), conv2d_patches(image[None], (3, 2)))
+    assert_close(conv2d_rows(image), conv2d_rows(image[None]))
+
+
+@given(seeds, dims, dims, st.booleans())
+def test_second_moments_add_up(seed: int, n: int, d: int, homogeneous: bool) -> None:
+    rows = normal(n, d, seed=seed)
+    full = torch.cat([rows, torch.ones(n, 1, dtype=rows.dtype)], 1) if homogeneous else rows
+    total = torch.zeros(full.shape[1], full.shape[1], dtype=rows.dtype)
+    add_second_moment(total, rows[: n // 2])
+    add_second_moment(total, rows[n // 2 :])
+    assert_close(total, full.T @ full)
+
+
+def test_average_weight_starts_at_zero_and_saturates() -> None:
+    assert average_weight(1, 0.95) == 0
+    assert average_weight(2, 0.95) == 0.5
+    assert average_weight(1000, 0.95) == 0.95
+
+
+@given(seeds, dims, dims, st.floats(1e-6, 10), st.floats(0.1, 10))
+def test_damping_is_balanced_whatever_the_scale_of_the_factors(
+    seed: int, d_in: int, d_out: int, damping: float, scale: float
+) -> None:
+    a, g = normal(d_in, d_in, seed=seed), normal(d_out, d_out, seed=seed + 1)
+    a, g = a @ a.T + torch.eye(d_in), g @ g.T + torch.eye(d_out)
+    plain = damped_factors(a, g, damping)
+    scaled = damped_factors(a * scale, g / scale, damping)
+    assert_close(torch.kron(*plain), torch.kron(*scaled))
+    added = [damped - factor for damped, factor in zip(plain, (a, g), strict=True)]
+    assert_close(torch.kron(*added), damping * torch.eye(d_in * d_out, dtype=a.dtype))
+    pi = trace_balance(a, g).item()
+    assert math.isclose(pi**2, (a.trace() / d_in / (g.trace() / d_out)).item())
+
+
+@pytest.mark.parametrize("zero", ["input", "output", "both"])
+def test_damping_of_a_zero_factor_is_split_evenly(zero: str) -> None:
+    a = torch.zeros(3, 3) if zero != "output" else torch.eye(3)
+    g = torch.zeros(2, 2) if zero != "input" else torch.eye(2)
+    damped_a, damped_g = damped_factors(a, g, 0.04)
+    assert_close(damped_a, a + 0.2 * torch.eye(3))
+    assert_close(damped_g, g + 0.2 * torch.eye(2))
+
+
+@given(seeds, dims, dims)
+def test_damped_metric_solves_the_dense_system(seed: int, d_in: int, d_out: int) -> None:
+    a, g = normal(d_in, d_in, seed=seed), normal(d_out, d_out, seed=seed + 1)
+    a, g = a @ a.T, g @ g.T
+    gradient = normal(d_out, d_in, seed=seed + 2)
+    damped_a, damped_g = damped_factors(a, g, 0.1)
+    dense = torch.kron(damped_g, damped_a)  # of row-major weights
+    natural = damped_metric(a, g, 0.1).natural(gradient)
+    assert_close(dense @ natural.flatten(), gradient.flatten(), atol=1e-8, rtol=1e-8)
+
+
+@given(st.floats(1e-6, 10), st.floats(1e-4, 1), st.floats(1e-8, 1e8))
+def test_clipped_step_stays_within_the_limit(clip: float, lr: float, slope: float) -> None:
+    factor = kl_clip_factor(clip, lr, slope)
+    length = (lr * factor) ** 2 * slope
+    assert length <= clip * (1 + 1e-9)
+    assert factor == 1 or math.isclose(length, clip)
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0])
+def test_a_step_without_length_is_not_clipped(slope: float) -> None:
+    assert kl_clip_factor(1e-3, 0.1, slope) == 1
