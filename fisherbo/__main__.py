@@ -1,0 +1,7 @@
+"""`python -m fisherbo` is the command `fisherbo`."""
+
+import sys
+
+from fisherbo.cli import main
+
+sys.exit(main())

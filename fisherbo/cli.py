@@ -1,0 +1,281 @@
+"""The command line: `fisherbo tune` tunes an optimizer on a training problem and reports.
+
+Exit codes: 0 done, 1 a run failed or a storage does not answer, 2 bad input, 130 interrupted.
+torch and Optuna are imported inside the command, so that `fisherbo --help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from fisherbo.tuning import TuningResult
+    from fisherbo.tuning.tasks import Task
+
+N = TypeVar("N", int, float)
+DEFAULT_STORAGE = "sqlite:///runs/tune.db"
+
+_EXAMPLES = """examples:
+  fisherbo tune
+      tune K-FAC on a deep autoencoder of handwritten digits: 30 trials, stored in runs/tune.db
+  fisherbo tune --compare adam,sgd
+      the same, then Adam and SGD with as many trials each, in one table and one report
+  fisherbo tune --data wine --trials 20
+      a classifier of the wine data; run again with --trials 40 it goes on from 20
+  fisherbo tune --data houses.csv --target price --hidden 64,32
+      a regression on a CSV file; .parquet and .npz files work alike
+  fisherbo tune --storage postgresql://user:password@host/database
+      run it in several processes or on several machines: they share the study
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command of these arguments (default: those of the process); returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser().parse_args(words)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except (InvalidInputError, MissingExtraError) as error:
+        return _fail(error, 2)
+    except FisherboError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        resume = shlex.join(["fisherbo", *words])
+        print(
+            f"\nfisherbo: interrupted; finished trials are kept, resume: {resume}", file=sys.stderr
+        )
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are `InvalidInputError`, one line without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInputError(f"{message}; see {self.prog} --help")
+
+
+def _fail(error: FisherboError, code: int) -> int:
+    print(f"fisherbo: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fisherbo",
+        description="Bayesian optimization and training by natural gradient.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fisherbo {version('fisherbo')}")
+    commands = parser.add_subparsers(required=True, metavar="command", title="commands")
+    tune = commands.add_parser(
+        "tune",
+        help="tune an optimizer's hyperparameters on a training problem",
+        description="Tune an optimizer's hyperparameters on a training problem; "
+        "run it again to resume.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_problem(tune)
+    _add_search(tune)
+    _add_output(tune)
+    tune.set_defaults(command=_tune)
+    return parser
+
+
+def _add_problem(tune: argparse.ArgumentParser) -> None:
+    group = tune.add_argument_group("problem")
+    group.add_argument(
+        "--data", default="digits", metavar="NAME|FILE",
+        help="digits, breast_cancer, diabetes, wine, iris, or a .csv, .parquet or .npz file "
+        "(default: digits)",
+    )  # fmt: skip
+    group.add_argument("--target", metavar="COLUMN", help="target column of the file")
+    group.add_argument(
+        "--task", metavar="TASK",
+        help="autoencoder, classification or regression (default: what suits the target)",
+    )  # fmt: skip
+    group.add_argument(
+        "--hidden", type=_widths, metavar="N,N,...",
+        help="widths of the hidden layers (default: 128,64,32,8 for the autoencoder, else 64,32)",
+    )  # fmt: skip
+    group.add_argument(
+        "--target-loss", type=_positive_float, metavar="X",
+        help="a run ends when its metric is at most X (default: 3.0 on digits' autoencoder)",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch-size", type=_positive_int, metavar="N",
+        help="rows a batch (default: all rows up to 4096, else 512)",
+    )  # fmt: skip
+
+
+def _add_search(tune: argparse.ArgumentParser) -> None:
+    group = tune.add_argument_group("search")
+    group.add_argument(
+        "--optimizer", default="kfac", metavar="NAME", help="kfac, adam or sgd (default: kfac)"
+    )
+    group.add_argument(
+        "--compare", type=_names, default=[], metavar="NAME,...",
+        help="optimizers to tune as well, with as many trials each, for instance adam,sgd",
+    )  # fmt: skip
+    group.add_argument(
+        "--trials", type=_positive_int, default=30, metavar="N",
+        help="total number of trials of a study (default: 30)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sampler", default="fisher", metavar="NAME",
+        help="fisher, gp, tpe or random (default: fisher)",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-steps", type=_positive_int, metavar="N",
+        help="steps of a trial (default: 300 for kfac, 6000 for adam and sgd)",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-seconds", type=_positive_float, default=30.0, metavar="S",
+        help="CPU seconds of a trial (default: 30)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed (default: 0)")
+    group.add_argument(
+        "--threads", type=_positive_int, default=1, metavar="N",
+        help="threads of torch (default: 1)",
+    )  # fmt: skip
+
+
+def _add_output(tune: argparse.ArgumentParser) -> None:
+    group = tune.add_argument_group("storage and output")
+    group.add_argument(
+        "--storage", default=DEFAULT_STORAGE, metavar="URL",
+        help=f"database URL or SQLite file (default: {DEFAULT_STORAGE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--study-name", metavar="NAME",
+        help="studies are named NAME-OPTIMIZER (default: the data and the task)",
+    )  # fmt: skip
+    group.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="HTML report (default: NAME.html beside the storage's file)",
+    )  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    """Run `fisherbo tune`: the data, then a study for each optimizer, then the reports."""
+    import optuna
+    import torch
+
+    from fisherbo.tuning.data import load
+    from fisherbo.tuning.search_spaces import as_optimizer
+    from fisherbo.tuning.tasks import make_task
+
+    torch.set_num_threads(arguments.threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
+    for name in optimizers:
+        as_optimizer(name)
+    task = make_task(
+        load(arguments.data, arguments.target),
+        arguments.task,
+        hidden=arguments.hidden,
+        target_loss=arguments.target_loss,
+        seed=arguments.seed,
+    )
+    results = [_tune_one(arguments, task, name) for name in optimizers]
+    return _report(arguments, task, results)
+
+
+def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> TuningResult:
+    from fisherbo.tuning import tune_training
+
+    return tune_training(
+        task.build_model,
+        task.train,
+        loss=task.loss.name,
+        optimizer=optimizer,
+        n_trials=arguments.trials,
+        target=task.target,
+        validation=task.validation,
+        offset=task.offset,
+        batch_size=arguments.batch_size,
+        max_steps=arguments.max_steps,
+        max_seconds=arguments.max_seconds,
+        storage=arguments.storage,
+        study_name=f"{arguments.study_name or task.name}-{optimizer}",
+        sampler=arguments.sampler,
+        seed=arguments.seed,
+        metric=task.metric,
+        config=task.config,
+        progress=not arguments.quiet,
+    )
+
+
+def _report(arguments: argparse.Namespace, task: Task, results: list[TuningResult]) -> int:
+    """Print the table, write the page; fails if an optimizer has no complete trial."""
+    from rich.console import Console
+
+    from fisherbo.tuning.report import print_table, write_html
+    from fisherbo.tuning.result import failures
+
+    if not arguments.quiet:
+        print_table(results, Console())
+    path = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
+    try:
+        write_html(results, path)
+    except MissingExtraError as error:
+        print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
+    else:
+        if not arguments.quiet:
+            print(f"report: {path}")
+    for result in results:
+        if result.best_trial is None:
+            reasons = failures(result.study) or ["all were pruned"]
+            raise FisherboError(f"no trial of {result.optimizer} is complete: {reasons[0]}")
+    return 0
+
+
+def _report_path(storage: str, name: str) -> Path:
+    """Beside the storage's file; in the working directory for a database server."""
+    from fisherbo.tuning.storage import parse_url, sqlite_file
+
+    file = sqlite_file(parse_url(storage))
+    folder = Path() if file is None else file.parent
+    return folder / f"{name.replace('/', '-')}.html"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _positive_int(text: str) -> int:
+    return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, lambda value: value >= 0, "a whole number of at least 0")
+
+
+def _positive_float(text: str) -> float:
+    return _number(text, float, lambda v: v > 0 and not math.isinf(v), "a number greater than 0")
+
+
+def _widths(text: str) -> list[int]:
+    return [_positive_int(word) for word in text.split(",")]
+
+
+def _number(text: str, kind: Callable[[str], N], holds: Callable[[N], bool], rule: str) -> N:
+    try:
+        value = kind(text)
+        if holds(value):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")

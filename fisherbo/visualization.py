@@ -1,0 +1,237 @@
+"""Results as plotly figures, named as Optuna names its own.
+
+Every figure has a title, axis names with units, and the colours of Okabe and Ito (2008), which
+people with any kind of colour vision can tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.training import TracePoint
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SCALE = "Cividis"
+CONTOUR_TRIALS = 12  # fewer points say too little about a surface
+_GRID = 40
+_BANDWIDTH = 0.12  # of the contour's kernel, in widths of the search space
+
+Array = npt.NDArray[np.float64]
+
+
+def plot_training_trace(
+    traces: Mapping[str, Sequence[TracePoint]],
+    *,
+    against: Literal["steps", "cpu_seconds"] = "steps",
+    metric: str = "training loss",
+    target: float | None = None,
+) -> Figure:
+    """Figure of the metric during training, one line a run, both axes logarithmic.
+
+    Args:
+        traces: points of each run by the run's name.
+        against: steps, or CPU seconds of training.
+        metric: what the loss of the points is called.
+        target: value to draw as a horizontal line.
+
+    Raises:
+        InvalidInputError: `against` is neither of the two.
+        MissingExtraError: plotly is not installed.
+    """
+    go = _graph_objects()
+    axes = {"steps": "steps", "cpu_seconds": "CPU seconds"}
+    if against not in axes:
+        raise InvalidInputError(f"against must be 'steps' or 'cpu_seconds', got {against!r}")
+    figure = go.Figure()
+    for colour, (name, trace) in zip(_colours(len(traces)), traces.items(), strict=True):
+        points = [(point.step if against == "steps" else point.cpu_seconds, point.loss)
+                  for point in trace]  # fmt: skip
+        points = [(x, y) for x, y in points if x > 0]
+        x, y = [x for x, _ in points], [y for _, y in points]
+        figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "width": 2})
+    if target is not None:
+        figure.add_hline(y=target, line_dash="dash", annotation_text=f"target {target:g}")
+    _lay_out(figure, f"{metric.capitalize()} against {axes[against]}, best runs", axes[against])
+    positive = all(point.loss > 0 for trace in traces.values() for point in trace)
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(title=_nats(metric), type="log" if positive else "linear")
+    return figure
+
+
+def plot_optimization_history(
+    studies: Mapping[str, Study], *, value: str = "objective value"
+) -> Figure:
+    """Figure of the best value so far over the trials of each study, with each trial's value.
+
+    Args:
+        studies: studies to be compared, by name; all minimise.
+        value: what the value is called, with its unit.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    figure = _graph_objects().Figure()
+    for colour, (name, study) in zip(_colours(len(studies)), studies.items(), strict=True):
+        trials = _complete(study)
+        x = [trial.number for trial in trials]
+        y = np.array([trial.value for trial in trials], dtype=float)
+        figure.add_scatter(
+            x=x, y=y, name=f"{name}, trials", mode="markers", marker={"color": colour, "size": 6},
+            opacity=0.5,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=np.minimum.accumulate(y), name=f"{name}, best so far", mode="lines",
+            line={"color": colour, "width": 2, "shape": "hv"},
+        )  # fmt: skip
+    _lay_out(figure, "Best value so far over trials", "trial number")
+    figure.update_yaxes(title=value)
+    return figure
+
+
+def plot_response_map(
+    study: Study,
+    params: tuple[str, str] = ("lr", "damping"),
+    *,
+    value: str = "objective value",
+    title: str | None = None,
+) -> Figure:
+    """Figure of the value over two parameters: the trials, and contours where there are enough.
+
+    Contours are a kernel average of the trials in the plane of the search space, shown for the eye;
+    the trials are the data. Pruned and failed trials are open marks without a value.
+
+    Args:
+        study: the study.
+        params: names of the parameters on the two axes.
+        value: what the value is called, with its unit.
+        title: title of the figure.
+
+    Raises:
+        InvalidInputError: no trial of the study has both parameters.
+        MissingExtraError: plotly is not installed.
+    """
+    go = _graph_objects()
+    trials = [t for t in study.get_trials(deepcopy=False) if set(params) <= t.params.keys()]
+    if not trials:
+        raise InvalidInputError(
+            f"no trial of study {study.study_name!r} has the parameters {params}; "
+            "name two that are in its search space"
+        )
+    complete = [trial for trial in trials if trial in _complete(study)]
+    figure = go.Figure()
+    if len(complete) >= CONTOUR_TRIALS:
+        figure.add_trace(_contour(go, complete, params))
+    _add_unscored(figure, [trial for trial in trials if trial not in complete], params)
+    figure.add_scatter(
+        x=[trial.params[params[0]] for trial in complete],
+        y=[trial.params[params[1]] for trial in complete],
+        text=[f"trial {trial.number}: {trial.value:.4g}" for trial in complete],
+        name="complete", mode="markers",
+        marker={
+            "color": [trial.value for trial in complete], "colorscale": SCALE, "size": 11,
+            "line": {"color": "white", "width": 1}, "colorbar": {"title": value},
+        },
+    )  # fmt: skip
+    _lay_out(figure, title or f"Response over {params[0]} and {params[1]}", params[0])
+    figure.update_xaxes(type=_axis(trials, params[0]))
+    figure.update_yaxes(title=params[1], type=_axis(trials, params[1]))
+    figure.update_layout(legend={"orientation": "h", "y": -0.25})
+    return figure
+
+
+def plot_parallel_coordinate(
+    study: Study, *, value: str = "objective value", title: str | None = None
+) -> Figure:
+    """Optuna's parallel coordinates of a study's complete trials, with a title.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    _graph_objects()
+    from optuna.visualization import plot_parallel_coordinate as optunas
+
+    figure = optunas(study, target=lambda trial: float(trial.values[0]), target_name=value)
+    figure.update_layout(title=title or "Parallel coordinates of the complete trials")
+    return figure
+
+
+def _graph_objects() -> Any:
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise MissingExtraError("plotly", "plot") from error
+    return go
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def _lay_out(figure: Figure, title: str, x_title: str) -> None:
+    figure.update_layout(title=title, template="plotly_white", hovermode="closest", height=480)
+    figure.update_xaxes(title=x_title)
+
+
+def _nats(metric: str) -> str:
+    """Name of a metric's axis; an excess is a difference of cross-entropies, in nats."""
+    return f"{metric} / nats" if metric == "excess" else metric
+
+
+def _complete(study: Study) -> list[FrozenTrial]:
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+
+
+def _axis(trials: list[FrozenTrial], name: str) -> str:
+    return "log" if getattr(trials[0].distributions[name], "log", False) else "linear"
+
+
+def _add_unscored(figure: Figure, trials: list[FrozenTrial], params: tuple[str, str]) -> None:
+    for state, symbol in ((TrialState.PRUNED, "circle-open"), (TrialState.FAIL, "x-thin-open")):
+        chosen = [trial for trial in trials if trial.state == state]
+        figure.add_scatter(
+            x=[trial.params[params[0]] for trial in chosen],
+            y=[trial.params[params[1]] for trial in chosen],
+            text=[f"trial {trial.number}" for trial in chosen],
+            name="failed" if state == TrialState.FAIL else "pruned", mode="markers",
+            marker={"symbol": symbol, "color": "#555555", "size": 9},
+        )  # fmt: skip
+
+
+def _contour(go: Any, trials: list[FrozenTrial], params: tuple[str, str]) -> Any:
+    """Gaussian kernel average of the values on a grid, each axis in the scale of its parameter."""
+    axes = [_coordinate(trials, name) for name in params]
+    units = [(points - grid[0]) / (grid[-1] - grid[0]) for points, grid, _ in axes]
+    line = np.linspace(0, 1, _GRID)
+    x, y = np.meshgrid(line, line)
+    squares = (x[..., None] - units[0]) ** 2 + (y[..., None] - units[1]) ** 2
+    weights = np.exp(-0.5 * squares / _BANDWIDTH**2) + 1e-12
+    values = np.array([trial.value for trial in trials], dtype=float)
+    return go.Contour(
+        x=axes[0][2], y=axes[1][2], z=(weights * values).sum(-1) / weights.sum(-1),
+        colorscale=SCALE, opacity=0.6, showscale=False, hoverinfo="skip",
+        contours={"coloring": "heatmap"}, line={"width": 0.5},
+    )  # fmt: skip
+
+
+def _coordinate(trials: list[FrozenTrial], name: str) -> tuple[Array, Array, Array]:
+    """Trials' coordinates and a grid over the parameter's range, log where it is, and the ticks."""
+    distribution: Any = trials[0].distributions[name]
+    low, high = float(distribution.low), float(distribution.high)
+    points = np.array([trial.params[name] for trial in trials], dtype=float)
+    if not distribution.log:
+        grid = np.linspace(low, high, _GRID)
+        return points, grid, grid
+    grid = np.linspace(math.log(low), math.log(high), _GRID)
+    return np.log(points), grid, np.exp(grid)

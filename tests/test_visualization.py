@@ -1,0 +1,106 @@
+import sys
+
+import optuna
+import pytest
+
+from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.training import TracePoint
+from fisherbo.visualization import (
+    CONTOUR_TRIALS,
+    plot_optimization_history,
+    plot_parallel_coordinate,
+    plot_response_map,
+    plot_training_trace,
+)
+
+TRACE = tuple(TracePoint(5 * k, 10 / (k + 1), 0.1 * k) for k in range(6))
+
+
+@pytest.fixture
+def study():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def objective(trial):
+        lr = trial.suggest_float("lr", 1e-3, 1, log=True)
+        damping = trial.suggest_float("damping", 1e-4, 1, log=True)
+        momentum = trial.suggest_float("momentum", 0, 1)
+        if trial.number == 3:
+            raise optuna.TrialPruned
+        if trial.number == 4:
+            raise ArithmeticError
+        return lr + damping + momentum
+
+    study.optimize(objective, n_trials=CONTOUR_TRIALS + 2, catch=(ArithmeticError,))
+    return study
+
+
+def texts(figure):
+    return (
+        figure.layout.title.text,
+        figure.layout.xaxis.title.text,
+        figure.layout.yaxis.title.text,
+    )
+
+
+def test_training_trace_against_steps_and_seconds():
+    traces = {"kfac": TRACE, "adam": TRACE[:3]}
+    figure = plot_training_trace(traces, metric="excess", target=3.0)
+    assert texts(figure) == ("Excess against steps, best runs", "steps", "excess / nats")
+    assert [line.name for line in figure.data] == ["kfac", "adam"]
+    assert list(figure.data[0].x) == [5, 10, 15, 20, 25]  # step 0 has no place on a log axis
+    assert figure.data[0].line.color != figure.data[1].line.color
+    seconds = plot_training_trace(traces, against="cpu_seconds")
+    assert seconds.layout.xaxis.title.text == "CPU seconds"
+    assert list(seconds.data[1].x) == [0.1, 0.2]
+
+
+def test_training_trace_of_a_negative_loss_is_linear():
+    figure = plot_training_trace({"adam": (TracePoint(1, -2.0, 0.1),)})
+    assert figure.layout.yaxis.type == "linear"
+
+
+def test_training_trace_refuses_another_axis():
+    with pytest.raises(InvalidInputError, match="'steps' or 'cpu_seconds', got 'epochs'"):
+        plot_training_trace({}, against="epochs")
+
+
+def test_optimization_history_is_the_running_minimum(study):
+    figure = plot_optimization_history({"kfac": study}, value="log10(steps)")
+    points, line = figure.data
+    assert [min(points.y[: k + 1]) for k in range(len(points.y))] == list(line.y)
+    assert list(points.x) == [t.number for t in study.trials if t.state.name == "COMPLETE"]
+    assert texts(figure)[1:] == ("trial number", "log10(steps)")
+
+
+def test_response_map_has_a_contour_and_every_trial(study):
+    figure = plot_response_map(study, title="map")
+    assert [trace.type for trace in figure.data] == ["contour", *["scatter"] * 3]
+    assert [len(trace.x) for trace in figure.data[1:]] == [1, 1, CONTOUR_TRIALS]
+    assert texts(figure) == ("map", "lr", "damping")
+    assert figure.layout.xaxis.type == "log"
+    values = [trial.value for trial in study.trials if trial.value is not None]
+    assert min(values) <= figure.data[0].z.min() <= figure.data[0].z.max() <= max(values)
+    linear = plot_response_map(study, ("lr", "momentum"))
+    assert linear.layout.yaxis.type == "linear"
+
+
+def test_response_map_of_few_trials_is_a_scatter(study):
+    few = optuna.create_study()
+    few.add_trials(study.trials[:3])
+    assert [trace.type for trace in plot_response_map(few).data] == ["scatter"] * 3
+
+
+def test_response_map_of_unknown_parameters(study):
+    with pytest.raises(InvalidInputError, match=r"has the parameters \('lr', 'beta'\)"):
+        plot_response_map(study, ("lr", "beta"))
+
+
+def test_parallel_coordinate_has_the_title(study):
+    assert plot_parallel_coordinate(study, title="all").layout.title.text == "all"
+
+
+def test_without_plotly_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(MissingExtraError, match=r"fisherbo\[plot\]"):
+        plot_training_trace({"kfac": TRACE})

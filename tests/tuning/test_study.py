@@ -1,0 +1,244 @@
+import math
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fisherbo.errors import InvalidInputError, StorageError
+from fisherbo.tuning import TunableOptimizer, result_of, tune_training
+from fisherbo.tuning.record import failure, read
+from fisherbo.tuning.search_spaces import ADAM_SPACE
+from fisherbo.tuning.study import _claiming, _SurplusError
+
+
+def states(study):
+    return [trial.state for trial in study.trials]
+
+
+@pytest.mark.parametrize("sampler", ["fisher", "gp", "tpe", "random"])
+def test_every_sampler_by_name(quick, sampler):
+    result = tune_training(**{**quick, "sampler": sampler}, n_trials=4)
+    assert result.counts.complete == 4
+    assert result.best_value == min(trial.value for trial in result.study.trials)
+
+
+def test_trials_are_reproducible(quick):
+    first, second = (tune_training(**quick, n_trials=3, seed=4) for _ in range(2))
+    assert [t.params for t in first.study.trials] == [t.params for t in second.study.trials]
+    assert [t.value for t in first.study.trials] == [t.value for t in second.study.trials]
+
+
+def test_custom_module_loss_and_dataloader(line):
+    class Tower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.second(torch.tanh(self.first(x)))
+
+    def huber(output, y):
+        return nn.functional.huber_loss(output, y)
+
+    loader = DataLoader(TensorDataset(*line), batch_size=8, shuffle=True)
+    result = tune_training(
+        Tower, loader, loss=huber, likelihood="normal", n_trials=3, max_steps=8, sampler="random",
+        validation=TensorDataset(*line),
+    )  # fmt: skip
+    assert (result.optimizer, result.metric) == ("kfac", "validation loss")
+    assert result.config["loss"] == "huber"
+    assert set(result.best_params) == {"lr", "damping", "momentum"}
+    assert len(result.trace) == 9
+
+
+def test_target_values_and_attributes(quick):
+    result = tune_training(**{**quick, "max_steps": 300}, target=1.0, n_trials=6)
+    reached = [t for t in result.study.trials if t.user_attrs["steps_to_target"] is not None]
+    assert reached
+    assert result.counts.reached == len(reached)
+    for trial in reached:
+        assert trial.value == math.log10(max(1, trial.user_attrs["steps_to_target"]))
+    assert result.steps_to_target == min(t.user_attrs["steps_to_target"] for t in reached)
+    assert result.run == read(result.best_trial)
+
+
+def test_own_optimizer(quick):
+    sgd = TunableOptimizer(
+        name="plain",
+        space={"lr": optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True)},
+        build=lambda model, parameters, setting: torch.optim.SGD(model.parameters(), **parameters),
+        max_steps=5,
+    )
+    result = tune_training(**{**quick, "optimizer": sgd}, n_trials=2)
+    assert result.optimizer == "plain"
+
+
+def test_resume_counts_the_trials_that_are_there(quick, tmp_path):
+    quick["max_steps"] = 2
+    storage = str(tmp_path / "tune.db")
+    assert len(tune_training(**quick, storage=storage, n_trials=8).study.trials) == 8
+    assert len(tune_training(**quick, storage=storage, n_trials=12).study.trials) == 12
+    done = tune_training(**quick, storage=storage, n_trials=12)
+    assert len(done.study.trials) == 12
+
+
+def test_resumed_study_equals_an_uninterrupted_one(quick, tmp_path):
+    quick |= {"max_steps": 2, "sampler": "fisher"}
+    storage = str(tmp_path / "tune.db")
+    tune_training(**quick, storage=storage, n_trials=11)
+    resumed = tune_training(**quick, storage=storage, n_trials=13)
+    whole = tune_training(**quick, n_trials=13)
+    assert [t.params for t in resumed.study.trials] == [t.params for t in whole.study.trials]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": 11}, "max_steps was 10, is 11"),
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"target": 0.5}, "target was None, is 0.5"),
+        ({"data": (torch.zeros(32, 3), torch.zeros(32, 1))}, "rows was '"),
+        ({"build_model": lambda: nn.Linear(3, 1, bias=False)}, "parameters was 4, is 3"),
+        ({"optimizer": "sgd", "study_name": "tune-adam"}, "optimizer was 'adam', is 'sgd'"),
+    ],
+)
+def test_another_configuration_is_refused_and_changes_nothing(quick, tmp_path, change, message):
+    storage = str(tmp_path / "tune.db")
+    tune_training(**quick, storage=storage, n_trials=1)
+    with pytest.raises(InvalidInputError, match=message):
+        tune_training(**{**quick, **change}, storage=storage, n_trials=3)
+    study = optuna.load_study(study_name="tune-adam", storage=f"sqlite:///{storage}")
+    assert len(study.trials) == 1
+
+
+def test_foreign_study_is_refused(quick):
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(study_name="tune-adam", storage=storage)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(InvalidInputError, match="was not made by fisherbo tune"):
+        tune_training(**quick, storage=storage)
+    with pytest.raises(InvalidInputError, match="was not made by tune_training"):
+        result_of(study)
+
+
+def test_loss_that_is_not_finite_is_a_failed_trial_and_the_study_goes_on(quick):
+    calls = []
+
+    def explosive(output, y):
+        calls.append(1)
+        value = (output - y).square().mean()
+        return value * math.nan if len(calls) == 5 else value
+
+    result = tune_training(**{**quick, "loss": explosive}, n_trials=4)
+    assert states(result.study) == [TrialState.FAIL, *[TrialState.COMPLETE] * 3]
+    assert "nan after 4 steps" in failure(result.study.trials[0])
+    assert (result.counts.failed, result.counts.done) == (1, 4)
+    assert len(read(result.study.trials[0]).trace) == 4
+
+
+def test_interrupt_keeps_what_was_done_and_the_trial_is_run_again(quick, tmp_path):
+    storage, calls = str(tmp_path / "tune.db"), []
+
+    def interrupted(output, y):
+        calls.append(1)
+        if len(calls) == 27:  # in the third trial of eleven evaluations
+            raise KeyboardInterrupt
+        return (output - y).square().mean()
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_training(**{**quick, "loss": interrupted}, storage=storage, n_trials=4)
+    study = optuna.load_study(study_name="tune-adam", storage=f"sqlite:///{storage}")
+    assert states(study) == [TrialState.COMPLETE] * 2 + [TrialState.FAIL]
+    result = tune_training(**{**quick, "loss": interrupted}, storage=storage, n_trials=4)
+    assert (result.counts.done, result.counts.failed) == (4, 0)
+
+
+def test_interrupt_before_the_objective_leaves_no_running_trial(quick):
+    class Interrupted(optuna.samplers.RandomSampler):
+        def before_trial(self, study, trial):
+            if trial.number == 1:
+                raise KeyboardInterrupt
+
+    storage = optuna.storages.InMemoryStorage()
+    with pytest.raises(KeyboardInterrupt):
+        tune_training(**{**quick, "sampler": Interrupted()}, storage=storage, n_trials=3)
+    study = optuna.load_study(study_name="tune-adam", storage=storage)
+    assert states(study) == [TrialState.COMPLETE, TrialState.FAIL]
+    resumed = tune_training(**{**quick, "sampler": "fisher"}, storage=storage, n_trials=12)
+    assert (resumed.counts.done, len(resumed.study.trials)) == (12, 13)
+
+
+def test_pruned_trials_keep_their_trace(quick):
+    class Always(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.number > 0 and trial.last_step >= 4
+
+    result = tune_training(**quick, n_trials=3, pruner=Always())
+    assert (result.counts.complete, result.counts.pruned) == (1, 2)
+    run = read(result.study.trials[1])
+    assert (run.steps, run.stopped, len(run.trace)) == (4, "pruned", 5)
+
+
+def test_surplus_trial_of_another_worker_is_given_up(quick):
+    storage = optuna.storages.InMemoryStorage()
+    tune_training(**quick, storage=storage, n_trials=1)
+
+    study = optuna.load_study(study_name="tune-adam", storage=storage)
+    run = _claiming(study, lambda trial: 0.0, 2)
+    first, second = study.ask(), study.ask()
+    assert run(first) == 0.0
+    with pytest.raises(_SurplusError):
+        run(second)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"optimizer": "adm"},
+            r"unknown optimizer 'adm' \(did you mean 'adam'\?\); known are kfac, adam, sgd",
+        ),
+        ({"sampler": "fischer"}, "unknown sampler 'fischer' .did you mean 'fisher'"),
+        ({"loss": "mse"}, "unknown loss 'mse'"),
+        ({"likelihood": "gauss"}, "unknown likelihood 'gauss'"),
+        ({"n_trials": 0}, "n_trials must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"max_steps": -3}, "max_steps must be at least 1"),
+        ({"max_seconds": 0.0}, "max_seconds must be > 0"),
+        ({"target": 0.0}, "target must be > 0, got 0.0"),
+        ({"optimizer": "kfac", "loss": lambda output, y: output.sum()}, "needs the likelihood"),
+        ({"optimizer": "kfac", "build_model": lambda: nn.BatchNorm1d(3)}, "."),
+    ],
+)
+def test_wrong_arguments(quick, change, message):
+    with pytest.raises(InvalidInputError, match=message):
+        tune_training(**{**quick, **change})
+
+
+def test_error_of_the_model_is_raised_and_the_trial_failed(quick):
+    storage = optuna.storages.InMemoryStorage()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        tune_training(**{**quick, "build_model": lambda: nn.Linear(4, 1)}, storage=storage)
+    study = optuna.load_study(study_name="tune-adam", storage=storage)
+    assert states(study) == [TrialState.FAIL]
+
+
+def test_storage_that_stops_answering(quick, tmp_path, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    def gone(*args, **kwargs):
+        raise OperationalError("select", {}, Exception("server closed the connection"))
+
+    storage = optuna.storages.InMemoryStorage()
+    monkeypatch.setattr(storage, "create_new_trial", gone)
+    with pytest.raises(StorageError, match="server closed the connection; check the URL"):
+        tune_training(**quick, storage=storage)
+
+
+def test_space_of_adam_is_searched_inside_its_bounds(quick):
+    result = tune_training(**quick, n_trials=5)
+    for trial in result.study.trials:
+        assert trial.distributions == dict(ADAM_SPACE.space)
