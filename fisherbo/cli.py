@@ -141,8 +141,8 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
         help="steps of a trial (default: 300 for kfac, 6000 for adam and sgd)",
     )  # fmt: skip
     group.add_argument(
-        "--max-seconds", type=_positive_float, default=30.0, metavar="S",
-        help="CPU seconds of a trial (default: 30)",
+        "--max-seconds", type=_positive_float, default=60.0, metavar="S",
+        help="CPU seconds of a trial (default: 60)",
     )  # fmt: skip
     group.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed (default: 0)")
     group.add_argument(

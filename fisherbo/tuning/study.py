@@ -30,7 +30,7 @@ from fisherbo.tuning.samplers import TrialSampler, trial_sampler
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer, as_optimizer
 from fisherbo.tuning.storage import answering, open_storage, parse_url, shown
 
-MAX_SECONDS = 30.0
+MAX_SECONDS = 60.0
 WEIGHT_DECAY = 1e-5
 POLL_SECONDS = 0.5
 
