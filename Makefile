@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 COMPARE ?= adam,sgd
-TUNE ?= --compare $(COMPARE)
+TUNE ?= --compare $(COMPARE) --jobs 2
 
 .PHONY: tune test lint fast slow clean
 

@@ -7,6 +7,7 @@ torch and Optuna are imported inside the command, so that `fisherbo --help` is q
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shlex
 import sys
@@ -144,6 +145,10 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
         "--max-seconds", type=_positive_float, default=60.0, metavar="S",
         help="CPU seconds of a trial (default: 60)",
     )  # fmt: skip
+    group.add_argument(
+        "--jobs", type=_positive_int, default=1, metavar="N",
+        help="processes that share the trials (default: 1)",
+    )  # fmt: skip
     group.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed (default: 0)")
     group.add_argument(
         "--threads", type=_positive_int, default=1, metavar="N",
@@ -169,7 +174,27 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    """Run `fisherbo tune`: the data, then a study for each optimizer, then the reports."""
+    """Run `fisherbo tune`: a study for each optimizer, with further processes, then the reports."""
+    from fisherbo.tuning.workers import beside
+
+    optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
+    task = _prepare(arguments, optimizers)
+    with beside(arguments.jobs - 1, _assist, arguments, optimizers):
+        results = [_tune_one(arguments, task, name) for name in optimizers]
+    return _report(arguments, task, results)
+
+
+def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
+    """Work on the studies of another process, which tells what there is to tell."""
+    arguments.quiet = True
+    with contextlib.suppress(FisherboError, KeyboardInterrupt):
+        task = _prepare(arguments, optimizers)
+        for name in optimizers:
+            _tune_one(arguments, task, name)
+
+
+def _prepare(arguments: argparse.Namespace, optimizers: list[str]) -> Task:
+    """The task of the command's data, once the process is set up and the optimizers are known."""
     import optuna
     import torch
 
@@ -179,18 +204,15 @@ def _tune(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(arguments.threads)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
     for name in optimizers:
         as_optimizer(name)
-    task = make_task(
+    return make_task(
         load(arguments.data, arguments.target),
         arguments.task,
         hidden=arguments.hidden,
         target_loss=arguments.target_loss,
         seed=arguments.seed,
     )
-    results = [_tune_one(arguments, task, name) for name in optimizers]
-    return _report(arguments, task, results)
 
 
 def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> TuningResult:

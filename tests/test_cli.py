@@ -267,6 +267,36 @@ def test_ctrl_c_in_a_process(folder):
     assert all(trial.state.is_finished() for trial in study.trials)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_jobs_share_the_trials_and_end_together(folder, interrupt):
+    trials = "400" if interrupt else "12"
+    command = [sys.executable, "-m", "fisherbo", "tune", "--data", "iris", "--jobs", "2",
+               "--max-steps", "40", "--trials", trials]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    if interrupt:
+        time.sleep(25)
+        process.send_signal(signal.SIGINT)  # to the parent only, as `kill -INT` does
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    study = optuna.load_study(
+        study_name="iris-classification-kfac", storage="sqlite:///runs/tune.db"
+    )
+    assert all(trial.state.is_finished() for trial in study.trials)
+    starts = [trial.datetime_start for trial in study.trials]
+    ends = [trial.datetime_complete for trial in study.trials]
+    assert any(a < end for a, end in zip(starts[1:], ends, strict=False)), "none ran side by side"
+    if interrupt:
+        assert process.returncode == 130
+    else:
+        assert process.returncode == 0
+        assert sum(t.state.name in ("COMPLETE", "PRUNED") or "failure" in t.user_attrs
+                   for t in study.trials) == 12  # fmt: skip
+        assert "12 of 12 trials" in err and "best parameters" in out
+
+
 def test_help_is_quick_and_loads_no_torch():
     code = (
         "import sys, fisherbo.cli as c\n"

@@ -17,6 +17,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler import memory
 from fisherbo.space import Array, Data, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
@@ -41,7 +42,7 @@ def to_data(
     """Trials that have all parameters of the search space, as observations and pending points.
 
     A complete trial counts with its value; a pruned one with the value that its rank at its last
-    step suggests; a failed one with −inf, which `half_rank` maps to the last rank.
+    step suggests; one that failed by itself with −inf, which the warp maps to the last rank.
     """
     sign = 1.0 if maximize else -1.0
     known = [t for t in trials if all(name in t.params for name in search_space)]
@@ -78,7 +79,7 @@ class _FinalValue:
         if trial.state == TrialState.COMPLETE:
             return self._sign * float(trial.values[0])
         if trial.state == TrialState.FAIL:
-            return -math.inf
+            return -math.inf if memory.FAILED in trial.system_attrs else None
         return self._of_pruned(trial)
 
     def _of_pruned(self, trial: FrozenTrial) -> float | None:

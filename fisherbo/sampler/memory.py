@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial
 from fisherbo.surrogate.fit import Hyper
 
 KEY = "fisherbo:fit"
+FAILED = "fisherbo:failed"
+"""Attribute of a trial that failed by itself; a killed worker's has none and teaches nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,19 @@ class FisherSampler(BaseSampler):
         space = to_space(search_space)
         u = self._rng(trial.number, zlib.crc32(param_name.encode())).random(1)
         return to_params(space, search_space, space.spread(u))[param_name]
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Note that a trial failed by itself, and tell the independent sampler."""
+        if state == TrialState.FAIL:
+            study._storage.set_trial_system_attr(trial._trial_id, memory.FAILED, True)
+        if self._independent_sampler is not None:
+            self._independent_sampler.after_trial(study, trial, state, values)
 
     def _startup(
         self,

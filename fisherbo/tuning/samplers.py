@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.record import failure
 
 SAMPLERS = ("fisher", "gp", "tpe", "random")
 
@@ -64,7 +65,9 @@ class TrialSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Tell the trial's sampler how it ended."""
+        """Tell the trial's sampler how it ended; an interruption teaches nothing."""
+        if state == TrialState.FAIL and failure(trial) is None:
+            return
         self._inner.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:

@@ -182,6 +182,21 @@ def test_failed_and_pruned_trials_inform_the_model():
     assert np.mean(np.array(late) < 0.5) < 0.25
 
 
+def test_a_killed_workers_trial_teaches_nothing():
+    study = optuna.create_study(sampler=FisherSampler(seed=0))
+    study.optimize(bowl, n_trials=3)
+    killed = study.ask()
+    bowl(killed)
+    study._storage.set_trial_state_values(killed._trial_id, TrialState.FAIL)  # as a stale heartbeat
+    told = study.ask()
+    bowl(told)
+    study.tell(told, state=TrialState.FAIL)
+    search_space = study.trials[0].distributions
+    data = to_data(to_space(search_space), search_space, study.trials, maximize=False)
+    assert len(data.y) == 4
+    assert data.y[-1] == -np.inf
+
+
 def test_pruned_trials_take_the_value_of_their_rank():
     space_of = {"x": FloatDistribution(0, 1)}
     trials = [

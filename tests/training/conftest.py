@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from fisherbo.training.capture import Capture, OutputFisher
 from fisherbo.training.coverage import examine
 
-
 Factors = dict[str, tuple[Tensor, Tensor]]
 FactorsOf = Callable[..., Factors]
 
