@@ -96,6 +96,7 @@ def test_events_of_one_dimensional_outputs() -> None:
     assert events(torch.zeros(5, 2, 3, 4), "normal").shape == (5, 6, 4)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel:UserWarning")
 @given(
     seed=seeds,
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
