@@ -20,10 +20,10 @@ from fisherbo.geometry import lapack
 from fisherbo.space import Array, Integers
 from fisherbo.surrogate.kernel import CURVATURE, matern, squared_differences
 
-_NOISE_FLOOR = 1e-6
+NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
 _SIGNAL_BOUNDS = (math.log(1e-3), math.log(1e3))
-_NOISE_BOUNDS = (math.log(_NOISE_FLOOR), math.log(10.0))
+_NOISE_BOUNDS = (math.log(NOISE_FLOOR), math.log(10.0))
 
 
 @dataclass(frozen=True)

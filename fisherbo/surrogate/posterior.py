@@ -13,7 +13,7 @@ import numpy as np
 
 from fisherbo.geometry import lapack
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.fit import NOISE_FLOOR, Hyper
 from fisherbo.surrogate.kernel import CURVATURE, Embedding, distance, matern
 
 _VARIANCE_FLOOR = 1e-10
@@ -102,15 +102,26 @@ class Posterior:
         return np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
 
 
-def condition(x: Array, y: Array, choices: Integers, hyper: Hyper) -> Posterior:
+def condition(
+    x: Array, y: Array, choices: Integers, hyper: Hyper, *, certain: int = 0
+) -> Posterior:
     """The posterior given observations ``y`` of shape ``(n,)`` at ``x`` of shape ``(n, d)``.
+
+    Args:
+        x: Coordinates.
+        y: Values.
+        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        hyper: Kernel hyperparameters.
+        certain: How many of the last observations are without noise.
 
     Raises:
         NumericalError: If the covariance is not positive definite even with jitter.
     """
     embedded = Embedding.of(hyper.lengthscale, choices)(x)
     rho, _ = matern(distance(embedded, embedded))
-    rho.flat[:: len(x) + 1] = 1 + hyper.noise / hyper.signal
+    noise = np.full(len(x), hyper.noise)
+    noise[len(x) - certain :] = NOISE_FLOOR
+    rho.flat[:: len(x) + 1] = 1 + noise / hyper.signal
     precision = lapack.inverse(lapack.cholesky(rho))
     return Posterior(x, y, choices, hyper, precision, precision @ y)
 
@@ -118,10 +129,11 @@ def condition(x: Array, y: Array, choices: Integers, hyper: Hyper) -> Posterior:
 def with_fantasies(posterior: Posterior, points: Array) -> Posterior:
     """The posterior with ``points`` ``(m, d)`` observed at their means (kriging believer).
 
-    Ginsbourger et al. (2010): the mean stays, the variance at the points collapses.
+    Ginsbourger et al. (2010): the mean stays, the variance at the points collapses; it does so too
+    under noise, since another evaluation there is never what a worker should do meanwhile.
     """
     if not len(points):
         return posterior
     believed, _ = posterior.predict(points)
     x, y = np.concatenate([posterior.x, points]), np.append(posterior.y, believed)
-    return condition(x, y, posterior.choices, posterior.hyper)
+    return condition(x, y, posterior.choices, posterior.hyper, certain=len(points))
