@@ -1,8 +1,15 @@
 """Fisher metrics of the posterior on the space of candidates.
 
-A candidate x stands for the normal distribution N(μ(x), s(x)² + τ²) of its next observation. The
-pull-back of the normal family's Fisher metric is (∇μ∇μᵀ + 2∇s∇sᵀ)/(s² + τ²), of rank two; the
-prior's expected metric Λ = c σ² diag(ℓ⁻²) completes it to full rank (Tosi et al. 2014).
+Symbols: μ, s posterior mean and standard deviation of f at x; τ² noise variance; J = ∂ρ/∂x.
+
+A candidate x stands for the normal distribution N(μ(x), s(x)² + τ²) of its next observation, of
+which f's part carries the information. Three metrics follow:
+
+    pull-back   (∇μ∇μᵀ + 2∇s∇sᵀ)/(s² + τ²): of the normal family, rank at most two, and one where a
+                utility of (μ, s) has its interior maximum, since ∇μ and ∇s are collinear there
+    expected    (∇μ∇μᵀ + Cov(∇f | D))/τ²: expected information of y about x (Tosi et al. 2014),
+                full rank; far from the data Cov(∇f | D) is the prior's Λ = c σ² diag(ℓ⁻²)
+    damped      pull-back + λ Λ/(s² + τ²): what the ascent inverts in O(d)
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ import numpy as np
 from fisherbo.space import Array
 from fisherbo.surrogate.fit import Hyper
 from fisherbo.surrogate.kernel import CURVATURE
-from fisherbo.surrogate.posterior import Prediction
+from fisherbo.surrogate.posterior import Posterior, Prediction
 
 
 def damped_parts(prediction: Prediction, hyper: Hyper) -> tuple[Array, Array]:
@@ -25,4 +32,31 @@ def damped_parts(prediction: Prediction, hyper: Hyper) -> tuple[Array, Array]:
     variance = prediction.sd**2 + hyper.noise
     rows = (prediction.mean_gradient, math.sqrt(2) * prediction.sd_gradient)
     factors = np.stack(rows, -1) / np.sqrt(variance)[:, None, None]
-    return factors, (CURVATURE * hyper.signal / hyper.lengthscale**2) / variance[:, None]
+    return factors, prior_diagonal(hyper) / variance[:, None]
+
+
+def prior_diagonal(hyper: Hyper) -> Array:
+    """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
+    return CURVATURE * hyper.signal / hyper.lengthscale**2
+
+
+def pull_back_metric(posterior: Posterior, points: Array) -> Array:
+    """The normal family's Fisher metric at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
+    factors, _ = damped_parts(posterior.predict_with_gradient(points), posterior.hyper)
+    return factors @ factors.mT
+
+
+def damped_metric(posterior: Posterior, points: Array, damping: float) -> Array:
+    """The pull-back plus ``damping · Λ/(s² + τ²)`` at points ``(b, d)``, shape ``(b, d, d)``."""
+    factors, diagonal = damped_parts(posterior.predict_with_gradient(points), posterior.hyper)
+    return factors @ factors.mT + damping * diagonal[:, None] * np.eye(points.shape[1])
+
+
+def expected_metric(posterior: Posterior, points: Array) -> Array:
+    """``(∇μ∇μᵀ + Cov(∇f | D))/τ²`` at points ``(b, d)``, shape ``(b, d, d)``, full rank.
+
+    Its block of categorical coordinates is zero: f has no gradient along them.
+    """
+    gradient = posterior.predict_with_gradient(points).mean_gradient
+    outer = gradient[:, :, None] * gradient[:, None, :]
+    return (outer + posterior.gradient_covariance(points)) / posterior.hyper.noise

@@ -70,6 +70,14 @@ class Posterior:
         by_sd = self._pull(points, slope * weights) * (-self.hyper.signal / sd)[:, None]
         return Prediction(rho @ self.alpha, sd, by_mean, by_sd)
 
+    def gradient_covariance(self, points: Array) -> Array:
+        """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
+        _, slope = self._correlation(points)
+        difference = points[:, :, None] - self.x.T  # (b, d, n)
+        jacobian = -self._gradient_scale[:, None] * difference * slope[:, None]
+        prior = np.diag(self._gradient_scale)
+        return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
+
     def _correlation(self, points: Array) -> tuple[Array, Array]:
         return matern(distance(self._embedding(points), self._embedded))
 

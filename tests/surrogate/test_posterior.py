@@ -15,8 +15,7 @@ from fisherbo.surrogate.fit import (
     negative_log_marginal_likelihood,
     prior_mode,
 )
-from fisherbo.surrogate.kernel import CURVATURE, squared_differences
-from fisherbo.surrogate.metric import damped_parts
+from fisherbo.surrogate.kernel import squared_differences
 from fisherbo.surrogate.posterior import condition, with_fantasies
 
 NUMERIC = np.zeros(3, dtype=np.int64)
@@ -171,19 +170,3 @@ def test_duplicates_without_noise_are_harmless():
     mean, sd = posterior.predict(np.zeros((1, 3)))
     assert mean[0] == pytest.approx(1, abs=1e-3)
     assert 0 < sd[0] < 1e-2
-
-
-def test_metric_is_the_pull_back_of_the_normal_family_plus_the_prior():
-    x, y, hyper = draw(7)
-    posterior = condition(x, y, NUMERIC, hyper)
-    point = np.random.default_rng(2).random((1, 3))
-    factors, diagonal = damped_parts(posterior.predict_with_gradient(point), hyper)
-    noisy_sd = lambda z: np.sqrt(posterior.predict(z[None])[1][0] ** 2 + hyper.noise)  # noqa: E731
-    mean_gradient = approx_fprime(point[0], lambda z: posterior.predict(z[None])[0][0], 1e-6)
-    variance = noisy_sd(point[0]) ** 2
-    sd_gradient = approx_fprime(point[0], lambda z: posterior.predict(z[None])[1][0], 1e-6)
-    expected = (
-        np.outer(mean_gradient, mean_gradient) + 2 * np.outer(sd_gradient, sd_gradient)
-    ) / variance
-    assert factors[0] @ factors[0].T == pytest.approx(expected, rel=1e-3, abs=1e-3)
-    assert diagonal[0] == pytest.approx(CURVATURE * hyper.signal / hyper.lengthscale**2 / variance)
