@@ -15,6 +15,7 @@ import io
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -55,18 +56,18 @@ def work(run: Run) -> Trace:
     return optimize(run, objective, first)
 
 
-def _optimum(problem: object) -> float:
+def _optimum(problem: Any) -> float:
     """Value at the function's known minimiser, which cocoex writes to a file only."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                problem._best_parameter("print")  # type: ignore[attr-defined]
+                problem._best_parameter("print")
             x = np.loadtxt("._bbob_problem_best_parameter.txt")
         finally:
             os.chdir(here)
-    return float(problem(x))  # type: ignore[operator]
+    return float(problem(x))
 
 
 def report(traces: Sequence[Trace], samplers: Sequence[str], budget: int) -> None:
