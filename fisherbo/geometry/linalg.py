@@ -1,14 +1,21 @@
-"""Factorisations of positive (semi-)definite matrices; the only home of Cholesky and jitter.
+"""Factorisations and solves with positive (semi-)definite matrices; the only home of Cholesky.
 
-Symbols: A, G symmetric positive semi-definite; L lower triangular with A = L Lᵀ.
+Symbols:
+    A, G     symmetric positive semi-definite; A ⊗ G acts on a matrix V as V ↦ G V A
+    L        lower triangular with A = L Lᵀ
+    A⁺       pseudo-inverse
+    r, p     residual and search direction of conjugate gradients
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from fisherbo.errors import NumericalError
+from fisherbo.errors import InvalidInputError, NumericalError
 
 _JITTER_ATTEMPTS = 8
 
@@ -88,3 +95,157 @@ def cholesky_solve(factor: Tensor, right: Tensor) -> Tensor:
 def log_determinant(factor: Tensor) -> Tensor:
     """``log det(L Lᵀ)``, shape ``(*b,)``."""
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def psd_solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solution of ``matrix x = right`` for a positive semi-definite matrix, without jitter.
+
+    ``A⁻¹ right`` by Cholesky; ``A⁺ right``, the least-norm solution, for the whole batch where a
+    member is singular to rounding. The units of the coordinates make no matrix singular.
+
+    Args:
+        matrix: Symmetric, shape ``(*b, n, n)``.
+        right: Shape ``(*b, n)``.
+
+    Raises:
+        InvalidInputError: If a matrix is not finite, not symmetric or has a negative eigenvalue.
+    """
+    return _psd_solve_columns(matrix, right[..., None])[..., 0]
+
+
+def _psd_solve_columns(matrix: Tensor, right: Tensor) -> Tensor:
+    """As `psd_solve`, for the columns of ``right``, shape ``(*b, n, k)``."""
+    check_symmetric(matrix)
+    diagonal = matrix.detach().diagonal(dim1=-2, dim2=-1)
+    scale = torch.where(diagonal > 0, diagonal, 1.0).sqrt()[..., None]
+    factor, info = _try_cholesky(matrix / scale / scale.mT)  # unit diagonal
+    if not info.any() and not _is_singular(factor.detach()):
+        return torch.cholesky_solve(right / scale, factor) / scale
+    check_positive_semidefinite(matrix)
+    return torch.linalg.pinv(matrix, rtol=_rounding(matrix), hermitian=True) @ right
+
+
+def _is_singular(factor: Tensor) -> bool:
+    """Whether the least eigenvalue of ``L Lᵀ``, of unit diagonal, is rounding, in any member."""
+    largest = torch.linalg.matrix_norm(inverse_from_cholesky(factor))
+    return bool((largest * _rounding(factor) > 1).any())
+
+
+def check_symmetric(matrix: Tensor) -> None:
+    """Refuse matrices that are not square, finite and symmetric to rounding.
+
+    Raises:
+        InvalidInputError: If one is not.
+    """
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise InvalidInputError(
+            f"a metric must be a square matrix, shape (*b, n, n), got {tuple(matrix.shape)}"
+        )
+    if not torch.isfinite(matrix).all():
+        raise InvalidInputError(
+            "a metric must be finite, got NaN or inf; look for parameters at the edge of a range"
+        )
+    asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
+    if (asymmetry > 10 * _rounding(matrix) * matrix.abs().amax((-2, -1))).any():
+        raise InvalidInputError(
+            f"a metric must be symmetric, got entries that differ by {asymmetry.max().item():.1e} "
+            "from their mirror image; use (F + Fᵀ) / 2 if they should not"
+        )
+
+
+def check_positive_semidefinite(matrix: Tensor) -> None:
+    """Refuse symmetric matrices with an eigenvalue below 0, beyond rounding.
+
+    Raises:
+        InvalidInputError: If there is one.
+    """
+    eigenvalues = torch.linalg.eigvalsh(matrix.detach())
+    if (eigenvalues[..., 0] < -10 * _rounding(matrix) * eigenvalues.abs().amax(-1)).any():
+        raise InvalidInputError(
+            "a metric must be positive semi-definite, got an eigenvalue of "
+            f"{eigenvalues.min().item():.3g}; use a Fisher information in place of a Hessian, "
+            "or raise the damping"
+        )
+
+
+def _rounding(matrix: Tensor) -> float:
+    """Relative size of rounding in factorisations, ``16·√n·ε``: rounding errors add as noise."""
+    return 16 * math.sqrt(matrix.shape[-1]) * torch.finfo(matrix.dtype).eps
+
+
+def kronecker_solve(
+    input_factor: Tensor, output_factor: Tensor, right: Tensor, damping: float = 0.0
+) -> Tensor:
+    """Solution ``V`` of ``G V A + λ V = right``, at cost d_in³ + d_out³, not (d_in d_out)³.
+
+    Without damping (A ⊗ G)⁻¹ = A⁻¹ ⊗ G⁻¹; with it, in the eigenbases of both factors. No gradient
+    flows through damped factors whose eigenvalues repeat.
+
+    Args:
+        input_factor: A, shape ``(*b, d_in, d_in)``.
+        output_factor: G, shape ``(*b, d_out, d_out)``.
+        right: Shape ``(*b, d_out, d_in)``.
+        damping: λ >= 0.
+
+    Raises:
+        InvalidInputError: As `psd_solve`, for either factor.
+    """
+    if damping == 0:
+        rows = _psd_solve_columns(input_factor, right.mT).mT  # right A⁻¹
+        return _psd_solve_columns(output_factor, rows)
+    for factor in (input_factor, output_factor):
+        check_symmetric(factor)
+        check_positive_semidefinite(factor)
+    a, u = torch.linalg.eigh(input_factor)
+    g, w = torch.linalg.eigh(output_factor)
+    spectrum = g[..., :, None] * a[..., None, :] + damping
+    return w @ ((w.mT @ right @ u) / spectrum) @ u.mT
+
+
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    *,
+    tolerance: float = 1e-10,
+    max_iterations: int | None = None,
+) -> Tensor:
+    """Approximate solution ``x`` of ``A x = right`` from products ``v ↦ A v`` alone.
+
+    Args:
+        product: Of a positive semi-definite matrix and vectors of the shape of ``right``.
+        right: Shape ``(*b, n)``; each row is a system of its own.
+        tolerance: A row stops where ‖r‖ <= tolerance·‖right‖.
+        max_iterations: Default: 2n. What is reached by then is returned.
+
+    Raises:
+        NumericalError: If a direction has pᵀAp < 0, or a product is not finite.
+    """
+    x, r, p = torch.zeros_like(right), right, right
+    squared = _dot(r, r)
+    goal = tolerance**2 * squared
+    for _ in range(2 * right.shape[-1] if max_iterations is None else max_iterations):
+        if (squared <= goal).all():
+            break
+        ap = product(p)
+        curvature = _dot(p, ap)
+        _check_curvature(curvature, squared > goal)
+        active = (squared > goal) & (curvature > 0)
+        step = torch.where(active, squared / torch.where(active, curvature, 1.0), 0.0)
+        x, r = x + step * p, r - step * ap  # Hestenes & Stiefel (1952), eq. 3:1
+        ratio = torch.where(active, _dot(r, r) / torch.where(active, squared, 1.0), 0.0)
+        p, squared = r + ratio * p, torch.where(active, _dot(r, r), goal)
+    return x
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    return (left * right).sum(-1, keepdim=True)
+
+
+def _check_curvature(curvature: Tensor, active: Tensor) -> None:
+    if not torch.isfinite(curvature).all():
+        raise NumericalError("a Fisher-vector product is not finite; look for NaN or inf")
+    if (curvature[active] < 0).any():
+        raise NumericalError(
+            "conjugate gradients met a direction of negative curvature: the product is not of a "
+            "positive semi-definite matrix; use a Fisher, not a Hessian, or raise the damping"
+        )

@@ -1,18 +1,33 @@
 """The natural-gradient core: metrics that turn a gradient into a natural gradient.
 
-Symbols: F Fisher metric at a point, g gradient, d = F⁻¹ g natural gradient.
+Symbols:
+    F        Fisher metric at a point
+    g, d     gradient, natural gradient d = F⁻¹ g
+    λ        damping, added to the diagonal of F
+    J        Jacobian of a map of parameters, or of a network's outputs by its weights
+    z, θ     outputs of a network, its weights
 A step t·d changes the distribution by KL ≈ ½ t² dᵀF d = ½ t² gᵀd (Amari 1998).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.geometry.divergence import kl
+from fisherbo.geometry.linalg import conjugate_gradients, kronecker_solve, psd_inverse, psd_solve
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
+"""Vectors ``v`` to ``F v``, of the same shape."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A positive definite form on tangent vectors that can be inverted."""
 
@@ -50,3 +65,152 @@ def kl_step_length(slope: Tensor, radius: float) -> Tensor:
         radius: KL divergence allowed, in nats.
     """
     return torch.where(slope > 0, torch.sqrt(2 * radius / slope), torch.inf)
+
+
+Fisher: TypeAlias = Tensor | tuple[Tensor, Tensor] | Metric | Product
+"""A matrix ``(*b, n, n)``; Kronecker factors ``(A, G)``; a metric; or a product ``v ↦ F v``."""
+
+
+def natural_gradient(
+    fisher: Fisher,
+    gradient: Tensor,
+    damping: float = 0.0,
+    *,
+    tolerance: float = 1e-10,
+    max_iterations: int | None = None,
+) -> Tensor:
+    """Natural gradient ``(F + λI)⁻¹ g``, of the gradient's shape (Amari 1998, theorem 1).
+
+    A dense F that is singular gives the least-norm ``F⁺ g``: the part of g that F cannot see is
+    dropped.
+
+    Args:
+        fisher: F, in one of the forms of `Fisher`.
+        gradient: g, shape ``(*b, n)``; for Kronecker forms ``(*b, d_out, d_in)``.
+        damping: λ >= 0. It makes the direction depend on the chart.
+        tolerance: Relative residual of conjugate gradients, which a product uses.
+        max_iterations: Of conjugate gradients. Default: 2n.
+
+    Raises:
+        InvalidInputError: If F is not symmetric positive semi-definite and finite, shapes do not
+            fit, λ < 0, or λ > 0 with a metric that cannot be damped.
+        NumericalError: If a product shows negative curvature or is not finite.
+    """
+    if not damping >= 0:
+        raise InvalidInputError(f"damping must be >= 0, got {damping!r}; 1e-4 to 1e-2 are usual")
+    if isinstance(fisher, Tensor):
+        return _dense_natural_gradient(fisher, gradient, damping)
+    if isinstance(fisher, tuple):
+        return kronecker_solve(*fisher, gradient, damping)
+    if isinstance(fisher, KroneckerMetric) and damping > 0:
+        factors = psd_inverse(fisher.input_inverse), psd_inverse(fisher.output_inverse)
+        return kronecker_solve(*factors, gradient, damping)
+    if isinstance(fisher, Metric):
+        return _metric_natural_gradient(fisher, gradient, damping)
+    return conjugate_gradients(
+        lambda v: fisher(v) + damping * v,
+        gradient,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+
+
+def _dense_natural_gradient(fisher: Tensor, gradient: Tensor, damping: float) -> Tensor:
+    if fisher.ndim < 2 or fisher.shape[-1] != gradient.shape[-1]:
+        raise InvalidInputError(
+            f"a gradient of shape {tuple(gradient.shape)} needs a Fisher matrix of shape "
+            f"(*b, n, n) with n = {gradient.shape[-1]}, got {tuple(fisher.shape)}"
+        )
+    if damping > 0:
+        fisher = fisher + damping * torch.eye(
+            fisher.shape[-1], dtype=fisher.dtype, device=fisher.device
+        )
+    return psd_solve(fisher, gradient)
+
+
+def _metric_natural_gradient(metric: Metric, gradient: Tensor, damping: float) -> Tensor:
+    if damping > 0:
+        raise InvalidInputError(
+            f"damping must be 0 for a {type(metric).__name__}, got {damping!r}; only matrices, "
+            "Kronecker factors and products can be damped"
+        )
+    return metric.natural(gradient)
+
+
+def pull_back(fisher: Tensor, jacobian: Tensor) -> Tensor:
+    """Metric ``Jᵀ F J`` of coordinates φ with θ = θ(φ), shape ``(*b, n, n)``.
+
+    Args:
+        fisher: F in the coordinates θ, shape ``(*b, m, m)``.
+        jacobian: J = ∂θ/∂φ, shape ``(*b, m, n)``.
+
+    Raises:
+        InvalidInputError: If the shapes do not fit.
+    """
+    if fisher.shape[-1] != jacobian.shape[-2]:
+        raise InvalidInputError(
+            f"the Jacobian needs one row for each of the {fisher.shape[-1]} coordinates of the "
+            f"metric, shape (*b, {fisher.shape[-1]}, n), got {tuple(jacobian.shape)}"
+        )
+    return jacobian.mT @ fisher @ jacobian
+
+
+def fisher_vector_product(
+    model: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    likelihood: Callable[[Tensor], Distribution],
+    *,
+    parameters: Iterable[Tensor] | None = None,
+) -> Product:
+    """Products ``v ↦ F v`` with the Fisher matrix of a network's weights, never formed.
+
+    F = mean over rows of Jᵀ F_z J is the Hessian, at θ itself, of KL(p(·|z) ‖ p(·|z(θ))) with z
+    held fixed (Martens 2020, § 8): one forward pass now, one backward pass for each product.
+
+    Args:
+        model: A module, or another map of inputs to outputs z. Called once, in the mode it is in.
+        inputs: Rows first.
+        likelihood: Outputs to p(y|z), as ``lambda z: Categorical(logits=z)``. Divergences are
+            averaged over the first dimension and summed over the others.
+        parameters: θ. Default: those of the module that require a gradient.
+
+    Returns:
+        A map of vectors ``(n,)`` to vectors ``(n,)``; entries are those of the parameters, in
+        order, flattened.
+
+    Raises:
+        InvalidInputError: If no parameter requires a gradient, or torch has no closed form of KL.
+    """
+    weights = _trainable(model, parameters)
+    with torch.enable_grad():
+        outputs = model(inputs)
+        divergence = kl(likelihood(outputs.detach()), likelihood(outputs))
+        mean = divergence.sum() / (divergence.shape[0] if divergence.ndim else 1)
+        gradients = torch.autograd.grad(
+            mean, weights, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        slope = torch.cat([g.flatten() for g in gradients])
+
+    def product(vector: Tensor) -> Tensor:
+        if not slope.requires_grad:
+            return torch.zeros_like(vector)
+        rows = torch.autograd.grad(
+            slope, weights, vector, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([row.flatten() for row in rows])
+
+    return product
+
+
+def _trainable(
+    model: Callable[[Tensor], Tensor], parameters: Iterable[Tensor] | None
+) -> list[Tensor]:
+    if parameters is None:
+        parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    weights = [p for p in parameters if p.requires_grad]
+    if not weights:
+        raise InvalidInputError(
+            "a Fisher-vector product needs parameters that require a gradient, got none; pass a "
+            "module, or parameters=[...] that the model uses"
+        )
+    return weights

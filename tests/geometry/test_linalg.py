@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,13 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from fisherbo.errors import NumericalError
+from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.geometry.linalg import (
     cholesky,
     cholesky_solve,
+    conjugate_gradients,
     inverse_from_cholesky,
+    kronecker_solve,
     log_determinant,
     psd_inverse,
+    psd_solve,
 )
 
 seeds = st.integers(0, 2**31 - 1)
@@ -91,3 +98,151 @@ def test_inverse_is_symmetric_and_keeps_precision(
     inverse = psd_inverse(positive(batch, n, seed).float())
     assert inverse.dtype == torch.float32
     assert_close(inverse, inverse.mT)
+
+
+# --- solves without jitter ---
+
+
+@unhurried
+@given(batches, dims, seeds)
+def test_psd_solve_agrees_with_torch(batch: tuple[int, ...], n: int, seed: int) -> None:
+    matrix, right = positive(batch, n, seed), normal(*batch, n, seed=seed + 1)
+    assert_close(psd_solve(matrix, right), torch.linalg.solve(matrix, right))
+
+
+@unhurried
+@given(dims, seeds)
+def test_psd_solve_of_a_singular_matrix_is_the_least_norm_solution(n: int, seed: int) -> None:
+    root = normal(n + 1, n, seed=seed)
+    matrix, right = root @ root.T, root @ normal(n, seed=seed + 1)
+    solution = psd_solve(matrix, right)
+    assert_close(matrix @ solution, right, rtol=1e-6, atol=1e-6)
+    least = torch.linalg.lstsq(matrix, right[:, None], rcond=1e-10, driver="gelsd").solution
+    assert_close(solution, least[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_units_make_no_matrix_singular() -> None:
+    unit = torch.tensor([1e-12, 1.0, 1e12], dtype=torch.float64)
+    matrix, right = positive((), 3, 0), normal(3, seed=1)
+    scaled = psd_solve(unit[:, None] * matrix * unit, unit * right)
+    assert_close(scaled * unit, torch.linalg.solve(matrix, right))
+
+
+def test_psd_solve_is_differentiable() -> None:
+    matrix, right = positive((2,), 3, 0).requires_grad_(), normal(2, 3, seed=1)
+    assert torch.autograd.gradcheck(lambda m: psd_solve((m + m.mT) / 2, right), matrix)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "what"),
+    [
+        (torch.diag(torch.tensor([1.0, -1e-3])), "an eigenvalue of -0.001"),
+        (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "must be symmetric"),
+        (torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]]), "must be finite"),
+        (torch.ones(2, 3), "square"),
+    ],
+)
+def test_psd_solve_refuses_what_is_no_metric(matrix: Tensor, what: str) -> None:
+    with pytest.raises(InvalidInputError, match=what):
+        psd_solve(matrix, torch.ones(2))
+
+
+# --- Kronecker products ---
+
+
+@unhurried
+@given(batches, dims, dims, st.sampled_from([0.0, 0.3]), seeds)
+def test_kronecker_solve_is_the_dense_inverse(
+    batch: tuple[int, ...], d_in: int, d_out: int, damping: float, seed: int
+) -> None:
+    a, g = positive(batch, d_in, seed), positive(batch, d_out, seed + 1)
+    right = normal(*batch, d_out, d_in, seed=seed + 2)
+    solution = kronecker_solve(a, g, right, damping)
+    dense = torch.einsum("...ij,...kl->...ikjl", g, a).flatten(-4, -3).flatten(-2, -1)
+    dense = dense + damping * torch.eye(d_in * d_out, dtype=dense.dtype)
+    expected = torch.linalg.solve(dense, right.flatten(-2))
+    assert_close(solution.flatten(-2), expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0])
+def test_kronecker_solve_refuses_an_indefinite_factor(damping: float) -> None:
+    bad, good = torch.diag(torch.tensor([1.0, -1.0])), torch.eye(2)
+    for factors in ((bad, good), (good, bad)):
+        with pytest.raises(InvalidInputError, match="positive semi-definite"):
+            kronecker_solve(*factors, torch.ones(2, 2), damping)
+
+
+@pytest.mark.slow
+def test_cost_of_kronecker_grows_as_the_cube_and_of_dense_as_the_sixth_power() -> None:
+    """Times at d_in = d_out = d; a dense matrix of d² rows costs d⁶, two factors 2d³."""
+    sizes = [24, 32, 48]
+    dense = [seconds(lambda d=d: torch.linalg.cholesky(positive_eye(d * d))) for d in sizes]
+    wide = [256, 384, 512]
+    factored = [
+        seconds(lambda d=d: kronecker_solve(positive_eye(d), positive_eye(d), positive_eye(d)))
+        for d in wide
+    ]
+    assert 4.0 < growth(sizes, dense) < 7.5
+    assert 1.5 < growth(wide, factored) < 4.0
+
+
+def positive_eye(n: int) -> Tensor:
+    return 2 * torch.eye(n, dtype=torch.float64)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def growth(sizes: list[int], times: list[float]) -> float:
+    """Exponent of the power law through the first and the last time."""
+    return math.log(times[-1] / times[0]) / math.log(sizes[-1] / sizes[0])
+
+
+# --- conjugate gradients ---
+
+
+@unhurried
+@given(batches, dims, seeds)
+def test_conjugate_gradients_solve_every_system_of_a_batch(
+    batch: tuple[int, ...], n: int, seed: int
+) -> None:
+    matrix, right = positive(batch, n, seed), normal(*batch, n, seed=seed + 1)
+    solution = conjugate_gradients(lambda v: (matrix @ v[..., None])[..., 0], right)
+    assert_close(solution, torch.linalg.solve(matrix, right), rtol=1e-6, atol=1e-6)
+
+
+def test_conjugate_gradients_need_one_product_for_each_distinct_eigenvalue() -> None:
+    diagonal = torch.tensor([1.0, 1.0, 1.0, 4.0, 4.0, 9.0], dtype=torch.float64)
+    calls = []
+
+    def product(v: Tensor) -> Tensor:
+        calls.append(v)
+        return diagonal * v
+
+    solution = conjugate_gradients(product, torch.ones(6, dtype=torch.float64))
+    assert_close(solution, 1 / diagonal)
+    assert len(calls) == 3
+
+
+def test_conjugate_gradients_stop_at_the_limit_and_at_the_tolerance() -> None:
+    matrix, right = positive((), 8, 0), normal(8, seed=1)
+    assert torch.equal(
+        conjugate_gradients(lambda v: matrix @ v, right, max_iterations=0), 0 * right
+    )
+    rough = conjugate_gradients(lambda v: matrix @ v, right, tolerance=0.1)
+    assert (matrix @ rough - right).norm() <= 0.1 * right.norm() * (1 + 1e-9)
+    zero = conjugate_gradients(lambda v: matrix @ v, torch.zeros(8))
+    assert torch.equal(zero, torch.zeros(8))
+
+
+def test_conjugate_gradients_refuse_negative_curvature_and_nan() -> None:
+    with pytest.raises(NumericalError, match="negative curvature"):
+        conjugate_gradients(lambda v: -v, torch.ones(2))
+    with pytest.raises(NumericalError, match="not finite"):
+        conjugate_gradients(lambda v: v * torch.nan, torch.ones(2))
