@@ -33,12 +33,15 @@ from torch.distributions import Bernoulli, Categorical, Exponential, Multivariat
 from fisherbo.geometry import (
     coordinates,
     fisher_information,
+    fisher_inner,
     fisher_rao_distance,
     from_coordinates,
     geodesic,
     jeffreys_prior,
     kl,
     natural_gradient,
+    push_forward,
+    push_tangent,
 )
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -169,12 +172,13 @@ def cencov(seed: int) -> Section:
     rng = np.random.default_rng(seed)
     fisher, euclid = [], []
     for _ in range(2000):
-        p, kernel = rng.dirichlet(np.ones(4)), rng.dirichlet(np.full(3, 0.3), size=4)
-        tangent = rng.standard_normal(4)
+        p = Categorical(torch.from_numpy(rng.dirichlet(np.ones(4))))
+        kernel = torch.from_numpy(rng.dirichlet(np.full(3, 0.3), size=4))
+        tangent = torch.from_numpy(rng.standard_normal(4))
         tangent -= tangent.mean()
-        q, image = p @ kernel, tangent @ kernel
-        fisher.append((image**2 / q).sum() / (tangent**2 / p).sum())
-        euclid.append((image**2).sum() / (tangent**2).sum())
+        q, image = push_forward(p, kernel), push_tangent(tangent, kernel)
+        fisher.append(float(fisher_inner(q, image, image) / fisher_inner(p, tangent, tangent)))
+        euclid.append(float(image @ image / (tangent @ tangent)))
     figure = go.Figure()
     bins = {"start": 0, "end": 3, "size": 0.05}
     for colour, name, values in zip(
