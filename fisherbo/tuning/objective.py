@@ -26,6 +26,7 @@ from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.training import TracePoint, TrainingResult, train
 from fisherbo.tuning import record
 from fisherbo.tuning.batches import Source, mean_loss
+from fisherbo.tuning.interrupt import check
 from fisherbo.tuning.losses import Loss
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer
 
@@ -117,6 +118,7 @@ class Objective:
     def _report(self, trial: optuna.Trial, point: TracePoint, trace: list[TracePoint]) -> None:
         point = replace(point, loss=point.loss - self.offset)
         trace.append(point)
+        check()
         trial.report(min(point.loss for point in trace), point.step)
         reached = self.target is not None and point.loss <= self.target
         if not reached and point.step < self.budget.max_steps and trial.should_prune():

@@ -22,6 +22,7 @@ from torch import nn
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.batches import as_source
+from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
 from fisherbo.tuning.objective import FAILURES, Budget, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
@@ -211,6 +212,7 @@ def run_study(
     study.sampler = sampler
     try:
         with (
+            deferred(),
             answering(_name(study._storage)),
             progress_bar(study.study_name, n_trials, shown=progress) as update,
         ):
@@ -229,6 +231,7 @@ def _loop(
 ) -> None:
     has_heartbeat = optuna.storages._heartbeat.is_heartbeat_enabled(study._storage)
     while True:
+        check()
         if has_heartbeat:
             _age_out(study)
         result = result_of(study)
