@@ -248,11 +248,18 @@ def test_interrupt_says_how_to_resume(folder, capsys, monkeypatch):
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
+def hear_ctrl_c():
+    """As on a terminal; a process started in the background may have been told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_process(folder):
     command = [sys.executable, "-m", "fisherbo", "tune", "--data", "iris", "--optimizer", "adam",
                "--trials", "500", "--quiet"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=hear_ctrl_c
+    )
     deadline = time.monotonic() + 60
     while not (folder / "runs" / "tune.db").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -274,8 +281,9 @@ def test_jobs_share_the_trials_and_end_together(folder, interrupt):
     command = [sys.executable, "-m", "fisherbo", "tune", "--data", "iris", "--jobs", "2",
                "--max-steps", "40", "--trials", trials]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
     if interrupt:
         time.sleep(25)
         process.send_signal(signal.SIGINT)  # to the parent only, as `kill -INT` does

@@ -7,6 +7,14 @@ import pytest
 from fisherbo.tuning.interrupt import check, deferred
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """As on a terminal; a process started in the background may have been told to ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def press():
     os.kill(os.getpid(), signal.SIGINT)
 
