@@ -50,7 +50,7 @@ def sampled_gradients(
         generator: Draws y; on the device of ``outputs``.
 
     Returns:
-        ``s``, of the shape of ``outputs``.
+        ``s``, of the shape of ``outputs``; NaN where they are not finite.
     """
     if likelihood == "normal":
         noise = torch.empty_like(outputs, dtype=_at_least_float32(outputs))
@@ -58,12 +58,21 @@ def sampled_gradients(
     logits = outputs.to(_at_least_float32(outputs))
     if likelihood == "bernoulli":
         probability = logits.sigmoid()
-        return (probability - probability.bernoulli(generator=generator)).to(outputs.dtype)
+        drawn = _drawable(probability).bernoulli(generator=generator)
+        return (probability - drawn).to(outputs.dtype)
     probability = logits.softmax(-1)
-    rows = probability.reshape(-1, probability.shape[-1])
+    rows = _drawable(probability).reshape(-1, probability.shape[-1])
     drawn = torch.multinomial(rows, 1, generator=generator).reshape(*outputs.shape[:-1], 1)
     minus_one = -torch.ones_like(drawn, dtype=probability.dtype)
     return probability.scatter_add(-1, drawn, minus_one).to(outputs.dtype)
+
+
+def _drawable(probability: Tensor) -> Tensor:
+    """Probabilities from which torch can draw; those of a network that diverged become ½.
+
+    Its ``s`` are NaN all the same, so that the factors tell of it, not the drawing of labels.
+    """
+    return torch.where(probability.isfinite(), probability, 0.5)
 
 
 def exact_gradients(outputs: Tensor, likelihood: Likelihood) -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ def beside(count: int, work: Callable[..., None], *arguments: Any) -> Iterator[N
     they give up their trials in good order, and at last terminated.
     """
     context = get_context("spawn")
-    processes = [context.Process(target=work, args=arguments) for _ in range(count)]
+    processes = [context.Process(target=work, args=arguments, daemon=True) for _ in range(count)]
     for process in processes:
         process.start()
     try:

@@ -480,3 +480,16 @@ def test_factors_are_updated_at_the_first_steps_and_then_at_their_interval() -> 
         advance(model, optimizer, 1)
         updates.append(optimizer.state[model[0].weight]["factor_updates"])
     assert updates == [*range(1, 11), 10, 10, 11, 11, 11, 11, 12, 12, 12, 12]
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", "normal"])
+def test_outputs_that_are_not_finite_fail_at_the_step_not_in_the_forward_pass(
+    likelihood: Any,
+) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = KFAC(model, likelihood=likelihood)
+    with torch.no_grad():
+        model.weight.fill_(torch.nan)
+    model(torch.ones(4, 3)).square().sum().backward()
+    with pytest.raises(DivergedError, match="is not finite"):
+        optimizer.step()
