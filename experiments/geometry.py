@@ -317,8 +317,11 @@ def newton(seed: int) -> Section:
     pulled = (3 * v**2) ** 2 * torch.sigmoid(v**3) * torch.sigmoid(-(v**3))
     figure = make_subplots(1, 2, subplot_titles=("natural coordinate", "another chart, p = S(v³)"))
     for column, x, h, f in ((1, logits, in_logits, fisher), (2, v, hessian, pulled)):
-        figure.add_scatter(x=x, y=h, name="Hessian", line={"color": COLOURS[1], "width": 5}, row=1, col=column, showlegend=column == 1)  # fmt: skip  # noqa: E501
-        figure.add_scatter(x=x, y=f, name="Fisher", line={"color": COLOURS[0]}, row=1, col=column, showlegend=column == 1)  # fmt: skip  # noqa: E501
+        place = {"row": 1, "col": column, "showlegend": column == 1}
+        figure.add_scatter(
+            x=x, y=h, name="Hessian", line={"color": COLOURS[1], "width": 5}, **place
+        )
+        figure.add_scatter(x=x, y=f, name="Fisher", line={"color": COLOURS[0]}, **place)
     figure.update_layout(title="Newton and natural gradient")
     figure.update_yaxes(title="curvature", col=1)
     check = Check(

@@ -6,7 +6,6 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,11 +55,6 @@ class Space:
     def choices(self) -> Integers:
         """Number of choices of each categorical coordinate, 0 of any other, shape ``(d,)``."""
         return np.where(self.categorical, self.levels, 0.0).astype(np.int64)
-
-    @property
-    def size(self) -> float:
-        """Number of points of the space, ``inf`` with any continuous parameter."""
-        return math.prod(self.levels.tolist())
 
     def to_unit(self, values: Array) -> Array:
         """Coordinates of parameter values, shape ``(*b, d)``; outside [0, 1] if outside the box."""

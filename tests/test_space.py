@@ -62,9 +62,9 @@ def test_values_outside_the_box_keep_their_coordinates():
     assert space(0, 10).to_unit(np.array([20.0]))[0] == 2.0
 
 
-def test_size_counts_points_and_is_infinite_with_a_continuous_parameter():
-    assert space(0, 4, 1).size == 5
-    assert space(0, 4).size == math.inf
+def test_a_continuous_parameter_has_infinitely_many_levels():
+    assert space(0, 4, 1).levels[0] == 5
+    assert space(0, 4).levels[0] == math.inf
 
 
 def test_huge_integer_ranges_take_constant_memory():

@@ -87,11 +87,6 @@ def psd_inverse(matrix: Tensor) -> Tensor:
     return inverse_from_cholesky(cholesky(matrix.double())).to(matrix.dtype)
 
 
-def cholesky_solve(factor: Tensor, right: Tensor) -> Tensor:
-    """Solution ``x`` of ``L Lᵀ x = right`` for vectors ``(*b, n)``."""
-    return torch.cholesky_solve(right[..., None], factor)[..., 0]
-
-
 def log_determinant(factor: Tensor) -> Tensor:
     """``log det(L Lᵀ)``, shape ``(*b,)``."""
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

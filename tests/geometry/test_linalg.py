@@ -14,7 +14,6 @@ from torch.testing import assert_close
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.geometry.linalg import (
     cholesky,
-    cholesky_solve,
     conjugate_gradients,
     inverse_from_cholesky,
     kronecker_solve,
@@ -40,15 +39,14 @@ def positive(batch: tuple[int, ...], n: int, seed: int) -> Tensor:
 
 @unhurried
 @given(batches, dims, seeds)
-def test_factor_inverse_solution_and_determinant_agree_with_torch(
+def test_factor_inverse_and_determinant_agree_with_torch(
     batch: tuple[int, ...], n: int, seed: int
 ) -> None:
-    matrix, right = positive(batch, n, seed), normal(*batch, n, seed=seed + 1)
+    matrix = positive(batch, n, seed)
     factor = cholesky(matrix)
     assert_close(factor @ factor.mT, matrix)
     assert_close(inverse_from_cholesky(factor), torch.linalg.inv(matrix))
     assert_close(psd_inverse(matrix), torch.linalg.inv(matrix))
-    assert_close(cholesky_solve(factor, right), torch.linalg.solve(matrix, right))
     assert_close(log_determinant(factor), torch.linalg.slogdet(matrix).logabsdet)
 
 
