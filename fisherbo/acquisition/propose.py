@@ -13,7 +13,7 @@ from fisherbo.optimize.descent import Evaluation, Utility, natural_ascent
 from fisherbo.optimize.search import Score, natural_search, neighbours
 from fisherbo.space import Array, Mask, Proposal, Space
 from fisherbo.surrogate.metric import damped_parts
-from fisherbo.surrogate.posterior import Posterior
+from fisherbo.surrogate.protocol import Surrogate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Found:
 
 
 def propose(
-    posterior: Posterior,
+    posterior: Surrogate,
     space: Space,
     best: float,
     anchors: Array,
@@ -95,14 +95,14 @@ def propose(
     return _choose(found, space, visited)
 
 
-def expected_improvement_utility(posterior: Posterior, best: float) -> Utility:
+def expected_improvement_utility(posterior: Surrogate, best: float) -> Utility:
     """Log expected improvement with the parts of the damped Fisher metric, for `natural_ascent`."""
 
     def utility(x: Array) -> Evaluation:
         p = posterior.predict_with_gradient(x)
         value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, best)
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *damped_parts(p, posterior.hyper))
+        return Evaluation(value, gradient, *damped_parts(p, posterior))
 
     return utility
 

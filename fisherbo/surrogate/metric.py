@@ -19,36 +19,30 @@ import math
 import numpy as np
 
 from fisherbo.space import Array
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.kernel import CURVATURE
 from fisherbo.surrogate.posterior import Posterior, Prediction
+from fisherbo.surrogate.protocol import Surrogate
 
 
-def damped_parts(prediction: Prediction, hyper: Hyper) -> tuple[Array, Array]:
+def damped_parts(prediction: Prediction, surrogate: Surrogate) -> tuple[Array, Array]:
     """``U`` and ``D`` of the metric ``U Uᵀ + λ diag(D)``, shapes ``(b, d, 2)`` and ``(b, d)``.
 
     ``U Uᵀ`` is the pull-back and ``diag(D) = Λ/(s² + τ²)``.
     """
-    variance = prediction.sd**2 + hyper.noise
+    variance = prediction.sd**2 + surrogate.noise
     rows = (prediction.mean_gradient, math.sqrt(2) * prediction.sd_gradient)
     factors = np.stack(rows, -1) / np.sqrt(variance)[:, None, None]
-    return factors, prior_diagonal(hyper) / variance[:, None]
+    return factors, surrogate.gradient_variance / variance[:, None]
 
 
-def prior_diagonal(hyper: Hyper) -> Array:
-    """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
-    return CURVATURE * hyper.signal / hyper.lengthscale**2
-
-
-def pull_back_metric(posterior: Posterior, points: Array) -> Array:
+def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
     """The normal family's Fisher metric at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
-    factors, _ = damped_parts(posterior.predict_with_gradient(points), posterior.hyper)
+    factors, _ = damped_parts(surrogate.predict_with_gradient(points), surrogate)
     return factors @ factors.mT
 
 
-def damped_metric(posterior: Posterior, points: Array, damping: float) -> Array:
+def damped_metric(surrogate: Surrogate, points: Array, damping: float) -> Array:
     """The pull-back plus ``damping · Λ/(s² + τ²)`` at points ``(b, d)``, shape ``(b, d, d)``."""
-    factors, diagonal = damped_parts(posterior.predict_with_gradient(points), posterior.hyper)
+    factors, diagonal = damped_parts(surrogate.predict_with_gradient(points), surrogate)
     return factors @ factors.mT + damping * diagonal[:, None] * np.eye(points.shape[1])
 
 

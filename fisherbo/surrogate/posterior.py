@@ -45,21 +45,35 @@ class Posterior:
         y: Observed values, shape ``(n,)``.
         choices: Choices of each categorical coordinate, 0 for any other, shape ``(d,)``.
         hyper: Kernel hyperparameters.
+        nugget: Noise variance of each observation, shape ``(n,)``.
+        constant: Prior mean c of f.
         precision: ``σ² K⁻¹``, shape ``(n, n)``.
-        alpha: ``σ² K⁻¹ y``, shape ``(n,)``.
+        alpha: ``σ² K⁻¹ (y − c)``, shape ``(n,)``.
     """
 
     x: Array
     y: Array
     choices: Integers
     hyper: Hyper
+    nugget: Array
+    constant: float
     precision: Array
     alpha: Array
+
+    @property
+    def noise(self) -> float:
+        """Noise variance τ² of the next observation."""
+        return self.hyper.noise
+
+    @cached_property
+    def gradient_variance(self) -> Array:
+        """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
+        return CURVATURE * self.hyper.signal / self.hyper.lengthscale**2
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
         rho, _ = self._correlation(points)
-        return rho @ self.alpha, self._sd(rho, rho @ self.precision)
+        return rho @ self.alpha + self.constant, self._sd(rho, rho @ self.precision)
 
     def predict_with_gradient(self, points: Array) -> Prediction:
         """Marginals and gradients at points of shape ``(b, d)``, in O(b n (n + d))."""
@@ -68,7 +82,7 @@ class Posterior:
         sd = self._sd(rho, weights)
         by_mean = self._pull(points, slope * self.alpha)
         by_sd = self._pull(points, slope * weights) * (-self.hyper.signal / sd)[:, None]
-        return Prediction(rho @ self.alpha, sd, by_mean, by_sd)
+        return Prediction(rho @ self.alpha + self.constant, sd, by_mean, by_sd)
 
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
@@ -111,7 +125,13 @@ class Posterior:
 
 
 def condition(
-    x: Array, y: Array, choices: Integers, hyper: Hyper, *, certain: int = 0
+    x: Array,
+    y: Array,
+    choices: Integers,
+    hyper: Hyper,
+    *,
+    nugget: Array | None = None,
+    constant: float = 0.0,
 ) -> Posterior:
     """The posterior given observations ``y`` of shape ``(n,)`` at ``x`` of shape ``(n, d)``.
 
@@ -120,18 +140,19 @@ def condition(
         y: Values.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         hyper: Kernel hyperparameters.
-        certain: How many of the last observations are without noise.
+        nugget: Noise variance of each observation, shape ``(n,)``; the hyperparameters' if None.
+        constant: Prior mean of f.
 
     Raises:
         NumericalError: If the covariance is not positive definite even with jitter.
     """
     embedded = Embedding.of(hyper.lengthscale, choices)(x)
     rho, _ = matern(distance(embedded, embedded))
-    noise = np.full(len(x), hyper.noise)
-    noise[len(x) - certain :] = NOISE_FLOOR
-    rho.flat[:: len(x) + 1] = 1 + noise / hyper.signal
+    nugget = np.full(len(x), hyper.noise) if nugget is None else nugget
+    rho.flat[:: len(x) + 1] = 1 + nugget / hyper.signal
     precision = lapack.inverse(lapack.cholesky(rho))
-    return Posterior(x, y, choices, hyper, precision, precision @ y)
+    alpha = precision @ (y - constant)
+    return Posterior(x, y, choices, hyper, nugget, constant, precision, alpha)
 
 
 def with_fantasies(posterior: Posterior, points: Array) -> Posterior:
@@ -144,4 +165,7 @@ def with_fantasies(posterior: Posterior, points: Array) -> Posterior:
         return posterior
     believed, _ = posterior.predict(points)
     x, y = np.concatenate([posterior.x, points]), np.append(posterior.y, believed)
-    return condition(x, y, posterior.choices, posterior.hyper, certain=len(points))
+    nugget = np.append(posterior.nugget, np.full(len(points), NOISE_FLOOR))
+    return condition(
+        x, y, posterior.choices, posterior.hyper, nugget=nugget, constant=posterior.constant
+    )

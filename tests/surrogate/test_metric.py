@@ -52,7 +52,9 @@ def test_damping_adds_the_priors_expected_metric(posterior, point):
     prior = CURVATURE * hyper.signal / hyper.lengthscale**2 / variance
     added = damped_metric(posterior, point, 0.3) - pull_back_metric(posterior, point)
     assert added[0] == pytest.approx(np.diag(0.3 * prior))
-    assert damped_parts(posterior.predict_with_gradient(point), hyper)[1][0] == pytest.approx(prior)
+    assert damped_parts(posterior.predict_with_gradient(point), posterior)[1][0] == pytest.approx(
+        prior
+    )
 
 
 def test_expected_metric_is_the_second_moment_of_the_gradient_of_samples(posterior, point):

@@ -1,0 +1,26 @@
+"""What the acquisition asks of a model of the objective, whoever made it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fisherbo.space import Array
+from fisherbo.surrogate.posterior import Prediction
+
+
+class Surrogate(Protocol):
+    """Beliefs about an objective f on the unit cube, larger is better."""
+
+    @property
+    def noise(self) -> float:
+        """Noise variance τ² of the next observation."""
+
+    @property
+    def gradient_variance(self) -> Array:
+        """Typical ``E[(∂f/∂x_j)²]``, the diagonal ``Λ`` that damps the metric, shape ``(d,)``."""
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of f at points ``(b, d)``, each of shape ``(b,)``."""
+
+    def predict_with_gradient(self, points: Array) -> Prediction:
+        """Marginals and their gradients at points of shape ``(b, d)``."""
