@@ -1,10 +1,13 @@
-"""BBOB: average rank of samplers on the 24 noiseless functions, on paired designs.
+"""BBOB: the 24 noiseless functions, continuous or with integers, by log10 regret.
 
-    python -m experiments.bbob --quick          5-D, 24 functions, 2 instances, 60 evaluations
-    python -m experiments.bbob --dimension 10 --budget 80 --instances 1 2 3
+    python -m experiments.bbob --quick              24 functions, 1 instance, 40 evaluations
+    python -m experiments.bbob                      5-D, instances 1 and 2, 100 evaluations
+    python -m experiments.bbob --dimension 10
+    python -m experiments.bbob --suite mixint       4 of 5 variables are integers
+    python -m experiments.bbob --dev                instances 3 and 4
 
-Traces are kept in runs/bbob.jsonl and are not run again; the table compares all samplers by the
-best value so far, with a paired Wilcoxon test (Holm) and a bootstrap interval against fisher.
+Methods are tuned on the development instances only; reports are about the others. Traces are kept
+in runs/bbob.jsonl and runs/mixint.jsonl and are not run again. Needs ``coco-experiment``.
 """
 
 from __future__ import annotations
@@ -18,98 +21,86 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import optuna
-from rich.console import Console
-from rich.table import Table
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from experiments import statistics
-from experiments.traces import RESULTS, Run, Trace, collect, design, optimize
+from experiments.comparison import Suite, add_arguments, execute, log10_regret
+from experiments.problems import Params, Problem
+from experiments.traces import Run, Trace, optimize
 
-SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random")
 FUNCTIONS = range(1, 25)
-LOW, HIGH = -5.0, 5.0
 
 
-def problem_name(function: int, instance: int, dimension: int) -> str:
-    return f"f{function:03d}_i{instance:02d}_d{dimension:02d}"
+def problem_name(function: int, instance: int, dimension: int, *, mixint: bool = False) -> str:
+    return f"{'mixint_' * mixint}f{function:03d}_i{instance:02d}_d{dimension:02d}"
 
 
-def work(run: Run) -> Trace:
-    """One run, in a worker process."""
+def problem(name: str) -> Problem:
+    """A function of COCO, less its optimum."""
     import cocoex
 
-    function, instance, dimension = (int(part[1:]) for part in run.problem.split("_"))
-    suite = cocoex.Suite(
-        "bbob",
+    function, instance, dimension = (int(part[1:]) for part in name.split("_")[-3:])
+    coco = cocoex.Suite(
+        "bbob-mixint" if name.startswith("mixint") else "bbob",
         f"instances: {instance}",
         f"function_indices: {function} dimensions: {dimension}",
-    )
-    problem = suite[0]
-    optimum = _optimum(problem)
+    )[0]
+    optimum = _optimum(coco)
+    space: dict[str, BaseDistribution] = {
+        f"x{j:02d}": IntDistribution(int(low), int(high))
+        if j < coco.number_of_integer_variables
+        else FloatDistribution(float(low), float(high))
+        for j, (low, high) in enumerate(zip(coco.lower_bounds, coco.upper_bounds, strict=True))
+    }
 
-    def objective(trial: optuna.Trial) -> float:
-        x = [trial.suggest_float(f"x{j:02d}", LOW, HIGH) for j in range(dimension)]
-        return float(problem(x)) - optimum
+    def loss(params: Params) -> float:
+        return float(coco([params[key] for key in space])) - optimum
 
-    points = LOW + (HIGH - LOW) * design(dimension, run.problem, run.seed)
-    first = ({f"x{j:02d}": float(v) for j, v in enumerate(point)} for point in points)
-    return optimize(run, objective, first)
+    return Problem(name, space, loss)
 
 
-def _optimum(problem: Any) -> float:
+def _optimum(coco: Any) -> float:
     """Value at the function's known minimiser, which cocoex writes to a file only."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                problem._best_parameter("print")
+                coco._best_parameter("print")
             x = np.loadtxt("._bbob_problem_best_parameter.txt")
         finally:
             os.chdir(here)
-    return float(problem(x))
+    return float(coco(x))
 
 
-def report(traces: Sequence[Trace], samplers: Sequence[str], budget: int) -> None:
-    """Print average ranks at several numbers of evaluations, and the tests at the last."""
-    problems = sorted({(t.run.problem, t.run.seed) for t in traces})
-    best = {
-        (t.run.problem, t.run.seed, t.run.sampler): np.minimum.accumulate(t.values) for t in traces
-    }
-    marks = [m for m in (15, 20, 30, 40, 60, 80, 100, 150, 200) if m < budget] + [budget]
-    losses = {
-        m: np.array([[best[*p, s][m - 1] for s in samplers] for p in problems]) for m in marks
-    }
-    table = Table(title=f"BBOB: average rank over {len(problems)} problems (1 = best)")
-    table.add_column("sampler")
-    for m in marks:
-        table.add_column(f"{m} evals", justify="right")
-    for name in (
-        "log10 regret",
-        "wins of fisher",
-        "p (Holm)",
-        "rank − fisher, 95 %",
-        "CPU ms/suggestion",
-    ):
-        table.add_column(name, justify="right")
-    last = losses[budget]
-    p_values = statistics.paired_wilcoxon(np.log10(np.maximum(last, 1e-12)), 0)
-    seconds = {s: np.mean([t.cpu_seconds for t in traces if t.run.sampler == s]) for s in samplers}
-    for j, s in enumerate(samplers):
-        regret = np.log10(np.maximum(last[:, j], 1e-12)).mean()
-        row = [f"{statistics.average_ranks(losses[m])[j]:.2f}" for m in marks] + [f"{regret:.2f}"]
-        if j == 0:
-            row += ["–", "–", "–"]
-        else:
-            low, high = statistics.bootstrap_interval(last, [p[0][:4] for p in problems], 0, j)
-            wins = np.mean(last[:, 0] < last[:, j]) + 0.5 * np.mean(last[:, 0] == last[:, j])
-            row += [f"{wins:.0%}", f"{p_values[j]:.1e}", f"[{low:+.2f}, {high:+.2f}]"]
-        table.add_row(s, *row, f"{1000 * seconds[s] / budget:.1f}")
-    console = Console(width=160)
-    console.print(table)
-    console.print(
-        f"Friedman p = {statistics.friedman_p(last):.1e}; the first 10 points of each problem are "
-        "the same for every sampler; p: paired Wilcoxon on log10 regret against fisher"
+def work(run: Run) -> Trace:
+    """One run, in a worker process."""
+    return optimize(run, problem(run.problem))
+
+
+def suite(
+    dimension: int = 5,
+    *,
+    mixint: bool = False,
+    instances: Sequence[int] = (1, 2),
+    functions: Sequence[int] = FUNCTIONS,
+) -> Suite:
+    """The functions in one dimension; instances 3 and 4 are for development."""
+
+    def pairs(chosen: Sequence[int]) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (problem_name(f, i, dimension, mixint=mixint), 0) for i in chosen for f in functions
+        )
+
+    return Suite(
+        "mixint" if mixint else "bbob",
+        work,
+        final=pairs(instances),
+        dev=pairs((3, 4)),
+        quick=pairs(instances[:1]),
+        quick_budget=30 if mixint else 40,
+        scale=lambda: log10_regret,
+        metric="log10 regret",
+        package="coco-experiment",
     )
 
 
@@ -119,27 +110,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="the table of the README, under 5 min")
+    add_arguments(parser)
+    parser.add_argument("--suite", choices=("bbob", "mixint"), default="bbob")
     parser.add_argument("--dimension", type=int, default=5)
-    parser.add_argument("--budget", type=int, default=60)
     parser.add_argument("--instances", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--functions", type=int, nargs="+", default=list(FUNCTIONS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    if args.quick:
-        args.dimension, args.budget, args.instances, args.seeds = 5, 60, [1, 2], [0]
-        args.functions = list(FUNCTIONS)
-    runs = [
-        Run(sampler, problem_name(function, instance, args.dimension), seed, args.budget)
-        for sampler in args.samplers
-        for function in args.functions
-        for instance in args.instances
-        for seed in args.seeds
-    ]
-    traces = collect(runs, work, RESULTS / "bbob.jsonl", workers=args.workers)
-    report(traces, args.samplers, args.budget)
+    chosen = suite(
+        args.dimension,
+        mixint=args.suite == "mixint",
+        instances=args.instances,
+        functions=args.functions,
+    )
+    execute(chosen, args)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ def friedman_p(losses: Array) -> float:
 def paired_wilcoxon(losses: Array, reference: int) -> Array:
     """Holm-corrected two-sided p-values of each method against the reference (NaN for itself)."""
     others = [j for j in range(losses.shape[1]) if j != reference]
-    raw = [_wilcoxon_p(losses[:, j] - losses[:, reference]) for j in others]
+    raw = [wilcoxon_p(losses[:, j] - losses[:, reference]) for j in others]
     p = np.full(losses.shape[1], np.nan)
     p[others] = holm(raw)
     return p
 
 
-def _wilcoxon_p(difference: Array) -> float:
+def wilcoxon_p(difference: Array) -> float:
     return float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
 
 

@@ -6,27 +6,24 @@ version is a digest of its source, so that its traces are renewed whenever the c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import optuna
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scipy.stats import qmc
+
+from experiments.peers import PeerSampler, sampler_version
+from experiments.peers import make_sampler as make_sampler
+from experiments.problems import Problem
 
 RESULTS = Path("runs")
-N_DESIGN = 10
-_SAMPLER_CODE = ("space.py", "geometry", "optimize", "surrogate", "acquisition", "sampler")
 
 
 @dataclass(frozen=True)
@@ -53,60 +50,26 @@ class Trace:
     cpu_seconds: float
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler at the settings its authors chose."""
-    from fisherbo import FisherSampler
-
-    makers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "fisher": lambda: FisherSampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-    }
-    return makers[name]()
-
-
-@cache
-def sampler_version(name: str) -> str:
-    """Version of a peer's package, or a digest of fisherbo's sampler source."""
-    if name != "fisher":
-        return f"optuna-{version('optuna')}"
-    root = Path(__file__).parents[1] / "fisherbo"
-    files = sorted(p for part in _SAMPLER_CODE for p in _python_files(root / part))
-    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
-
-
-def _python_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else list(path.rglob("*.py"))
-
-
-def design(dimension: int, problem: str, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The Sobol points in the unit cube that every sampler starts from, shape ``(N_DESIGN, d)``."""
-    digest = hashlib.sha256(f"{problem}/{seed}".encode()).digest()
-    engine = qmc.Sobol(dimension, seed=np.random.default_rng(list(digest[:8])))
-    points: np.ndarray[Any, np.dtype[np.float64]] = engine.random(16)[:N_DESIGN]
-    return points
-
-
-def optimize(
-    run: Run,
-    objective: Callable[[optuna.Trial], float],
-    first: Iterable[dict[str, Any]],
-) -> Trace:
-    """Run one study by ask and tell; only the suggestions' CPU time counts."""
+def optimize(run: Run, problem: Problem) -> Trace:
+    """Run one study by ask and tell; only the sampler's CPU time counts, not the loss's."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=make_sampler(run.sampler, run.seed))
-    for params in first:
+    sampler = make_sampler(run.sampler, run.seed, problem)
+    study = optuna.create_study(sampler=sampler)
+    for params in problem.design(run.seed):
         study.enqueue_trial(params)
     values, cpu = [], 0.0
     for _ in range(run.budget):
         start = time.process_time()
         trial = study.ask()
-        value = objective(trial)
+        params = problem.suggest(trial)
+        asked = time.process_time()
+        value = problem.loss(params)
+        evaluated = time.process_time()
         study.tell(trial, value)
-        cpu += time.process_time() - start
+        cpu += asked - start + time.process_time() - evaluated
         values.append(value)
+    if isinstance(sampler, PeerSampler):
+        cpu += sampler.peer.cpu_seconds
     return Trace(run, tuple(values), cpu)
 
 
@@ -124,10 +87,23 @@ def load(path: Path) -> dict[str, Trace]:
     return traces
 
 
+def append(path: Path, trace: Trace) -> None:
+    """Add one trace by a single write, so that several processes may share the file."""
+    line = json.dumps({"key": trace.run.key(), **asdict(trace)}) + "\n"
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
+
+
 def collect(
     runs: Sequence[Run], work: Callable[[Run], Trace], path: Path, *, workers: int
 ) -> list[Trace]:
-    """Traces of all runs, those missing made in parallel and appended to ``path`` as they end."""
+    """Traces of the runs, those missing made in parallel and appended to ``path`` as they end.
+
+    A run that fails is reported by a line, and is left out of what is returned.
+    """
     kept = load(path)
     todo = [run for run in runs if run.key() not in kept]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,14 +117,21 @@ def collect(
     context = get_context("spawn")  # every worker imports afresh, with one thread each
     with (
         Progress(*bar) as progress,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-        path.open("a") as file,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_hush) as pool,
     ):
         task = progress.add_task(path.stem, total=len(runs), completed=len(runs) - len(todo))
-        for future in as_completed([pool.submit(work, run) for run in todo]):
-            trace = future.result()
-            kept[trace.run.key()] = trace
-            file.write(json.dumps({"key": trace.run.key(), **asdict(trace)}) + "\n")
-            file.flush()
+        futures = {pool.submit(work, run): run for run in todo}
+        for future in as_completed(futures):
+            if error := future.exception():
+                progress.console.print(f"failed: {futures[future].key()}: {error!r}")
+            else:
+                trace = future.result()
+                kept[trace.run.key()] = trace
+                append(path, trace)
             progress.advance(task)
-    return [kept[run.key()] for run in runs]
+    return [kept[run.key()] for run in runs if run.key() in kept]
+
+
+def _hush() -> None:
+    """Peers' warnings would tear the progress bar."""
+    warnings.simplefilter("ignore")

