@@ -34,6 +34,11 @@ class Fit:
     hyper: Hyper
 
 
+def rounded(hyper: Hyper) -> Hyper:
+    """Hyperparameters as they are after `encode` and `latest`."""
+    return Hyper.from_vector(hyper.to_vector().astype("<f4"))
+
+
 def encode(fit: Fit) -> str:
     """Text of at most 2,000 characters for up to 300 parameters (32-bit logarithms)."""
     theta = fit.hyper.to_vector().astype("<f4").tobytes()

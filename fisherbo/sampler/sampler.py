@@ -17,9 +17,9 @@ from fisherbo.acquisition.propose import propose, unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
 from fisherbo.sampler.convert import to_data, to_params, to_space
+from fisherbo.sampler.model import believe, refit
 from fisherbo.space import Array, Data, Space
-from fisherbo.surrogate.fit import Hyper, fit, prior_mode
-from fisherbo.surrogate.posterior import condition, with_fantasies
+from fisherbo.surrogate.posterior import Posterior, with_fantasies
 from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.warp import warp
 
@@ -90,6 +90,10 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         self._surrogate = surrogate
+        self._base: Posterior | None = None  # saves time only: it follows from the trials
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_base": None}
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -121,10 +125,14 @@ class FisherSampler(BaseSampler):
         if self._surrogate is not None:
             x = _suggest_by(self._surrogate, data, space, self._rng(trial.number))
             return to_params(space, search_space, x)
-        fitted = _fit(data, space, memory.latest(trials, tuple(search_space)))
-        if fitted.count == len(data.y):
+        y = warp(data.y)
+        last = memory.latest(trials, tuple(search_space))
+        fitted = refit(data.x, y, space, last)
+        if fitted is not last:
             study._storage.set_trial_system_attr(trial._trial_id, memory.KEY, memory.encode(fitted))
-        x = _suggest(data, space, fitted.hyper, self._rng(trial.number))
+        posterior, self._base = believe(data.x, y, space, fitted, self._base)
+        believed = with_fantasies(posterior, data.pending)
+        x = _best_of(posterior, believed, data, space, self._rng(trial.number))
         return to_params(space, search_space, x)
 
     def sample_independent(
@@ -177,23 +185,6 @@ class FisherSampler(BaseSampler):
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
-
-
-def _fit(data: Data, space: Space, last: memory.Fit | None) -> memory.Fit:
-    """The last fit while it is recent enough, else a new one that starts from it."""
-    count = len(data.y)
-    if last is not None and 0 <= count - last.count < max(1.0, (count - 20) / 20):
-        return last
-    starts = [prior_mode(space.dimension)] if last is None or count <= 40 else []
-    starts += [last.hyper] if last is not None else []
-    y = warp(data.y)
-    return memory.Fit(count, fit(data.x, y, space.choices, starts))
-
-
-def _suggest(data: Data, space: Space, hyper: Hyper, rng: np.random.Generator) -> Array:
-    """Coordinates of the next trial."""
-    posterior = condition(data.x, warp(data.y), space.choices, hyper)
-    return _best_of(posterior, with_fantasies(posterior, data.pending), data, space, rng)
 
 
 def _suggest_by(factory: Factory, data: Data, space: Space, rng: np.random.Generator) -> Array:

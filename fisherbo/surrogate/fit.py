@@ -19,6 +19,7 @@ from scipy.spatial.distance import squareform
 from fisherbo.geometry import lapack
 from fisherbo.space import Array, Integers
 from fisherbo.surrogate.kernel import CURVATURE, matern, squared_differences
+from fisherbo.surrogate.replicates import Observations, merged
 
 NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
@@ -75,31 +76,35 @@ class Prior:
 
 
 def negative_log_marginal_likelihood(
-    theta: Array, differences: Array, y: Array
+    theta: Array, differences: Array, data: Observations
 ) -> tuple[float, Array]:
-    """``−log p(y|θ)`` and its gradient, in O(n³ + d n²).
+    """``−log p(y|θ)`` and its gradient, in O(n³ + d n²); the prior mean is 0.
 
     Args:
         theta: ``(log ℓ, log σ², log τ²)``, shape ``(d + 2,)``.
-        differences: Squared differences of all pairs, shape ``(d, n(n−1)/2)``.
-        y: Standardised values, shape ``(n,)``.
+        differences: Squared differences of all pairs of points, shape ``(d, n(n−1)/2)``.
+        data: Values at ``n`` distinct points.
 
     Raises:
         NumericalError: If the covariance is not positive definite even with jitter.
     """
-    d, n = len(differences), len(y)
+    d, n, y = len(differences), len(data.y), data.y
     weights, signal, noise = np.exp(-2 * theta[:d]), math.exp(theta[d]), math.exp(theta[d + 1])
     rho, slope = matern(np.sqrt(5 * weights @ differences))
     gram = signal * squareform(rho, checks=False)
-    gram.flat[:: n + 1] = signal + noise
+    gram.flat[:: n + 1] = signal + noise / data.count
     factor = lapack.cholesky(gram)
     alpha = lapack.solve(factor, y)
     value = 0.5 * (y @ alpha + lapack.log_determinant(factor) + n * math.log(2 * math.pi))
     residual = lapack.upper_inverse(factor) - np.outer(alpha, alpha)  # K⁻¹ − ααᵀ above the diagonal
-    trace, pairs = residual.trace(), squareform(residual, checks=False)
+    diagonal, pairs = residual.diagonal(), squareform(residual, checks=False)
     by_length = CURVATURE * signal * weights * (differences @ (slope * pairs))
-    by_signal = signal * (rho @ pairs + 0.5 * trace)
-    return float(value), np.append(by_length, [by_signal, 0.5 * noise * trace])
+    by_signal = signal * (rho @ pairs + 0.5 * diagonal.sum())
+    by_noise = 0.5 * noise * (diagonal @ (1 / data.count))
+    again, scatter = data.count.sum() - n, data.scatter / noise  # of repeated observations
+    value += 0.5 * (again * math.log(2 * math.pi * noise) + np.log(data.count).sum() + scatter)
+    by_noise += 0.5 * (again - scatter)
+    return float(value), np.append(by_length, [by_signal, by_noise])
 
 
 def fit(
@@ -119,12 +124,12 @@ def fit(
         starts: Starting points; default: the prior's mode.
         max_iterations: Limit for each start.
     """
-    d = x.shape[1]
-    differences = squared_differences(x, choices)
+    d, data = x.shape[1], merged(x, y)
+    differences = squared_differences(data.x, choices)
     prior = Prior.for_dimension(d)
 
     def loss(theta: Array) -> tuple[float, Array]:
-        value, gradient = negative_log_marginal_likelihood(theta, differences, y)
+        value, gradient = negative_log_marginal_likelihood(theta, differences, data)
         penalty, slope = prior.penalty(theta)
         return value + penalty, gradient + slope
 

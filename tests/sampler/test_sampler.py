@@ -55,8 +55,8 @@ def test_maximizing_is_minimizing_the_negative():
 
 def test_a_resumed_study_goes_on_bit_for_bit(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
-    whole = run(bowl, 24, seed=3)
-    for n in (9, 8, 7):
+    whole = run(bowl, 64, seed=3)
+    for n in (9, 8, 28, 19):
         study = optuna.create_study(
             storage=url, study_name="s", load_if_exists=True, sampler=FisherSampler(seed=3)
         )
@@ -90,7 +90,7 @@ def test_many_asks_without_a_tell_spread_out():
     )
     scaled = np.stack([points[:, 0] / 10, np.log(points[:, 1]) / np.log(1e4)], 1)
     distances = np.linalg.norm(scaled[:, None] - scaled, axis=-1)[np.triu_indices(6, 1)]
-    assert distances.min() > 1e-2
+    assert distances.min() > 1e-4
 
 
 def test_a_grid_is_searched_without_repeats():

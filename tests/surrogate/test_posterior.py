@@ -16,7 +16,8 @@ from fisherbo.surrogate.fit import (
     prior_mode,
 )
 from fisherbo.surrogate.kernel import squared_differences
-from fisherbo.surrogate.posterior import condition, with_fantasies
+from fisherbo.surrogate.posterior import condition, extend, with_fantasies, with_values
+from fisherbo.surrogate.replicates import merged
 
 NUMERIC = np.zeros(3, dtype=np.int64)
 MIXED = np.array([0, 4, 0])
@@ -79,7 +80,7 @@ def test_marginal_likelihood_and_gradient_equal_gpytorch():
     mll = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
     value = -mll(model(torch.tensor(x)), torch.tensor(y)) * len(y)
     differences = squared_differences(x, NUMERIC)
-    ours, _ = negative_log_marginal_likelihood(hyper.to_vector(), differences, y)
+    ours, _ = negative_log_marginal_likelihood(hyper.to_vector(), differences, merged(x, y))
     assert ours == pytest.approx(value.item(), abs=1e-5)
 
 
@@ -89,9 +90,9 @@ def test_marginal_likelihood_gradient_equals_finite_differences(choices, seed):
     x, y, hyper = draw(seed, choices=choices)
     differences = squared_differences(x, choices)
     theta = hyper.to_vector()
-    _, gradient = negative_log_marginal_likelihood(theta, differences, y)
+    _, gradient = negative_log_marginal_likelihood(theta, differences, merged(x, y))
     numeric = approx_fprime(
-        theta, lambda v: negative_log_marginal_likelihood(v, differences, y)[0], 1e-7
+        theta, lambda v: negative_log_marginal_likelihood(v, differences, merged(x, y))[0], 1e-7
     )
     assert gradient == pytest.approx(numeric, abs=1e-4)
 
@@ -158,7 +159,9 @@ def test_fit_is_at_a_maximum_of_the_posterior_density():
     differences, prior = squared_differences(x, NUMERIC), Prior.for_dimension(3)
 
     def loss(v):
-        return negative_log_marginal_likelihood(v, differences, y)[0] + prior.penalty(v)[0]
+        return (
+            negative_log_marginal_likelihood(v, differences, merged(x, y))[0] + prior.penalty(v)[0]
+        )
 
     assert all(loss(theta) <= loss(theta + s) + 1e-3 for s in 0.3 * np.eye(5))
     assert all(loss(theta) <= loss(theta - s) + 1e-3 for s in 0.3 * np.eye(5))
@@ -170,3 +173,26 @@ def test_duplicates_without_noise_are_harmless():
     mean, sd = posterior.predict(np.zeros((1, 3)))
     assert mean[0] == pytest.approx(1, abs=1e-3)
     assert 0 < sd[0] < 1e-2
+
+
+@pytest.mark.parametrize("choices", [NUMERIC, MIXED])
+@given(seed=st.integers(0, 50), new=st.integers(0, 6))
+def test_an_extended_posterior_equals_one_of_all_data(choices, seed, new):
+    x, y, hyper = draw(seed, 14, choices)
+    nugget = hyper.noise * np.linspace(0.5, 2, 14)
+    old = 14 - new
+    part = condition(x[:old], y[:old], choices, hyper, nugget=nugget[:old], constant=-0.7)
+    extended = extend(part, x[old:], y[old:], nugget[old:])
+    whole = condition(x, y, choices, hyper, nugget=nugget, constant=-0.7)
+    assert extended.precision == pytest.approx(whole.precision, rel=1e-6, abs=1e-6)
+    points = draw(seed + 100, 5, choices)[0]
+    assert extended.predict(points)[0] == pytest.approx(whole.predict(points)[0], abs=1e-7)
+    assert extended.predict(points)[1] == pytest.approx(whole.predict(points)[1], abs=1e-7)
+
+
+def test_new_values_at_the_same_points_need_no_new_factor():
+    x, y, hyper = draw(4)
+    points = np.random.default_rng(0).random((5, 3))
+    renewed = with_values(condition(x, y, NUMERIC, hyper, constant=0.3), 2 * y)
+    expected = condition(x, 2 * y, NUMERIC, hyper, constant=0.3)
+    assert renewed.predict(points)[0] == pytest.approx(expected.predict(points)[0], abs=1e-12)

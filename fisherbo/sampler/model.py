@@ -1,0 +1,81 @@
+"""The model of a study: when it is refitted, which observations it holds, what is kept of it.
+
+The posterior is a function of the trials and of the last fit alone, so that a resumed study goes on
+as an uninterrupted one. It has a base, of the observations that the last fit knew, and an extension
+by those since; the base is kept between suggestions, since it changes with the fit only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fisherbo.sampler.memory import Fit, rounded
+from fisherbo.space import Array, Space
+from fisherbo.surrogate.active import active_set
+from fisherbo.surrogate.fit import Hyper, fit, prior_mode
+from fisherbo.surrogate.posterior import Posterior, condition, extend, with_values
+from fisherbo.surrogate.replicates import Observations, merged
+
+PRIOR_MEAN = -1.5
+"""Prior mean of f, in standard deviations of the warped values: the unknown is expected to be bad,
+so that the search does not visit the corners of the space one by one."""
+
+_MODEL_SIZE = 512
+_FIT_SIZE = 256
+_LONGEST_PAUSE = 25
+
+
+def refit(x: Array, y: Array, space: Space, last: Fit | None) -> Fit:
+    """The last fit while it is recent enough, else a new one that starts from it.
+
+    Args:
+        x: Coordinates in order of their trials, shape ``(n, d)``.
+        y: Warped values, shape ``(n,)``.
+        space: The search space.
+        last: The last fit that the study knows.
+    """
+    n = len(y)
+    pause = min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
+    if last is not None and 0 <= n - last.count < pause:
+        return last
+    mode = prior_mode(space.dimension)
+    starts = [mode] if last is None or n <= 40 else []
+    starts += [last.hyper] if last is not None else []
+    chosen = active_set(x, y, starts[-1].lengthscale, _FIT_SIZE)
+    hyper = fit(x[chosen], y[chosen] - PRIOR_MEAN, space.choices, starts)
+    return Fit(n, rounded(hyper))
+
+
+def believe(
+    x: Array, y: Array, space: Space, fitted: Fit, kept: Posterior | None
+) -> tuple[Posterior, Posterior]:
+    """The posterior of all observations, or of an active set, and its base.
+
+    Args:
+        x: Coordinates in order of their trials, shape ``(n, d)``.
+        y: Warped values, shape ``(n,)``.
+        space: The search space.
+        fitted: Hyperparameters, and how many of the observations they were fitted to.
+        kept: The base of an earlier suggestion.
+    """
+    hyper, count = fitted.hyper, fitted.count
+    chosen = active_set(x[:count], y[:count], hyper.lengthscale, _MODEL_SIZE)
+    base = _base(merged(x[chosen], y[chosen]), space, hyper, kept)
+    new = np.full(len(y) - count, hyper.noise)
+    return extend(base, x[count:], y[count:], new), base
+
+
+def _base(data: Observations, space: Space, hyper: Hyper, kept: Posterior | None) -> Posterior:
+    nugget = hyper.noise / data.count
+    if kept is not None and _same(kept, data.x, nugget, hyper):
+        return with_values(kept, data.y)
+    return condition(data.x, data.y, space.choices, hyper, nugget=nugget, constant=PRIOR_MEAN)
+
+
+def _same(kept: Posterior, x: Array, nugget: Array, hyper: Hyper) -> bool:
+    """Whether a posterior has these points, noise and hyperparameters, whatever its values."""
+    return (
+        np.array_equal(kept.hyper.to_vector(), hyper.to_vector())
+        and np.array_equal(kept.x, x)
+        and np.array_equal(kept.nugget, nugget)
+    )

@@ -1,0 +1,44 @@
+"""Repeated observations of a point as one: their mean, their number and their scatter.
+
+Symbols: point i observed m_i times with mean ȳ_i; S = Σ_i Σ_k (y_ik − ȳ_i)². Under noise of
+variance τ² the means say all that the data say of f, each with variance τ²/m_i; S is left for τ²:
+log p(y) = log p(ȳ) − ½ Σ_i [(m_i − 1) log(2πτ²) + log m_i] − S/(2τ²).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fisherbo.space import Array
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Values observed at distinct points.
+
+    Attributes:
+        x: Coordinates, shape ``(n, d)``.
+        y: Mean values, shape ``(n,)``.
+        count: Number of observations at each point, shape ``(n,)``.
+        scatter: Sum of squared deviations from the means.
+    """
+
+    x: Array
+    y: Array
+    count: Array
+    scatter: float
+
+
+def merged(x: Array, y: Array) -> Observations:
+    """Observations at the distinct points of ``x`` ``(n, d)``, in order of their first time."""
+    mark = x @ np.random.default_rng(0).random(x.shape[1])  # equal points have equal marks
+    _, first, group = np.unique(mark, return_index=True, return_inverse=True)
+    if len(first) == len(x):
+        return Observations(x, y, np.ones(len(x)), 0.0)
+    place = np.argsort(np.argsort(first))[group]
+    count = np.bincount(place).astype(np.float64)
+    mean = np.bincount(place, weights=y) / count
+    scatter = float(((y - mean[place]) ** 2).sum())
+    return Observations(x[np.sort(first)], mean, count, scatter)
