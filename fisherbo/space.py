@@ -18,8 +18,32 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A coordinate that exists only where a discrete one, its parent, has certain values.
+
+    Attributes:
+        child: Index of the coordinate.
+        parent: Index of its parent; where that does not exist, neither does the child.
+        known: Coordinates of the parent, shape ``(k,)``; others count as the nearest of them.
+        present: Where the child exists, shape ``(k,)``.
+    """
+
+    child: int
+    parent: int
+    known: Array
+    present: Mask
+
+    def holds(self, x: Array) -> Mask:
+        """Whether the parent's value lets the child exist, shape ``(*b,)`` for ``(*b, d)``."""
+        nearest = np.abs(x[..., self.parent, None] - self.known).argmin(-1)
+        return self.present[nearest]
+
+
+@dataclass(frozen=True)
 class Space:
     """A box of ``d`` parameters, each mapped to [0, 1].
+
+    A coordinate that does not exist at a point is at the centre, where all such points agree.
 
     Attributes:
         low: Smallest values, float64, shape ``(d,)``; 0 for a categorical.
@@ -27,6 +51,7 @@ class Space:
         step: Distance of neighbouring values, 0 where continuous, shape ``(d,)``.
         log: Where the coordinate is the logarithm of the value, shape ``(d,)``.
         categorical: Where the values are indices of unordered choices, shape ``(d,)``.
+        conditions: Which coordinates exist where, parents before their children.
     """
 
     low: Array
@@ -34,6 +59,7 @@ class Space:
     step: Array
     log: Mask
     categorical: Mask
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -65,11 +91,33 @@ class Space:
         return self._onto_grid(self._untransform(self._start + np.clip(x, 0, 1) * self._width))
 
     def snap(self, x: Array) -> Array:
-        """Coordinates moved into the cube and onto the grid, shape ``(*b, d)``."""
+        """Coordinates moved into the cube and onto the grid, others centred, ``(*b, d)``."""
         inside = np.clip(x, 0, 1)
-        if not self.discrete.any():
-            return inside
-        return np.where(self.discrete, self.to_unit(self.from_unit(inside)), inside)
+        even, uneven, part = self._grids
+        if len(even):
+            spacing = (self.step / self._width)[even]
+            last = self.levels[even] - 1
+            inside[..., even] = spacing * np.minimum(np.rint(inside[..., even] / spacing), last)
+        if len(uneven):
+            inside[..., uneven] = part.to_unit(part.from_unit(inside[..., uneven]))
+        return self.centred(inside)
+
+    def exists(self, x: Array) -> Mask:
+        """Which coordinates exist at points ``(*b, d)``."""
+        exists = np.ones(x.shape, dtype=bool)
+        for c in self.conditions:
+            exists[..., c.child] = exists[..., c.parent] & c.holds(x)
+        return exists
+
+    def centred(self, x: Array) -> Array:
+        """Points ``(*b, d)`` with coordinates that do not exist moved to the centre."""
+        return np.where(self.exists(x), x, self.centre) if self.conditions else x
+
+    @cached_property
+    def centre(self) -> Array:
+        """The centre of the cube, on the grid where discrete, shape ``(d,)``."""
+        half = np.full(self.dimension, 0.5)
+        return np.where(self.discrete, self.to_unit(self.from_unit(half)), half)
 
     def spread(self, u: Array) -> Array:
         """Uniform numbers as coordinates, grid values equally likely, shape ``(*b, d)``.
@@ -77,11 +125,28 @@ class Space:
         Log integers are as likely as their half-step intervals are long on the log scale.
         """
         if not self.discrete.any():
-            return u
+            return self.centred(u)
         first = self._transform(self.low - 0.5 * self.step)
         last = self._transform(self.high + 0.5 * self.step)
         values = self._onto_grid(self._untransform(first + u * (last - first)))
-        return np.where(self.discrete, self.to_unit(values), u)
+        return self.centred(np.where(self.discrete, self.to_unit(values), u))
+
+    def part(self, index: Integers) -> Space:
+        """The space of some of the coordinates."""
+        return Space(
+            self.low[index],
+            self.high[index],
+            self.step[index],
+            self.log[index],
+            self.categorical[index],
+        )
+
+    @cached_property
+    def _grids(self) -> tuple[Integers, Integers, Space]:
+        """Coordinates of an even grid, of an uneven one, and the space of the latter."""
+        even = (self.discrete & ~self.log).nonzero()[0]
+        uneven = (self.discrete & self.log).nonzero()[0]
+        return even, uneven, self.part(uneven)
 
     @cached_property
     def _start(self) -> Array:
@@ -129,3 +194,16 @@ class Proposal:
 
     x: Array
     utility: float
+
+
+def distinct(x: Array) -> tuple[Integers, Integers]:
+    """The first row of each group of equal rows of ``x`` ``(n, d)``, and the group of each row.
+
+    Both in order of first appearance; shapes ``(g,)`` and ``(n,)``.
+    """
+    mark = (x * np.random.default_rng(0).random(x.shape[1])).sum(1)  # equal for equal rows
+    _, first, group = np.unique(mark, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order], place[group]

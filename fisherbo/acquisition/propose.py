@@ -11,8 +11,8 @@ from numpy.random import Generator
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation, Utility, natural_ascent
 from fisherbo.optimize.search import Score, natural_search, neighbours
-from fisherbo.space import Array, Mask, Proposal, Space
-from fisherbo.surrogate.metric import damped_parts
+from fisherbo.space import Array, Mask, Proposal, Space, distinct
+from fisherbo.surrogate.metric import score_parts
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -23,7 +23,8 @@ class Effort:
     Attributes:
         pool: Quasi-random points of the first batch.
         near: Points drawn around each anchor.
-        starts: Starts of the search and of the ascent.
+        starts: Starts of the ascent.
+        centres: Starts of the search, in spaces with discrete coordinates.
         steps: Most steps of an ascent.
         generations: Generations of the search, in spaces with discrete coordinates.
         count: Points of a generation around each start.
@@ -32,7 +33,8 @@ class Effort:
 
     pool: int = 256
     near: int = 32
-    starts: int = 16
+    starts: int = 8
+    centres: int = 16
     steps: int = 30
     generations: int = 6
     count: int = 16
@@ -52,8 +54,8 @@ class _Found:
     def best(self, count: int) -> Array:
         """The ``count`` best distinct points, shape ``(≤ count, d)``."""
         leaders = self.x[np.argsort(-self.value, kind="stable")[: 4 * count]]
-        _, first = np.unique(leaders, axis=0, return_index=True)
-        return leaders[np.sort(first)[:count]]
+        first, _ = distinct(leaders)
+        return leaders[first[:count]]
 
 
 def propose(
@@ -85,8 +87,8 @@ def propose(
     pool = _pool(space, anchors, rng, effort)
     found = _Found(pool, score(pool))
     utility = expected_improvement_utility(posterior, best)
-    if space.discrete.any():
-        found += _search_discrete(space, score, utility, found.best(effort.starts), rng, effort)
+    if space.discrete.any() or space.conditions:
+        found += _search_discrete(space, score, utility, found.best(effort.centres), rng, effort)
     else:
         result = natural_ascent(
             utility, found.best(effort.starts), ~space.discrete, max_steps=effort.steps
@@ -96,13 +98,13 @@ def propose(
 
 
 def expected_improvement_utility(posterior: Surrogate, best: float) -> Utility:
-    """Log expected improvement with the parts of the damped Fisher metric, for `natural_ascent`."""
+    """Log expected improvement with the parts of its score metric, for `natural_ascent`."""
 
     def utility(x: Array) -> Evaluation:
         p = posterior.predict_with_gradient(x)
         value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, best)
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *damped_parts(p, posterior))
+        return Evaluation(value, gradient, *score_parts(gradient, posterior))
 
     return utility
 
@@ -118,7 +120,8 @@ def _search_discrete(
     fresh = found.best(effort.starts)
     for sweep in range(effort.sweeps + 1):
         if not space.discrete.all():
-            result = natural_ascent(utility, fresh, ~space.discrete, max_steps=effort.steps)
+            movable = ~space.discrete & space.exists(fresh)
+            result = natural_ascent(utility, fresh, movable, max_steps=effort.steps)
             found += _Found(result.x, result.value)
         if sweep < effort.sweeps:
             near = np.concatenate([neighbours(space, x, rng) for x in found.best(4)])

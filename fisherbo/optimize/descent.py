@@ -74,7 +74,7 @@ def natural_ascent(
     Args:
         utility: Function to maximise.
         start: Points in the cube, shape ``(b, d)``.
-        movable: Coordinates that may move, shape ``(d,)``.
+        movable: Coordinates that may move, shape ``(d,)`` or ``(b, d)``.
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
         damping: First λ of every start.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from fisherbo.space import Array, Space
+from fisherbo.space import Array, Integers, Space
 
 Score = Callable[[Array], Array]
 """Points of shape ``(b, d)`` to utilities ``(b,)``."""
@@ -28,7 +28,7 @@ class SearchDistribution:
     Attributes:
         mean: Normal means, shape ``(c, d)``.
         sd: Normal standard deviations, shape ``(c, d)``.
-        probability: Of each choice, shape ``(c, d, k)``; used where a coordinate is categorical.
+        probability: Of each choice of the categorical coordinates, shape ``(c, categorical, k)``.
     """
 
     mean: Array
@@ -48,13 +48,13 @@ def around(
 def sample(space: Space, pi: SearchDistribution, count: int, rng: Generator) -> Array:
     """Grid points drawn from each search distribution, shape ``(c, count, d)``."""
     c, d = pi.mean.shape
-    numeric = _reflect(pi.mean[:, None] + pi.sd[:, None] * rng.standard_normal((c, count, d)))
-    if not space.categorical.any():
-        return space.snap(numeric)
-    u = rng.random((c, count, d, 1))
-    choice = (u > pi.probability.cumsum(-1)[:, None]).sum(-1)
-    position = choice / np.maximum(space.levels - 1, 1)
-    return space.snap(np.where(space.categorical, position, numeric))
+    x = _reflect(pi.mean[:, None] + pi.sd[:, None] * rng.standard_normal((c, count, d)))
+    chosen = _chosen(space)
+    if len(chosen):
+        u = rng.random((c, count, len(chosen), 1))
+        choice = (u > pi.probability.cumsum(-1)[:, None]).sum(-1)
+        x[..., chosen] = choice / np.maximum(space.choices[chosen] - 1, 1)
+    return space.snap(x)
 
 
 def natural_update(
@@ -102,26 +102,24 @@ def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array
     Ordered coordinates take the levels one below and one above; categorical ones every other
     choice, or ``limit`` random choices where there are more.
     """
-    moves = [
-        (j, v)
-        for j in space.discrete.nonzero()[0].tolist()
-        for v in _values(space, x, j, rng, limit)
-    ]
-    values = np.tile(space.from_unit(x), (len(moves), 1))
-    for row, (j, value) in zip(values, moves, strict=True):
-        row[j] = value
-    near = space.to_unit(values)
-    return np.where(space.discrete, near, x)
+    here = space.from_unit(x)
+    ordered = (space.discrete & ~space.categorical).nonzero()[0]
+    beside = here[ordered, None] + space.step[ordered, None] * np.array([-1.0, 1.0])
+    moves = [(np.repeat(ordered, 2), beside.ravel())]
+    for j in _chosen(space).tolist():
+        others = _others(int(space.choices[j]), round(here[j]), rng, limit)
+        moves.append((np.full(len(others), j), others))
+    column, value = (np.concatenate(part) for part in zip(*moves, strict=True))
+    slack = 1e-9 * space.step[column]
+    inside = (value >= space.low[column] - slack) & (value <= space.high[column] + slack)
+    values = np.tile(here, (int(inside.sum()), 1))
+    values[np.arange(len(values)), column[inside]] = value[inside]
+    return space.centred(np.where(space.discrete, space.to_unit(values), x))
 
 
-def _values(space: Space, x: Array, j: int, rng: Generator, limit: int) -> Array:
-    """Values of coordinate ``j`` next to ``x``."""
-    here = space.from_unit(x)[j]
-    if not space.categorical[j]:
-        beside = here + space.step[j] * np.array([-1.0, 1.0])
-        slack = 1e-9 * space.step[j]
-        return beside[(beside >= space.low[j] - slack) & (beside <= space.high[j] + slack)]
-    others: Array = np.setdiff1d(np.arange(space.choices[j]), [round(here)]).astype(np.float64)
+def _others(count: int, here: int, rng: Generator, limit: int) -> Array:
+    """Choices other than ``here``, at most ``limit`` of them."""
+    others = np.delete(np.arange(count, dtype=np.float64), here)
     return rng.choice(others, limit, replace=False) if len(others) > limit else others
 
 
@@ -133,17 +131,23 @@ def _rank_weights(values: Array) -> Array:
     return (weight / weight.sum())[rank]
 
 
+def _chosen(space: Space) -> Integers:
+    """Indices of the categorical coordinates."""
+    return space.categorical.nonzero()[0]
+
+
 def _onehot(space: Space, x: Array) -> Array:
-    """Choices of the categorical coordinates as one-hot rows, shape ``(*b, d, k)``."""
+    """Choices of the categorical coordinates as one-hot rows, shape ``(*b, categorical, k)``."""
     count = np.maximum(space.choices, 1)
-    choice = np.rint(x * (count - 1))
+    chosen = _chosen(space)
+    choice = np.rint(x[..., chosen] * (count[chosen] - 1))
     return (choice[..., None] == np.arange(count.max())).astype(np.float64)
 
 
 def _uniform(space: Space) -> Array:
-    """Equal probabilities for the choices of each categorical coordinate, shape ``(d, k)``."""
-    count = np.maximum(space.choices, 1)[:, None]
-    return (np.arange(count.max()) < count) / count
+    """Equal probabilities for the choices of each categorical coordinate."""
+    count = space.choices[_chosen(space)][:, None]
+    return (np.arange(max(space.choices.max(), 1)) < count) / np.maximum(count, 1)
 
 
 def _reflect(x: Array) -> Array:

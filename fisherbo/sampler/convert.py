@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from fisherbo.space import Array, Data, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
 
+_ABSENT = object()
+
 
 def to_space(search_space: SearchSpace) -> Space:
     """The unit cube of a search space, coordinates in its order.
@@ -36,25 +38,30 @@ def to_space(search_space: SearchSpace) -> Space:
     )
 
 
-def to_data(
-    space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial], *, maximize: bool
-) -> Data:
-    """Trials that have all parameters of the search space, as observations and pending points.
+def to_data(space: Space, rows: Array, trials: Sequence[FrozenTrial], *, maximize: bool) -> Data:
+    """Trials as observations and pending points.
 
     A complete trial counts with its value; a pruned one with the value that its rank at its last
     step suggests; one that failed by itself with −inf, which the warp maps to the last rank.
+    Trials without any parameter of the space say nothing.
+
+    Args:
+        space: The space.
+        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
+        trials: The trials.
+        maximize: Whether larger values are better.
     """
     sign = 1.0 if maximize else -1.0
-    known = [t for t in trials if all(name in t.params for name in search_space)]
-    expected = _FinalValue([t for t in known if t.state == TrialState.COMPLETE], sign)
-    observed = [(t, expected(t)) for t in known if t.state.is_finished()]
-    observed = [(t, y) for t, y in observed if y is not None]
-    running = [t for t in known if t.state == TrialState.RUNNING]
-    return Data(
-        _coordinates(space, search_space, [t for t, _ in observed]),
-        np.array([y for _, y in observed], dtype=np.float64),
-        _coordinates(space, search_space, running),
-    )
+    expected = _FinalValue([t for t in trials if t.state == TrialState.COMPLETE], sign)
+    empty = np.isnan(rows).all(1)
+    running = np.array([t.state == TrialState.RUNNING for t in trials], dtype=bool)
+    values = [
+        None if skip else expected(t) for t, skip in zip(trials, empty | running, strict=True)
+    ]
+    observed = np.array([v is not None for v in values], dtype=bool)
+    filled = np.where(np.isnan(rows), space.centre, rows)
+    y = np.array([v for v in values if v is not None], dtype=np.float64)
+    return Data(filled[observed], y, filled[running & ~empty])
 
 
 def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, Any]:
@@ -119,16 +126,29 @@ def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float
     )
 
 
-def _coordinates(space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> Array:
-    columns = [_internal(d, [t.params[name] for t in trials]) for name, d in search_space.items()]
+def coordinates(space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> Array:
+    """Coordinates of trials, NaN where one has no such parameter, shape ``(n, d)``."""
+    params = [t.params for t in trials]
+    columns = [
+        _internal(d, [p.get(name, _ABSENT) for p in params]) for name, d in search_space.items()
+    ]
     values = np.array(columns, dtype=np.float64).reshape(len(columns), len(trials))
     return space.to_unit(np.ascontiguousarray(values.T))
 
 
 def _internal(distribution: BaseDistribution, values: list[Any]) -> list[float]:
+    """Numbers for external values, NaN for absent ones."""
     if isinstance(distribution, CategoricalDistribution):
-        return [distribution.to_internal_repr(value) for value in values]
-    return [float(value) for value in values]
+        index = _index(distribution)
+        return [math.nan if v is _ABSENT else index(v) for v in values]
+    return [math.nan if v is _ABSENT else float(v) for v in values]
+
+
+def _index(distribution: CategoricalDistribution) -> Callable[[Any], float]:
+    """What gives the index of a choice: a table where they are texts, else Optuna's search."""
+    if all(isinstance(choice, str) for choice in distribution.choices):
+        return {choice: float(i) for i, choice in enumerate(distribution.choices)}.__getitem__
+    return distribution.to_internal_repr
 
 
 def _external(distribution: BaseDistribution, value: float) -> Any:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.acquisition.propose import propose, unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
+from fisherbo.sampler.conditions import with_conditions
 from fisherbo.sampler.convert import to_data, to_params, to_space
 from fisherbo.sampler.model import believe, refit
+from fisherbo.sampler.reader import Reader
 from fisherbo.space import Array, Data, Space
 from fisherbo.surrogate.posterior import Posterior, with_fantasies
 from fisherbo.surrogate.protocol import Surrogate
@@ -90,6 +91,7 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         self._surrogate = surrogate
+        self._reader = Reader()
         self._base: Posterior | None = None  # saves time only: it follows from the trials
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,10 +105,14 @@ class FisherSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Parameters that all complete trials have in common, those with one value left out."""
-        trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=True)
-        common = intersection_search_space(trials)
-        return {name: d for name, d in common.items() if not d.single()}
+        """Parameters that any trial has, with their latest ranges; those with one value left out.
+
+        Optuna asks for those that the objective asks for, so that a model of them all serves
+        conditional parameters too.
+        """
+        trials = _others(study, trial, use_cache=True)
+        union = self._reader.union((study._storage, study._study_id), trials)
+        return {name: d for name, d in union.items() if not d.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -115,11 +121,12 @@ class FisherSampler(BaseSampler):
         _require_single_objective(study)
         if not search_space:
             return {}
-        trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=False)
-        trials = [t for t in trials if t.number != trial.number]
-        space = to_space(search_space)
+        trials = _others(study, trial, use_cache=False)
+        rows = self._reader.rows(search_space, trials)
+        complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
+        space = with_conditions(to_space(search_space), rows[complete])
         maximize = study.direction == StudyDirection.MAXIMIZE
-        data = to_data(space, search_space, trials, maximize=maximize)
+        data = to_data(space, rows, trials, maximize=maximize)
         if len(data.y) < max(self._n_startup_trials, 1):
             return self._startup(space, search_space, trial, data)
         if self._surrogate is not None:
@@ -179,12 +186,20 @@ class FisherSampler(BaseSampler):
         from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
 
         engine = Sobol(space.dimension, rng=np.random.default_rng(self._seed))
-        points = space.spread(engine.fast_forward(trial.number).random(_DESIGN_REPEATS))
+        if trial.number:
+            engine.fast_forward(trial.number)
+        points = space.spread(engine.random(_DESIGN_REPEATS))
         fresh = unvisited(space, points, np.concatenate([data.x, data.pending]))
         return to_params(space, search_space, points[int(np.argmax(fresh))])
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
+
+
+def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
+    """All other trials of the study that were begun."""
+    trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=use_cache)
+    return [t for t in trials if t.number != trial.number]
 
 
 def _suggest_by(factory: Factory, data: Data, space: Space, rng: np.random.Generator) -> Array:
@@ -206,7 +221,7 @@ def _best_of(
 ) -> Array:
     """The proposal of a surrogate that believes in the values of pending points."""
     taken = np.concatenate([data.x, data.pending])
-    mean, _ = surrogate.predict(taken)
+    mean = surrogate.mean(taken)
     leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
     proposal = propose(
         believed,

@@ -60,6 +60,10 @@ class AutogradSurrogate:
     reference: Array
     pending: Array
 
+    def mean(self, points: Array) -> Array:
+        """Mean at points ``(b, d)``, shape ``(b,)``."""
+        return self.predict(points)[0]
+
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
         with torch.no_grad():
@@ -84,9 +88,18 @@ class AutogradSurrogate:
             noisy = self._posterior(x, observation_noise=True).variance
             return max(float((noisy - self._posterior(x).variance).mean()), NOISE_FLOOR)
 
-    @cached_property
+    @property
+    def variance(self) -> float:
+        """``E[Var(f)]`` over the reference set: of its means, and about them."""
+        return self._moments[0]
+
+    @property
     def gradient_variance(self) -> Array:
         """``Λ``: mean squared secants of f over the reference set given the data, ``(d,)``."""
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[float, Array]:
         spread = self.reference.std(0)
         spread = np.where(spread > 0, spread, 1.0)
         step = _SECANT * np.where(self.reference > self.reference.mean(0), -spread, spread)
@@ -97,8 +110,9 @@ class AutogradSurrogate:
             mean, variance = posterior.mean[..., 0], posterior.variance[..., 0]
             total = float(variance[:, 0].mean() + mean[:, 0].var(correction=0))
             squares = (mean[:, 1:] - mean[:, :1]) ** 2 + _variance_of_secants(posterior)
+        total = max(total, _VARIANCE_FLOOR)
         slopes = (squares.double().numpy() / step**2).mean(0)
-        return np.maximum(slopes, _FLAT * max(total, _VARIANCE_FLOOR) / spread**2)
+        return total, np.maximum(slopes, _FLAT * total / spread**2)
 
     @cached_property
     def is_gaussian(self) -> bool:

@@ -1,15 +1,19 @@
 """Fisher metrics of the posterior on the space of candidates.
 
-Symbols: μ, s posterior mean and standard deviation of f at x; τ² noise variance; J = ∂ρ/∂x.
+Symbols: μ, s posterior mean and standard deviation of f at x; τ² noise variance.
 
 A candidate x stands for the normal distribution N(μ(x), s(x)² + τ²) of its next observation, of
-which f's part carries the information. Three metrics follow:
+which f's part carries the information. Four metrics follow:
 
     pull-back   (∇μ∇μᵀ + 2∇s∇sᵀ)/(s² + τ²): of the normal family, rank at most two, and one where a
                 utility of (μ, s) has its interior maximum, since ∇μ and ∇s are collinear there
     expected    (∇μ∇μᵀ + Cov(∇f | D))/τ²: expected information of y about x (Tosi et al. 2014),
                 full rank; far from the data Cov(∇f | D) is the prior's Λ = c σ² diag(ℓ⁻²)
-    damped      pull-back + λ Λ/(s² + τ²): what the ascent inverts in O(d)
+    damped      pull-back + λ Λ/(s² + τ²): full rank, inverted in O(d)
+    score       g gᵀ + λ Λ/σ² with g = ∇log EI: the expected improvement as the density of the best
+                point has the score g, whose outer product is its empirical Fisher information;
+                where EI is locally linear it is minus the Hessian of log EI. The ascent's metric:
+                unlike the damped pull-back it does not grow without bound near the data
 """
 
 from __future__ import annotations
@@ -32,6 +36,17 @@ def damped_parts(prediction: Prediction, surrogate: Surrogate) -> tuple[Array, A
     rows = (prediction.mean_gradient, math.sqrt(2) * prediction.sd_gradient)
     factors = np.stack(rows, -1) / np.sqrt(variance)[:, None, None]
     return factors, surrogate.gradient_variance / variance[:, None]
+
+
+def score_parts(gradient: Array, surrogate: Surrogate) -> tuple[Array, Array]:
+    """``U`` and ``D`` of the score metric ``g gᵀ + λ Λ/σ²``, shapes ``(b, d, 1)``, ``(b, d)``.
+
+    Args:
+        gradient: ``g``, of the log utility, shape ``(b, d)``.
+        surrogate: Whose ``Λ/σ²`` damps.
+    """
+    diagonal = surrogate.gradient_variance / surrogate.variance
+    return gradient[..., None], np.broadcast_to(diagonal, gradient.shape)
 
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:

@@ -65,6 +65,11 @@ class Posterior:
         """Noise variance τ² of the next observation."""
         return self.hyper.noise
 
+    @property
+    def variance(self) -> float:
+        """Prior variance of f, σ²."""
+        return self.hyper.signal
+
     @cached_property
     def gradient_variance(self) -> Array:
         """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
@@ -74,6 +79,10 @@ class Posterior:
         """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
         rho, _ = self._correlation(points)
         return rho @ self.alpha + self.constant, self._sd(rho, rho @ self.precision)
+
+    def mean(self, points: Array) -> Array:
+        """Mean at points ``(b, d)``, shape ``(b,)``, in O(b n d)."""
+        return self._correlation(points)[0] @ self.alpha + self.constant
 
     def predict_with_gradient(self, points: Array) -> Prediction:
         """Marginals and gradients at points of shape ``(b, d)``, in O(b n (n + d))."""

@@ -16,8 +16,15 @@ class Surrogate(Protocol):
         """Noise variance τ² of the next observation."""
 
     @property
+    def variance(self) -> float:
+        """Typical ``Var(f)``, the unit of ``Λ``."""
+
+    @property
     def gradient_variance(self) -> Array:
         """Typical ``E[(∂f/∂x_j)²]``, the diagonal ``Λ`` that damps the metric, shape ``(d,)``."""
+
+    def mean(self, points: Array) -> Array:
+        """Mean of f at points ``(b, d)``, shape ``(b,)``."""
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of f at points ``(b, d)``, each of shape ``(b,)``."""

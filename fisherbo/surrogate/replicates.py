@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisherbo.space import Array
+from fisherbo.space import Array, distinct
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,9 @@ class Observations:
 
 def merged(x: Array, y: Array) -> Observations:
     """Observations at the distinct points of ``x`` ``(n, d)``, in order of their first time."""
-    mark = x @ np.random.default_rng(0).random(x.shape[1])  # equal points have equal marks
-    _, first, group = np.unique(mark, return_index=True, return_inverse=True)
+    first, group = distinct(x)
     if len(first) == len(x):
         return Observations(x, y, np.ones(len(x)), 0.0)
-    place = np.argsort(np.argsort(first))[group]
-    count = np.bincount(place).astype(np.float64)
-    mean = np.bincount(place, weights=y) / count
-    scatter = float(((y - mean[place]) ** 2).sum())
-    return Observations(x[np.sort(first)], mean, count, scatter)
+    count = np.bincount(group).astype(np.float64)
+    mean = np.bincount(group, weights=y) / count
+    return Observations(x[first], mean, count, float(((y - mean[group]) ** 2).sum()))

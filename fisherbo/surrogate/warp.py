@@ -14,12 +14,15 @@ def warp(y: Array) -> Array:
 
 
 def bounded(y: Array) -> Array:
-    """Values scaled into [−1, 1], infinite ones moved to the finite range, shape ``(n,)``."""
+    """Values scaled into [−1, 1], infinite ones of either sign at the worst finite, ``(n,)``.
+
+    An infinitely good value is a fault of the objective, not a success.
+    """
     finite = y[np.isfinite(y)]
     if not len(finite):
         return np.zeros_like(y)
     largest = float(np.abs(finite).max())
-    return np.clip(y, finite.min(), finite.max()) / (largest or 1.0)
+    return np.where(np.isfinite(y), y, finite.min()) / (largest or 1.0)
 
 
 def standardize(y: Array) -> Array:

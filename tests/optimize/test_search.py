@@ -37,7 +37,7 @@ def test_choices_are_drawn_with_their_probabilities():
     pi = around(space, np.array([[0.5, 0.5, 1.0]]))
     points = sample(space, pi, 20_000, np.random.default_rng(0))[0]
     share = [(np.isclose(points[:, 2], k / 3)).mean() for k in range(4)]
-    assert share == pytest.approx(pi.probability[0, 2], abs=0.015)
+    assert share == pytest.approx(pi.probability[0, 0], abs=0.015)
 
 
 def test_update_is_the_natural_gradient_of_the_log_density():
@@ -69,7 +69,7 @@ def test_update_is_the_natural_gradient_of_the_log_density():
     assert moved.mean[0, 0] - mean == pytest.approx(natural_mean, rel=1e-6)
     assert np.log(moved.sd[0, 0] / sd) / rate == pytest.approx(np.clip(natural_sd, -1, 1), rel=1e-6)
 
-    p = pi.probability[0, 2]
+    p = pi.probability[0, 0]
     eta = np.log(p)
     choice = np.rint(points[0, :, 2] * 3).astype(int)
     euclidean = weight @ (np.eye(4)[choice] - np.exp(eta - logsumexp(eta)))
@@ -77,7 +77,7 @@ def test_update_is_the_natural_gradient_of_the_log_density():
     natural_eta = np.linalg.pinv(fisher) @ euclidean
     expected = fisher @ natural_eta  # the same step in p: dp = (∂p/∂η) dη
     uniform = 0.25
-    without_floor = (moved.probability[0, 2] - 0.05 * uniform) / 0.95
+    without_floor = (moved.probability[0, 0] - 0.05 * uniform) / 0.95
     assert (without_floor - p) / rate == pytest.approx(expected, abs=1e-6)
 
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
-from fisherbo.sampler.convert import to_data, to_params, to_space
+from fisherbo.sampler.convert import coordinates, to_data, to_params, to_space
 
 
 def bowl(trial):
@@ -192,7 +192,12 @@ def test_a_killed_workers_trial_teaches_nothing():
     bowl(told)
     study.tell(told, state=TrialState.FAIL)
     search_space = study.trials[0].distributions
-    data = to_data(to_space(search_space), search_space, study.trials, maximize=False)
+    data = to_data(
+        to_space(search_space),
+        coordinates(to_space(search_space), search_space, study.trials),
+        study.trials,
+        maximize=False,
+    )
     assert len(data.y) == 4
     assert data.y[-1] == -np.inf
 
@@ -216,7 +221,12 @@ def test_pruned_trials_take_the_value_of_their_rank():
         value=0.25,
     )
     silent = create_trial(params={"x": 0.8}, distributions=space_of, state=TrialState.PRUNED)
-    data = to_data(to_space(space_of), space_of, [*trials, pruned, silent], maximize=False)
+    data = to_data(
+        to_space(space_of),
+        coordinates(to_space(space_of), space_of, [*trials, pruned, silent]),
+        [*trials, pruned, silent],
+        maximize=False,
+    )
     assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.0]
     assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9])
 

@@ -120,7 +120,7 @@ def test_the_proposal_is_the_posteriors_when_the_damping_is(choices):
     space = Space(np.zeros(3), ends, kind * 1.0, np.zeros(3, dtype=bool), kind)
     posterior = draw(choices=choices)
     surrogate = wrap(posterior)
-    vars(surrogate)["gradient_variance"] = posterior.gradient_variance
+    vars(surrogate)["_moments"] = posterior.variance, posterior.gradient_variance
     ours, theirs = (
         propose(s, space, 0.8, posterior.x[:4], np.random.default_rng(0))
         for s in (posterior, surrogate)
