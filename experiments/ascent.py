@@ -61,7 +61,8 @@ from scipy.stats.qmc import Sobol
 from experiments import latency, rows, statistics
 from experiments.peers import sampler_version
 from experiments.problems import Params, Problem
-from fisherbo.acquisition.propose import expected_improvement_utility, propose
+from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation, natural_ascent
 from fisherbo.optimize.search import neighbours
@@ -217,9 +218,18 @@ class Recorder:
         return self.inner.noise
 
     @property
+    def variance(self) -> float:
+        """The posterior's."""
+        return self.inner.variance
+
+    @property
     def gradient_variance(self) -> Array:
         """The posterior's."""
         return self.inner.gradient_variance
+
+    def mean(self, points: Array) -> Array:
+        """The posterior's, noted as a prediction."""
+        return self.predict(points)[0]
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """The posterior's, noted."""
@@ -266,7 +276,7 @@ Method = Callable[[Recorder, Task, Array, Generator], None]
 
 
 def natural(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    utility = expected_improvement_utility(recorder, task.best)
+    utility = ExpectedImprovement(recorder, task.best).evaluate
     natural_ascent(utility, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
 
 
@@ -281,7 +291,7 @@ def climb(
     metric: Callable[[Evaluation], tuple[Array, Array]],
 ) -> None:
     """The ascent with another metric, whose factors and diagonal are made of an evaluation."""
-    utility = expected_improvement_utility(recorder, task.best)
+    utility = ExpectedImprovement(recorder, task.best).evaluate
 
     def replaced(x: Array) -> Evaluation:
         e = utility(x)
@@ -412,7 +422,7 @@ CONTINUOUS: Mapping[str, Method] = {
 
 def natural_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
     surrogate: Surrogate = recorder
-    propose(surrogate, task.space, task.best, task.anchors, rng)
+    propose(ExpectedImprovement(surrogate, task.best), task.space, task.anchors, rng)
 
 
 def coordinates(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:

@@ -42,7 +42,7 @@ from experiments import rows
 from experiments.peers import make_sampler, sampler_version
 from experiments.problems import Params, Problem
 from fisherbo.geometry import lapack
-from fisherbo.sampler.convert import to_data, to_space
+from fisherbo.sampler.convert import coordinates, to_data, to_space
 from fisherbo.surrogate.fit import prior_mode
 from fisherbo.surrogate.kernel import Embedding, distance, matern
 from fisherbo.surrogate.posterior import condition
@@ -155,7 +155,8 @@ def floor(problem: Problem, count: int) -> Callable[[], float]:
     """The arithmetic that no suggestion at ``count`` trials can do without, in CPU milliseconds."""
     search_space = dict(problem.space)
     space = to_space(search_space)
-    data = to_data(space, search_space, history(problem, count), maximize=False)
+    trials = history(problem, count)
+    data = to_data(space, coordinates(space, search_space, trials), trials, maximize=False)
     hyper = prior_mode(space.dimension)
     posterior = condition(data.x, warp(data.y), space.choices, hyper)
     points = space.spread(np.random.default_rng(0).random((POINTS, space.dimension)))

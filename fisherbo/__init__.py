@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fisherbo.sampler.noise import NOISE_VARIANCE as NOISE_VARIANCE
+    from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
     from fisherbo.training import KFAC as KFAC
     from fisherbo.tuning import TuningResult as TuningResult
@@ -19,11 +21,21 @@ __version__ = "0.1.0"
 _HOME = {
     "FisherSampler": "fisherbo.sampler.sampler",
     "KFAC": "fisherbo.training",
+    "NOISE_VARIANCE": "fisherbo.sampler.noise",
+    "Recommendation": "fisherbo.sampler.recommend",
     "TuningResult": "fisherbo.tuning",
     "tune_training": "fisherbo.tuning",
 }
 
-__all__ = ["FisherSampler", "KFAC", "TuningResult", "__version__", "tune_training"]
+__all__ = [
+    "FisherSampler",
+    "KFAC",
+    "NOISE_VARIANCE",
+    "Recommendation",
+    "TuningResult",
+    "__version__",
+    "tune_training",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -52,6 +52,7 @@ class Space:
         log: Where the coordinate is the logarithm of the value, shape ``(d,)``.
         categorical: Where the values are indices of unordered choices, shape ``(d,)``.
         conditions: Which coordinates exist where, parents before their children.
+        held: Coordinates that points are moved to, NaN where they are free, shape ``(d,)``.
     """
 
     low: Array
@@ -60,6 +61,7 @@ class Space:
     log: Mask
     categorical: Mask
     conditions: tuple[Condition, ...] = ()
+    held: Array | None = None
 
     @property
     def dimension(self) -> int:
@@ -70,6 +72,16 @@ class Space:
     def discrete(self) -> Mask:
         """Where a coordinate takes grid values only, shape ``(d,)``."""
         return self.step > 0
+
+    @cached_property
+    def free(self) -> Mask:
+        """Where a coordinate is not held, shape ``(d,)``."""
+        return np.ones(self.dimension, dtype=bool) if self.held is None else np.isnan(self.held)
+
+    @cached_property
+    def continuous(self) -> Mask:
+        """Where a coordinate is free and takes any value, shape ``(d,)``."""
+        return self.free & ~self.discrete
 
     @cached_property
     def levels(self) -> Array:
@@ -110,8 +122,20 @@ class Space:
         return exists
 
     def centred(self, x: Array) -> Array:
-        """Points ``(*b, d)`` with coordinates that do not exist moved to the centre."""
+        """Points with coordinates held, and those that do not exist at the centre, ``(*b, d)``."""
+        x = x if self.held is None else np.where(self.free, x, self.held)
         return np.where(self.exists(x), x, self.centre) if self.conditions else x
+
+    def every_point(self, limit: int) -> Array | None:
+        """All points of the grid, or None if some coordinate is continuous or they are too many."""
+        count = np.where(self.free, self.levels, 1)
+        if count.prod() > limit:
+            return None
+        each = [np.arange(k) for k in count.astype(np.int64)]
+        index = np.stack(np.meshgrid(*each, indexing="ij"), -1).reshape(-1, self.dimension)
+        step = np.where(self.discrete, self.step, 0.0)
+        points = self.centred(self.to_unit(self.low + index * step))
+        return points[distinct(points)[0]]
 
     @cached_property
     def centre(self) -> Array:
@@ -176,11 +200,13 @@ class Data:
         x: Coordinates, shape ``(n, d)``.
         y: Values, larger is better, shape ``(n,)``.
         pending: Coordinates under evaluation, shape ``(m, d)``.
+        trial: Which of the trials that were read each observation is, shape ``(n,)``.
     """
 
     x: Array
     y: Array
     pending: Array
+    trial: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

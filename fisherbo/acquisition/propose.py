@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.random import Generator
 
-from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.optimize.descent import Evaluation, Utility, natural_ascent
-from fisherbo.optimize.search import Score, natural_search, neighbours
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.optimize.descent import natural_ascent
+from fisherbo.optimize.search import natural_search, neighbours
 from fisherbo.space import Array, Mask, Proposal, Space, distinct
-from fisherbo.surrogate.metric import score_parts
-from fisherbo.surrogate.protocol import Surrogate
+
+_GRID = 4096
 
 
 @dataclass(frozen=True)
@@ -53,81 +53,79 @@ class _Found:
 
     def best(self, count: int) -> Array:
         """The ``count`` best distinct points, shape ``(≤ count, d)``."""
-        leaders = self.x[np.argsort(-self.value, kind="stable")[: 4 * count]]
+        order = np.argsort(-self.value, kind="stable")[: 4 * count]
+        leaders = self.x[order[self.value[order] > -np.inf]]
         first, _ = distinct(leaders)
         return leaders[first[:count]]
 
 
 def propose(
-    posterior: Surrogate,
+    acquisition: Acquisition,
     space: Space,
-    best: float,
     anchors: Array,
     rng: Generator,
     *,
     visited: Array | None = None,
+    further: Array | None = None,
     effort: Effort = Effort(),
 ) -> Proposal:
-    """The point of largest log expected improvement that was found.
+    """The point of largest acquisition that was found.
 
     Args:
-        posterior: Posterior of the objective, larger is better.
+        acquisition: What is maximised.
         space: The search space.
-        best: Value to improve on.
         anchors: Coordinates of good observations, shape ``(a, d)``.
         rng: Source of randomness.
         visited: Coordinates not to be chosen again, shape ``(v, d)``; heeded in spaces without
-            continuous coordinates, as long as any other point was found.
+            continuous coordinates, as long as there is any other point.
+        further: Points of the space to begin with, beside those drawn here, shape ``(f, d)``; one
+            of them at least must be allowed where the acquisition is −∞ at others.
         effort: How much to spend.
     """
-
-    def score(x: Array) -> Array:
-        return log_expected_improvement(*posterior.predict(x), best)[0]
-
     pool = _pool(space, anchors, rng, effort)
-    found = _Found(pool, score(pool))
-    utility = expected_improvement_utility(posterior, best)
-    if space.discrete.any() or space.conditions:
-        found += _search_discrete(space, score, utility, found.best(effort.centres), rng, effort)
+    pool = pool if further is None else np.concatenate([pool, further])
+    found = _Found(pool, acquisition.value(pool))
+    if (space.discrete & space.free).any() or space.conditions:
+        found += _search_discrete(space, acquisition, found.best(effort.centres), rng, effort)
     else:
         result = natural_ascent(
-            utility, found.best(effort.starts), ~space.discrete, max_steps=effort.steps
+            acquisition.evaluate,
+            found.best(effort.starts),
+            space.continuous,
+            max_steps=effort.steps,
         )
         found += _Found(result.x, result.value)
-    return _choose(found, space, visited)
-
-
-def expected_improvement_utility(posterior: Surrogate, best: float) -> Utility:
-    """Log expected improvement with the parts of its score metric, for `natural_ascent`."""
-
-    def utility(x: Array) -> Evaluation:
-        p = posterior.predict_with_gradient(x)
-        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, best)
-        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *score_parts(gradient, posterior))
-
-    return utility
+    return _choose(found, acquisition, space, visited, rng)
 
 
 def _search_discrete(
-    space: Space, score: Score, utility: Utility, starts: Array, rng: Generator, effort: Effort
+    space: Space, acquisition: Acquisition, starts: Array, rng: Generator, effort: Effort
 ) -> _Found:
     """Natural-gradient search, then ascents in turn with neighbours along discrete coordinates."""
     searched = natural_search(
-        space, score, starts, generations=effort.generations, count=effort.count, rng=rng
+        space,
+        acquisition.value,
+        starts,
+        generations=effort.generations,
+        count=effort.count,
+        rng=rng,
     )
     found = _Found(*searched)
     fresh = found.best(effort.starts)
     for sweep in range(effort.sweeps + 1):
-        if not space.discrete.all():
-            movable = ~space.discrete & space.exists(fresh)
-            result = natural_ascent(utility, fresh, movable, max_steps=effort.steps)
+        if space.continuous.any():
+            movable = space.continuous & space.exists(fresh)
+            result = natural_ascent(acquisition.evaluate, fresh, movable, max_steps=effort.steps)
             found += _Found(result.x, result.value)
         if sweep < effort.sweeps:
             near = np.concatenate([neighbours(space, x, rng) for x in found.best(4)])
-            beside = _Found(near, score(near))
+            if not len(near):
+                break
+            beside = _Found(near, acquisition.value(near))
             found += beside
             fresh = beside.best(effort.starts)
+            if not len(fresh):
+                break
     return found
 
 
@@ -149,17 +147,34 @@ def _sobol(d: int, count: int) -> Array:
 
 
 def unvisited(space: Space, points: Array, visited: Array) -> Mask:
-    """Which points ``(m, d)`` are new; all of them where any coordinate is continuous."""
-    if not space.discrete.all():
+    """Which points ``(m, d)`` are new; all of them where any free coordinate is continuous."""
+    if space.continuous.any():
         return np.ones(len(points), dtype=bool)
     seen = {tuple(row) for row in space.from_unit(visited).tolist()}
     return np.array([tuple(row) not in seen for row in space.from_unit(points).tolist()])
 
 
-def _choose(found: _Found, space: Space, visited: Array | None) -> Proposal:
-    allowed = found.value
-    if visited is not None:
-        fresh = unvisited(space, found.x, visited)
-        allowed = np.where(fresh, found.value, -np.inf) if fresh.any() else found.value
-    i = int(np.argmax(allowed))
+def _choose(
+    found: _Found, acquisition: Acquisition, space: Space, visited: Array | None, rng: Generator
+) -> Proposal:
+    if visited is not None and not space.continuous.any():
+        fresh = _new(found, space, visited)
+        if not len(fresh.x):
+            everything = grid(space, rng)
+            fresh = _new(_Found(everything, acquisition.value(everything)), space, visited)
+        found = fresh if len(fresh.x) else found
+    i = int(np.argmax(found.value))
     return Proposal(found.x[i], float(found.value[i]))
+
+
+def grid(space: Space, rng: Generator) -> Array:
+    """All points of a space without continuous coordinates, or many drawn ones, ``(g, d)``."""
+    everything = space.every_point(_GRID)
+    if everything is None:
+        return space.spread(rng.random((_GRID, space.dimension)))
+    return everything
+
+
+def _new(found: _Found, space: Space, visited: Array) -> _Found:
+    fresh = unvisited(space, found.x, visited) & (found.value > -np.inf)
+    return _Found(found.x[fresh], found.value[fresh])

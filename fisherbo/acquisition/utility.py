@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import erfcx
+from scipy.special import erfcx, log_ndtr
 
 from fisherbo.space import Array
 
@@ -18,7 +18,9 @@ _SQRT_HALF_PI = math.sqrt(math.pi / 2)
 _LARGE = 25.0
 
 
-def log_expected_improvement(mean: Array, sd: Array, best: float) -> tuple[Array, Array, Array]:
+def log_expected_improvement(
+    mean: Array, sd: Array, best: float | Array
+) -> tuple[Array, Array, Array]:
     """``log E[max(f − best, 0)]`` and its derivatives in the mean and the standard deviation.
 
     Accurate in the far tail, where the expected improvement underflows (Ament et al. 2023, eq. 9).
@@ -26,7 +28,7 @@ def log_expected_improvement(mean: Array, sd: Array, best: float) -> tuple[Array
     Args:
         mean: μ, shape ``(*b,)``.
         sd: s > 0, shape ``(*b,)``.
-        best: Value to improve on.
+        best: Value to improve on; values of a shape that broadcasts with ``mean``.
 
     Returns:
         Three arrays of shape ``(*b,)``, in nats and nats per unit of ``mean`` and ``sd``.
@@ -38,6 +40,18 @@ def log_expected_improvement(mean: Array, sd: Array, best: float) -> tuple[Array
     log_h = np.log(bracket * np.maximum(z / _LARGE, 1)) - 0.5 * clipped**2 - _LOG_SQRT_2PI
     by_sd = 1 / (bracket * sd)  # ∂EI/∂s = φ
     return log_h + np.log(sd), mills * by_sd, by_sd  # ∂EI/∂μ = Φ
+
+
+def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:
+    """``log P[f ≥ 0] = log Φ(μ/s)`` and its derivatives in μ and s, accurate in the far tail.
+
+    Args:
+        mean: μ, shape ``(*b,)``.
+        sd: s > 0, shape ``(*b,)``.
+    """
+    z = mean / sd
+    by_z = math.sqrt(2 / math.pi) / erfcx(-math.sqrt(0.5) * np.minimum(z, _LARGE))  # φ/Φ
+    return log_ndtr(z), by_z / sd, -by_z * z / sd
 
 
 def _one_plus_z_mills(z: Array, mills: Array) -> Array:

@@ -112,6 +112,7 @@ def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array
     column, value = (np.concatenate(part) for part in zip(*moves, strict=True))
     slack = 1e-9 * space.step[column]
     inside = (value >= space.low[column] - slack) & (value <= space.high[column] + slack)
+    inside &= space.free[column]
     values = np.tile(here, (int(inside.sum()), 1))
     values[np.arange(len(values)), column[inside]] = value[inside]
     return space.centred(np.where(space.discrete, space.to_unit(values), x))

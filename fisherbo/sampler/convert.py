@@ -61,7 +61,7 @@ def to_data(space: Space, rows: Array, trials: Sequence[FrozenTrial], *, maximiz
     observed = np.array([v is not None for v in values], dtype=bool)
     filled = np.where(np.isnan(rows), space.centre, rows)
     y = np.array([v for v in values if v is not None], dtype=np.float64)
-    return Data(filled[observed], y, filled[running & ~empty])
+    return Data(filled[observed], y, filled[running & ~empty], observed.nonzero()[0])
 
 
 def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, Any]:
@@ -128,11 +128,17 @@ def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float
 
 def coordinates(space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> Array:
     """Coordinates of trials, NaN where one has no such parameter, shape ``(n, d)``."""
-    params = [t.params for t in trials]
+    return from_params(space, search_space, [t.params for t in trials])
+
+
+def from_params(
+    space: Space, search_space: SearchSpace, params: Sequence[Mapping[str, Any]]
+) -> Array:
+    """Coordinates of parameters, NaN where one is absent, shape ``(n, d)``."""
     columns = [
         _internal(d, [p.get(name, _ABSENT) for p in params]) for name, d in search_space.items()
     ]
-    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(trials))
+    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(params))
     return space.to_unit(np.ascontiguousarray(values.T))
 
 

@@ -45,10 +45,10 @@ def encode(fit: Fit) -> str:
     return json.dumps([fit.count, base64.b64encode(theta).decode()])
 
 
-def latest(trials: Sequence[FrozenTrial], names: tuple[str, ...]) -> Fit | None:
-    """The last fit that a trial holds for these parameters."""
+def latest(trials: Sequence[FrozenTrial], names: tuple[str, ...], key: str = KEY) -> Fit | None:
+    """The last fit that a trial holds for these parameters, under an attribute."""
     for trial in reversed(trials):
-        text = trial.system_attrs.get(KEY)
+        text = trial.system_attrs.get(key)
         if text is not None:
             fit = _decode(text, names)
             if fit is not None:

@@ -25,7 +25,16 @@ _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 
 
-def refit(x: Array, y: Array, space: Space, last: Fit | None) -> Fit:
+def refit(
+    x: Array,
+    y: Array,
+    space: Space,
+    last: Fit | None,
+    *,
+    known: Array | None = None,
+    constant: float = PRIOR_MEAN,
+    merit: Array | None = None,
+) -> Fit:
     """The last fit while it is recent enough, else a new one that starts from it.
 
     Args:
@@ -33,7 +42,11 @@ def refit(x: Array, y: Array, space: Space, last: Fit | None) -> Fit:
         y: Warped values, shape ``(n,)``.
         space: The search space.
         last: The last fit that the study knows.
+        known: Noise variances in units of the values, beside the fitted one, shape ``(n,)``.
+        constant: Prior mean of f.
+        merit: By which the active set is chosen, shape ``(n,)``; the values if None.
     """
+    merit = y if merit is None else merit
     n = len(y)
     pause = min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
     if last is not None and 0 <= n - last.count < pause:
@@ -41,13 +54,22 @@ def refit(x: Array, y: Array, space: Space, last: Fit | None) -> Fit:
     mode = prior_mode(space.dimension)
     starts = [mode] if last is None or n <= 40 else []
     starts += [last.hyper] if last is not None else []
-    chosen = active_set(x, y, starts[-1].lengthscale, _FIT_SIZE)
-    hyper = fit(x[chosen], y[chosen] - PRIOR_MEAN, space.choices, starts)
+    chosen = active_set(x, merit, starts[-1].lengthscale, _FIT_SIZE)
+    part = None if known is None else known[chosen]
+    hyper = fit(x[chosen], y[chosen] - constant, space.choices, starts, known=part)
     return Fit(n, rounded(hyper))
 
 
 def believe(
-    x: Array, y: Array, space: Space, fitted: Fit, kept: Posterior | None
+    x: Array,
+    y: Array,
+    space: Space,
+    fitted: Fit,
+    kept: Posterior | None,
+    *,
+    known: Array | None = None,
+    constant: float = PRIOR_MEAN,
+    merit: Array | None = None,
 ) -> tuple[Posterior, Posterior]:
     """The posterior of all observations, or of an active set, and its base.
 
@@ -57,19 +79,26 @@ def believe(
         space: The search space.
         fitted: Hyperparameters, and how many of the observations they were fitted to.
         kept: The base of an earlier suggestion.
+        known: Noise variances in units of the values, beside the fitted one, shape ``(n,)``.
+        constant: Prior mean of f.
+        merit: By which the active set is chosen, shape ``(n,)``; the values if None.
     """
+    merit = y if merit is None else merit
     hyper, count = fitted.hyper, fitted.count
-    chosen = active_set(x[:count], y[:count], hyper.lengthscale, _MODEL_SIZE)
-    base = _base(merged(x[chosen], y[chosen]), space, hyper, kept)
-    new = np.full(len(y) - count, hyper.noise)
+    chosen = active_set(x[:count], merit[:count], hyper.lengthscale, _MODEL_SIZE)
+    part = None if known is None else known[chosen]
+    base = _base(merged(x[chosen], y[chosen], part), space, hyper, kept, constant)
+    new = np.full(len(y) - count, hyper.noise) + (0.0 if known is None else known[count:])
     return extend(base, x[count:], y[count:], new), base
 
 
-def _base(data: Observations, space: Space, hyper: Hyper, kept: Posterior | None) -> Posterior:
-    nugget = hyper.noise / data.count
-    if kept is not None and _same(kept, data.x, nugget, hyper):
+def _base(
+    data: Observations, space: Space, hyper: Hyper, kept: Posterior | None, constant: float
+) -> Posterior:
+    nugget = hyper.noise / data.count + data.known
+    if kept is not None and kept.constant == constant and _same(kept, data.x, nugget, hyper):
         return with_values(kept, data.y)
-    return condition(data.x, data.y, space.choices, hyper, nugget=nugget, constant=PRIOR_MEAN)
+    return condition(data.x, data.y, space.choices, hyper, nugget=nugget, constant=constant)
 
 
 def _same(kept: Posterior, x: Array, nugget: Array, hyper: Hyper) -> bool:

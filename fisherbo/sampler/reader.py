@@ -33,6 +33,7 @@ class Reader:
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
         self._key: tuple[tuple[str, BaseDistribution], ...] = ()
         self._rows: dict[int, Array] = {}
+        self._constraints: dict[int, dict[str, float]] = {}
 
     def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
         return Reader, ()
@@ -47,7 +48,7 @@ class Reader:
         with self._lock:
             if study != self._study:
                 self._study, self._seen, self._latest = study, set(), {}
-                self._key, self._rows = (), {}
+                self._key, self._rows, self._constraints = (), {}, {}
             for trial in trials:
                 if trial.number not in self._seen:
                     self._learn(trial)
@@ -71,9 +72,17 @@ class Reader:
             rows = [new[t.number] if t.number in new else self._rows[t.number] for t in trials]
         return np.array(rows).reshape(len(trials), len(search_space))
 
+    def constraints(self) -> dict[int, dict[str, float]]:
+        """Values of the constraints of finished trials that have any, by the trial's number."""
+        with self._lock:
+            return dict(self._constraints)
+
     def _learn(self, trial: FrozenTrial) -> None:
         for name, distribution in trial.distributions.items():
             if name not in self._latest or self._latest[name][0] <= trial.number:
                 self._latest[name] = trial.number, distribution
         if trial.state.is_finished():
             self._seen.add(trial.number)
+            values = trial.constraints
+            if values:
+                self._constraints[trial.number] = values

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.acquisition.propose import propose, unvisited
+from fisherbo.acquisition.feasibility import Restricted
+from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
+from fisherbo.sampler.aim import Beliefs, aim
+from fisherbo.sampler.belief import Belief, learn
 from fisherbo.sampler.conditions import with_conditions
-from fisherbo.sampler.convert import to_data, to_params, to_space
-from fisherbo.sampler.model import believe, refit
+from fisherbo.sampler.convert import SearchSpace, to_data, to_params, to_space
+from fisherbo.sampler.evidence import Evidence, gather
+from fisherbo.sampler.fixed import fixed_values, hold, widened
+from fisherbo.sampler.memory import Fit
+from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Reader
+from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
+from fisherbo.sampler.restriction import Restriction, Rule, may_have
+from fisherbo.sampler.slack import learn_slack
+from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
 from fisherbo.space import Array, Data, Space
-from fisherbo.surrogate.posterior import Posterior, with_fantasies
-from fisherbo.surrogate.protocol import Surrogate
+from fisherbo.surrogate.posterior import Posterior
 from fisherbo.surrogate.warp import warp
 
 if TYPE_CHECKING:
     from fisherbo.surrogate.autograd import Factory
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
-_ANCHORS = 4
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_MOST_OBJECTIVES = 4
+_DRAWS = 4096
 _DESIGN_REPEATS = 64
 _REFERENCE_POINTS = 32
+_LOGGER = logging.getLogger("optuna.fisherbo")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One suggestion: a trial, the others, their parameters, and where it may be."""
+
+    study: Study
+    trial: FrozenTrial
+    trials: Sequence[FrozenTrial]
+    search_space: SearchSpace
+    space: Space
+    target: Space
+    evidence: Evidence
 
 
 class FisherSampler(BaseSampler):
@@ -56,10 +86,23 @@ class FisherSampler(BaseSampler):
             Fisher metric by autograd. A suggestion takes about a second, most of it BoTorch's fit;
             one runs at a time in a process, with torch's random state set from the seed and
             restored. Nothing is kept in the study.
+        source_studies: Earlier studies with one objective, of the same or an overlapping space:
+            their completed trials are read here once. Their best points take the place of three
+            points of the design, and their models are the new one's prior mean as far as they rank
+            its trials better than chance does; others say nothing. Not with ``surrogate``.
+        input_constraints: Rule that every suggestion obeys: a callable from the parameters that
+            exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
+            a parameter that is missing: until a first trial tells them, only some are known.
+
+    Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
+    ``trial.set_constraint`` have a model each, by name; a trial may leave any of them out. Failures
+    get one too where more than a tenth of the trials failed. Enqueued values, and those that
+    ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for the others.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
-            a suggestion, if the study has several objectives or ``surrogate`` makes no such model.
+            a suggestion, if the study has more than 4 objectives, ``surrogate`` makes no such model
+            or no point is found that ``input_constraints`` allows.
 
     Example:
         >>> import fisherbo, optuna
@@ -77,6 +120,8 @@ class FisherSampler(BaseSampler):
         n_startup_trials: int = 10,
         independent_sampler: BaseSampler | None = None,
         surrogate: Factory | None = None,
+        source_studies: Sequence[Study] = (),
+        input_constraints: Rule | None = None,
     ) -> None:
         if n_startup_trials < 0:
             raise InvalidInputError(
@@ -87,15 +132,68 @@ class FisherSampler(BaseSampler):
                 f"surrogate must be a callable (train_X, train_Y) -> model, got {surrogate!r}; "
                 "pass for example botorch.models.SingleTaskGP"
             )
+        if surrogate is not None and len(source_studies):
+            raise InvalidInputError(
+                "source_studies must be empty with a surrogate, got "
+                f"{len(source_studies)}; leave one of the two out"
+            )
+        if input_constraints is not None and not callable(input_constraints):
+            raise InvalidInputError(
+                "input_constraints must be a callable (params: dict) -> bool, got "
+                f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
+            )
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         self._surrogate = surrogate
+        self._teachers = Teachers(read_sources(source_studies))
         self._reader = Reader()
-        self._base: Posterior | None = None  # saves time only: it follows from the trials
+        self._rule = input_constraints
+        self._bases: dict[str, Posterior] = {}  # save time only: they follow from the trials
+        self._exhausted: set[str] = set()  # studies of which this was said
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_base": None}
+        return {**self.__dict__, "_bases": {}}
+
+    def recommend(self, study: Study) -> Recommendation:
+        """The evaluated point that the model believes to be the best, which to use in the end.
+
+        The best observed value is the luckiest where values are noisy; this is the best posterior
+        mean among the complete, feasible trials. Nothing is written to the study.
+
+        Args:
+            study: A study with one objective, made by this or any other sampler.
+
+        Returns:
+            Trial number, parameters, and the median and central 95 % credible interval of the
+            noise-free value there in units of the objective, by the inverse of the warp that the
+            model sees values through: interpolated between observed values, never worse than the
+            worst of them.
+
+        Raises:
+            InvalidInputError: If the study has several objectives, no complete and feasible trial,
+                or no parameter that varies.
+        """
+        _require_single_objective(study)
+        trials = study.get_trials(deepcopy=False, states=_FINISHED)
+        if not any(is_candidate(t) for t in trials):
+            raise InvalidInputError(
+                "study has no complete and feasible trial to recommend, got "
+                f"{len(trials)} finished; run some more trials first"
+            )
+        union = self._reader.union((study._storage, study._study_id), trials)
+        search_space = {name: d for name, d in union.items() if not d.single()}
+        if not search_space:
+            raise InvalidInputError("study has no parameter that varies; all its trials are alike")
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        rows = self._reader.rows(search_space, trials)
+        complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
+        space = with_conditions(to_space(search_space), rows[complete])
+        data = to_data(space, rows, trials, maximize=maximize)
+        last = memory.latest(trials, tuple(search_space))
+        lesson = self._teachers.lesson(search_space, data)
+        belief = learn(data, trials, space, last, lesson=lesson)
+        return recommended(trials, data, belief.surrogate, belief.warped, maximize=maximize)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -118,29 +216,33 @@ class FisherSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Parameters for the next trial, from the model of all trials so far."""
-        _require_single_objective(study)
+        _require_few_objectives(study)
         if not search_space:
             return {}
-        trials = _others(study, trial, use_cache=False)
-        rows = self._reader.rows(search_space, trials)
+        asked = set(search_space)
+        trials = without_abandoned(study, _others(study, trial, use_cache=False))
+        union = self._reader.union((study._storage, study._study_id), trials)
+        varying = {**{n: d for n, d in union.items() if not d.single()}, **search_space}
+        fixed = fixed_values(study.sampler, trial, asked, varying, trials)
+        if asked <= fixed.keys():
+            return {}
+        parameters = widened(search_space, varying, fixed)
+        rows = self._reader.rows(parameters, trials)
         complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
-        space = with_conditions(to_space(search_space), rows[complete])
-        maximize = study.direction == StudyDirection.MAXIMIZE
-        data = to_data(space, rows, trials, maximize=maximize)
-        if len(data.y) < max(self._n_startup_trials, 1):
-            return self._startup(space, search_space, trial, data)
-        if self._surrogate is not None:
-            x = _suggest_by(self._surrogate, data, space, self._rng(trial.number))
-            return to_params(space, search_space, x)
-        y = warp(data.y)
-        last = memory.latest(trials, tuple(search_space))
-        fitted = refit(data.x, y, space, last)
-        if fitted is not last:
-            study._storage.set_trial_system_attr(trial._trial_id, memory.KEY, memory.encode(fitted))
-        posterior, self._base = believe(data.x, y, space, fitted, self._base)
-        believed = with_fantasies(posterior, data.pending)
-        x = _best_of(posterior, believed, data, space, self._rng(trial.number))
-        return to_params(space, search_space, x)
+        space = with_conditions(to_space(parameters), rows[complete])
+        target = hold(space, parameters, fixed)
+        evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
+        single = len(evidence.objectives) == 1
+        lesson = self._teachers.lesson(parameters, evidence.objectives[0]) if single else None
+        restriction = self._restriction(target, parameters, union)
+        needed = max(self._n_startup_trials, 1)
+        if evidence.count < (needed if lesson is None else min(needed, LEAST_TRIALS)):
+            x = self._startup(target, parameters, trial, evidence, restriction)
+        else:
+            task = _Task(study, trial, trials, parameters, space, target, evidence)
+            x = self._suggest(task, restriction, lesson)
+        params = {} if x is None else to_params(target, parameters, x)
+        return {name: value for name, value in params.items() if name in asked}
 
     def sample_independent(
         self,
@@ -149,16 +251,29 @@ class FisherSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A value drawn uniformly from one distribution, or by the independent sampler."""
-        _require_single_objective(study)
+        """A value drawn uniformly from one distribution, or by the independent sampler.
+
+        With input constraints, the first drawn that they allow as far as they can be told yet.
+        """
+        _require_few_objectives(study)
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
             )
+        value = self._teachers.value(trial.number, param_name, param_distribution)
+        if value is not None:
+            return value
         search_space = {param_name: param_distribution}
         space = to_space(search_space)
-        u = self._rng(trial.number, zlib.crc32(param_name.encode())).random(1)
-        return to_params(space, search_space, space.spread(u))[param_name]
+        rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
+        for _ in range(_DRAWS):
+            drawn = to_params(space, search_space, space.spread(rng.random(1)))
+            if self._rule is None or may_have(self._rule, {**_settled(trial), **drawn}):
+                return drawn[param_name]
+        raise InvalidInputError(
+            f"input_constraints must allow some value of {param_name!r} beside {_settled(trial)}, "
+            f"got none in {_DRAWS} draws; enqueue a trial that is allowed to begin with"
+        )
 
     def after_trial(
         self,
@@ -176,21 +291,123 @@ class FisherSampler(BaseSampler):
     def _startup(
         self,
         space: Space,
-        search_space: dict[str, BaseDistribution],
+        search_space: SearchSpace,
         trial: FrozenTrial,
-        data: Data,
-    ) -> dict[str, Any]:
+        evidence: Evidence,
+        restriction: Restriction | None,
+    ) -> Array | None:
         """The trial's point of a Sobol design scrambled by the seed, or the next that is new."""
         if self._independent_sampler is not None:
-            return {}
+            return None
         from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
 
         engine = Sobol(space.dimension, rng=np.random.default_rng(self._seed))
         if trial.number:
             engine.fast_forward(trial.number)
         points = space.spread(engine.random(_DESIGN_REPEATS))
-        fresh = unvisited(space, points, np.concatenate([data.x, data.pending]))
-        return to_params(space, search_space, points[int(np.argmax(fresh))])
+        data = evidence.objectives[0]
+        points = self._teachers.before(points, trial.number, space, search_space, data)
+        rng = self._rng(trial.number)
+        if restriction is not None:
+            points = restriction.require(np.concatenate([points, restriction.draw(rng)]))
+            points = points[_apart(points, evidence.visited)]
+        fresh = unvisited(space, points, evidence.visited)
+        if not fresh.any():
+            others = grid(space, rng)
+            others = others if restriction is None else restriction.require(others)
+            points = np.concatenate([points, others])
+            fresh = unvisited(space, points, evidence.visited)
+        return points[int(np.argmax(fresh))]
+
+    def _suggest(
+        self, task: _Task, restriction: Restriction | None, lesson: Lesson | None
+    ) -> Array:
+        """Coordinates of the next trial, from models of what was observed."""
+        rng, target, evidence = self._rng(task.trial.number), task.target, task.evidence
+        with self._isolated(rng):
+            objectives = self._objectives(task, lesson)
+            constraints = self._constraints(task)
+            taken, slack = evidence.taken(target)
+            aimed = aim(objectives, constraints, taken, slack, rng)
+            acquisition, further = aimed.acquisition, None
+            if restriction is not None:
+                drawn = np.concatenate([restriction.draw(rng), target.snap(taken)])
+                further = restriction.require(drawn)
+                acquisition = Restricted(acquisition, restriction)
+            anchors, visited = target.snap(aimed.anchors), evidence.visited
+            proposal = propose(acquisition, target, anchors, rng, visited=visited, further=further)
+        if not unvisited(target, proposal.x[None], visited)[0]:
+            self._say_exhausted(task.study)
+        return proposal.x
+
+    def _objectives(self, task: _Task, lesson: Lesson | None) -> list[Beliefs]:
+        """Beliefs about each objective; none where no trial has a value."""
+        data = task.evidence.objectives
+        if not len(data[0].y):
+            return []
+        if self._surrogate is not None:
+            return [_believe_by(self._surrogate, d, task.space) for d in data]
+        if len(data) == 1:
+            learned = partial(learn, data[0], task.trials, task.space, lesson=lesson)
+            return [_both(self._remembering(task, memory.KEY, learned))]
+        keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
+        alone = [Data(d.x, d.y, d.pending) for d in data]  # one noise does not fit all objectives
+        return [
+            _both(self._remembering(task, key, partial(learn, d, (), task.space)))
+            for key, d in zip(keys, alone, strict=True)
+        ]
+
+    def _constraints(self, task: _Task) -> list[Beliefs]:
+        """Beliefs about each slack."""
+        evidence = task.evidence
+        pending, merit = evidence.objectives[0].pending, evidence.merit()
+        return [
+            _both(
+                self._remembering(
+                    task, s.key, partial(learn_slack, s, evidence.x, pending, merit, task.space)
+                )
+            )
+            for s in evidence.slacks
+        ]
+
+    def _remembering(self, task: _Task, key: str, learned: Callable[..., Belief]) -> Belief:
+        """A belief that starts from the study's last fit, which is kept if it is new."""
+        last: Fit | None = memory.latest(task.trials, tuple(task.search_space), key)
+        belief = learned(last=last, kept=self._bases.get(key))
+        self._bases[key] = belief.base
+        if belief.fitted is not last:
+            code = memory.encode(belief.fitted)
+            task.study._storage.set_trial_system_attr(task.trial._trial_id, key, code)
+        return belief
+
+    @contextmanager
+    def _isolated(self, rng: np.random.Generator) -> Iterator[None]:
+        """Torch's random state from ours, where torch has a part."""
+        if self._surrogate is None:
+            yield
+            return
+        from fisherbo.surrogate.autograd import isolated  # imported on first use: torch is slow to
+
+        with isolated(int(rng.integers(2**63))):
+            yield
+
+    def _restriction(
+        self, space: Space, search_space: SearchSpace, union: SearchSpace
+    ) -> Restriction | None:
+        if self._rule is None:
+            return None
+        constant = {n: d.to_external_repr(_only(d)) for n, d in union.items() if d.single()}
+        return Restriction(self._rule, space, search_space, constant)
+
+    def _say_exhausted(self, study: Study) -> None:
+        """Once for each study: every point of its space was evaluated."""
+        if study.study_name not in self._exhausted:
+            self._exhausted.add(study.study_name)
+            optuna.logging.get_verbosity()  # sets up Optuna's handler
+            _LOGGER.warning(
+                "Every point of the search space was evaluated: from here on points are repeated "
+                "where that helps most. Stop the study if its objective is deterministic."
+            )
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
@@ -202,41 +419,52 @@ def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[Frozen
     return [t for t in trials if t.number != trial.number]
 
 
-def _suggest_by(factory: Factory, data: Data, space: Space, rng: np.random.Generator) -> Array:
-    """Coordinates of the next trial, from a factory's model of the data."""
+def _believe_by(factory: Factory, data: Data, space: Space) -> Beliefs:
+    """Beliefs of a factory's model of the data."""
     from scipy.stats.qmc import Sobol  # imported on first use: slow to import, as is torch
 
-    from fisherbo.surrogate.autograd import from_factory, isolated, with_pending
+    from fisherbo.surrogate.autograd import from_factory, with_pending
 
     y = warp(data.y)
     reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
-    with isolated(int(rng.integers(2**63))):
-        surrogate = from_factory(factory, data.x, y, reference)
-        believed = with_pending(surrogate, factory, data.x, y, data.pending)
-        return _best_of(surrogate, believed, data, space, rng)
+    surrogate = from_factory(factory, data.x, y, reference)
+    return Beliefs(surrogate, with_pending(surrogate, factory, data.x, y, data.pending))
 
 
-def _best_of(
-    surrogate: Surrogate, believed: Surrogate, data: Data, space: Space, rng: np.random.Generator
-) -> Array:
-    """The proposal of a surrogate that believes in the values of pending points."""
-    taken = np.concatenate([data.x, data.pending])
-    mean = surrogate.mean(taken)
-    leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
-    proposal = propose(
-        believed,
-        space,
-        float(mean[leaders[0]]),
-        space.snap(taken[leaders]),
-        rng,
-        visited=taken,
-    )
-    return proposal.x
+def _both(belief: Belief) -> Beliefs:
+    return Beliefs(belief.surrogate, belief.expecting)
+
+
+def _settled(trial: FrozenTrial) -> dict[str, Any]:
+    """Parameters of a trial that are known already."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _only(distribution: BaseDistribution) -> float:
+    """The internal value of a distribution that has one only."""
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return distribution.low
+    return 0.0
+
+
+def _apart(points: Array, visited: Array) -> Array:
+    """The points that are none of those visited, all of them if there are no others."""
+    far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
+    fresh = far.all(1)
+    return fresh if fresh.any() else ~fresh
 
 
 def _require_single_objective(study: Study) -> None:
     if len(study.directions) > 1:
         raise InvalidInputError(
-            f"FisherSampler needs a study with one objective, got {len(study.directions)}; "
-            "use optuna.samplers.GPSampler or NSGAIISampler for several objectives"
+            f"recommend needs a study with one objective, got {len(study.directions)}; "
+            "see study.best_trials for several"
+        )
+
+
+def _require_few_objectives(study: Study) -> None:
+    if len(study.directions) > _MOST_OBJECTIVES:
+        raise InvalidInputError(
+            f"FisherSampler needs a study with at most {_MOST_OBJECTIVES} objectives, got "
+            f"{len(study.directions)}; use optuna.samplers.NSGAIIISampler for more"
         )

@@ -92,7 +92,7 @@ def negative_log_marginal_likelihood(
     weights, signal, noise = np.exp(-2 * theta[:d]), math.exp(theta[d]), math.exp(theta[d + 1])
     rho, slope = matern(np.sqrt(5 * weights @ differences))
     gram = signal * squareform(rho, checks=False)
-    gram.flat[:: n + 1] = signal + noise / data.count
+    gram.flat[:: n + 1] = signal + noise / data.count + data.known
     factor = lapack.cholesky(gram)
     alpha = lapack.solve(factor, y)
     value = 0.5 * (y @ alpha + lapack.log_determinant(factor) + n * math.log(2 * math.pi))
@@ -113,6 +113,7 @@ def fit(
     choices: Integers,
     starts: Iterable[Hyper] = (),
     *,
+    known: Array | None = None,
     max_iterations: int = 100,
 ) -> Hyper:
     """Hyperparameters of highest posterior density that L-BFGS-B reaches from any of the starts.
@@ -122,9 +123,10 @@ def fit(
         y: Standardised values, shape ``(n,)``.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         starts: Starting points; default: the prior's mode.
+        known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
         max_iterations: Limit for each start.
     """
-    d, data = x.shape[1], merged(x, y)
+    d, data = x.shape[1], merged(x, y, known)
     differences = squared_differences(data.x, choices)
     prior = Prior.for_dimension(d)
 

@@ -23,16 +23,23 @@ class Observations:
         y: Mean values, shape ``(n,)``.
         count: Number of observations at each point, shape ``(n,)``.
         scatter: Sum of squared deviations from the means.
+        known: Noise variance of each mean that is known, beside τ², shape ``(n,)`` or 0.
     """
 
     x: Array
     y: Array
     count: Array
     scatter: float
+    known: Array | float = 0.0
 
 
-def merged(x: Array, y: Array) -> Observations:
-    """Observations at the distinct points of ``x`` ``(n, d)``, in order of their first time."""
+def merged(x: Array, y: Array, known: Array | None = None) -> Observations:
+    """Observations at the distinct points of ``x`` ``(n, d)``, in order of their first time.
+
+    Where noise variances ``known`` ``(n,)`` are given, every observation stands for itself.
+    """
+    if known is not None:
+        return Observations(x, y, np.ones(len(x)), 0.0, known)
     first, group = distinct(x)
     if len(first) == len(x):
         return Observations(x, y, np.ones(len(x)), 0.0)

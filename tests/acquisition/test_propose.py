@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fisherbo.acquisition.propose import expected_improvement_utility, propose
+from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space
@@ -41,7 +42,9 @@ def log_ei(posterior, best, x):
 def test_proposal_is_as_good_as_many_lbfgs_starts(seed):
     space = cube(0, 0, 0)
     posterior, best, anchors = surrogate(space, seed)
-    found = propose(posterior, space, best, anchors, np.random.default_rng(seed))
+    found = propose(
+        ExpectedImprovement(posterior, best), space, anchors, np.random.default_rng(seed)
+    )
     starts = np.random.default_rng(1).random((40, 3))
     reached = max(
         -minimize(
@@ -63,7 +66,9 @@ def test_discrete_proposal_is_the_best_of_all_points(levels, seed):
     posterior, best, anchors = surrogate(space, seed)
     axes = [np.arange(abs(k)) / (abs(k) - 1) for k in levels]
     everything = np.array(list(itertools.product(*axes)))
-    found = propose(posterior, space, best, anchors, np.random.default_rng(seed))
+    found = propose(
+        ExpectedImprovement(posterior, best), space, anchors, np.random.default_rng(seed)
+    )
     assert found.utility == pytest.approx(log_ei(posterior, best, everything).max(), abs=1e-9)
 
 
@@ -72,7 +77,7 @@ def test_mixed_proposal_is_as_good_as_a_fine_grid():
     posterior, best, anchors = surrogate(space, 0)
     axes = [np.linspace(0, 1, 401), np.arange(4) / 3, np.arange(6) / 5]
     everything = np.array(list(itertools.product(*axes)))
-    found = propose(posterior, space, best, anchors, np.random.default_rng(0))
+    found = propose(ExpectedImprovement(posterior, best), space, anchors, np.random.default_rng(0))
     assert found.utility > log_ei(posterior, best, everything).max() - 0.02
     assert np.array_equal(space.snap(found.x), found.x)
 
@@ -84,8 +89,11 @@ def test_visited_grid_points_are_passed_over_until_none_is_left():
     rng = np.random.default_rng(0)
     for left in everything:
         others = everything[(everything != left).any(1)]
-        assert np.array_equal(propose(posterior, space, best, anchors, rng, visited=others).x, left)
-    propose(posterior, space, best, anchors, rng, visited=everything)
+        assert np.array_equal(
+            propose(ExpectedImprovement(posterior, best), space, anchors, rng, visited=others).x,
+            left,
+        )
+    propose(ExpectedImprovement(posterior, best), space, anchors, rng, visited=everything)
 
 
 def test_ascent_climbs_stays_in_the_cube_and_moves_only_what_may_move():
@@ -93,7 +101,7 @@ def test_ascent_climbs_stays_in_the_cube_and_moves_only_what_may_move():
     posterior, best, _ = surrogate(space, 1)
     start = np.random.default_rng(0).random((8, 3))
     movable = np.array([True, False, True])
-    utility = expected_improvement_utility(posterior, best)
+    utility = ExpectedImprovement(posterior, best).evaluate
     result = natural_ascent(utility, start, movable, tolerance=1e-9, max_steps=200)
     assert (result.value >= utility(start).value).all()
     assert ((result.x >= 0) & (result.x <= 1)).all()
@@ -120,8 +128,8 @@ def test_ascent_does_not_depend_on_the_units_of_the_coordinates():
     start = np.full((1, 3), 0.5)
     free = np.ones(3, dtype=bool)
     settings = {"max_steps": 2, "damping": 300.0, "tolerance": 0.0}
-    one = natural_ascent(expected_improvement_utility(posterior, best), start, free, **settings)
-    two = natural_ascent(expected_improvement_utility(halved, best), start / 2, free, **settings)
+    one = natural_ascent(ExpectedImprovement(posterior, best).evaluate, start, free, **settings)
+    two = natural_ascent(ExpectedImprovement(halved, best).evaluate, start / 2, free, **settings)
     assert 2 * two.x == pytest.approx(one.x)
     assert ((one.x > 0) & (one.x < 1)).all()
     assert one.x != pytest.approx(start)

@@ -259,9 +259,9 @@ def test_hyperparameters_are_kept_in_the_study_in_little_room():
 def test_bad_arguments_and_studies_are_refused_clearly():
     with pytest.raises(InvalidInputError, match="n_startup_trials must be >= 0, got -1"):
         FisherSampler(n_startup_trials=-1)
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=FisherSampler(seed=0))
-    with pytest.raises(ValueError, match="one objective, got 2"):
-        study.optimize(lambda t: (t.suggest_float("x", 0, 1), 0.0), n_trials=1)
+    study = optuna.create_study(directions=["minimize"] * 5, sampler=FisherSampler(seed=0))
+    with pytest.raises(ValueError, match="at most 4 objectives, got 5"):
+        study.optimize(lambda t: (t.suggest_float("x", 0, 1), 0.0, 0.0, 0.0, 0.0), n_trials=1)
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), 1e300])

@@ -10,7 +10,8 @@ from botorch.models.ensemble import EnsembleModel
 from scipy.optimize import approx_fprime
 from scipy.stats.qmc import Sobol
 
-from fisherbo.acquisition.propose import expected_improvement_utility, propose
+from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.propose import propose
 from fisherbo.errors import InvalidInputError
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space
@@ -108,8 +109,8 @@ def test_metric_and_ascent_change_as_tensors_with_the_units():
     assert scaled == pytest.approx(damped_metric(one, points, 0.3))
     start, free = np.full((1, 3), 0.5), np.ones(3, dtype=bool)
     settings = {"max_steps": 2, "damping": 300.0, "tolerance": 0.0}
-    here = natural_ascent(expected_improvement_utility(one, 0.5), start, free, **settings)
-    there = natural_ascent(expected_improvement_utility(two, 0.5), start * unit, free, **settings)
+    here = natural_ascent(ExpectedImprovement(one, 0.5).evaluate, start, free, **settings)
+    there = natural_ascent(ExpectedImprovement(two, 0.5).evaluate, start * unit, free, **settings)
     assert there.x / unit == pytest.approx(here.x)
     assert here.x != pytest.approx(start)
 
@@ -122,7 +123,7 @@ def test_the_proposal_is_the_posteriors_when_the_damping_is(choices):
     surrogate = wrap(posterior)
     vars(surrogate)["_moments"] = posterior.variance, posterior.gradient_variance
     ours, theirs = (
-        propose(s, space, 0.8, posterior.x[:4], np.random.default_rng(0))
+        propose(ExpectedImprovement(s, 0.8), space, posterior.x[:4], np.random.default_rng(0))
         for s in (posterior, surrogate)
     )
     assert theirs.x == pytest.approx(ours.x, abs=1e-6)

@@ -1,0 +1,18 @@
+"""What the search for a proposal asks of an acquisition."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fisherbo.optimize.descent import Evaluation
+from fisherbo.space import Array
+
+
+class Acquisition(Protocol):
+    """How much an evaluation at a point is worth, in nats."""
+
+    def value(self, x: Array) -> Array:
+        """Log utility at points ``(b, d)``, shape ``(b,)``."""
+
+    def evaluate(self, x: Array) -> Evaluation:
+        """The same with its gradient ``g`` and the parts of the score metric ``g gᵀ + λ Λ/σ²``."""

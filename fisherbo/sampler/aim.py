@@ -1,0 +1,101 @@
+"""What the next trial is for: an acquisition made of beliefs, and where to begin its search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fisherbo.acquisition.feasibility import Feasibility, product
+from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.space import Array, Mask
+from fisherbo.surrogate.protocol import Surrogate
+
+_ANCHORS = 4
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """A model given the observations, and given pending points at their means too.
+
+    Attributes:
+        surrogate: Given the observations.
+        expecting: Given the pending points too.
+    """
+
+    surrogate: Surrogate
+    expecting: Surrogate
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the next trial should maximise.
+
+    Attributes:
+        acquisition: In nats.
+        anchors: Points around which to search, shape ``(a, d)``.
+    """
+
+    acquisition: Acquisition
+    anchors: Array
+
+
+def aim(
+    objectives: Sequence[Beliefs],
+    constraints: Sequence[Beliefs],
+    taken: Array,
+    slack: Array,
+    rng: np.random.Generator,
+) -> Aim:
+    """Improvement on the feasible points times the probability to be feasible.
+
+    Where no point is feasible yet, or no objective has a value, feasibility alone.
+
+    Args:
+        objectives: Beliefs about each, larger is better.
+        constraints: Beliefs about the slack of each.
+        taken: Points that were or are under evaluation, shape ``(t, d)``.
+        slack: Observed slack of each constraint there, NaN where it is not known, ``(t, c)``.
+        rng: Source of randomness.
+    """
+    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.expecting) for c in constraints)
+    holds = _holds(constraints, taken, slack)
+    if not objectives or not holds.any():
+        promise = product(tuple(Feasibility(c.surrogate) for c in constraints)).value(taken)
+        leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
+        return Aim(product(factors), taken[leaders])
+    if len(objectives) == 1:
+        mean = np.where(holds, objectives[0].surrogate.mean(taken), -np.inf)
+        leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
+        improvement = ExpectedImprovement(objectives[0].expecting, float(mean[leaders[0]]))
+        return Aim(product((improvement, *factors)), taken[leaders])
+    return _aim_at_front(objectives, factors, taken[holds], rng)
+
+
+def _aim_at_front(
+    objectives: Sequence[Beliefs],
+    factors: tuple[Acquisition, ...],
+    feasible: Array,
+    rng: np.random.Generator,
+) -> Aim:
+    """Hypervolume improvement, begun at points of the front: its best, and some at random."""
+    from fisherbo.acquisition.pareto import improvement_over, non_dominated
+
+    means = np.stack([o.surrogate.mean(feasible) for o in objectives], 1)
+    improvement = improvement_over(tuple(o.expecting for o in objectives), means)
+    acquisition = product((improvement, *factors))
+    front = feasible[non_dominated(means)]
+    best = np.argsort(-acquisition.value(front), kind="stable")
+    drawn = rng.permutation(best[_ANCHORS:])[:_ANCHORS]
+    return Aim(acquisition, front[np.append(best[:_ANCHORS], drawn)])
+
+
+def _holds(constraints: Sequence[Beliefs], taken: Array, slack: Array) -> Mask:
+    """Which points are feasible: as observed, or as expected where that is not known."""
+    holds = np.ones(len(taken), dtype=bool)
+    for belief, seen in zip(constraints, slack.T, strict=True):
+        expected = belief.surrogate.mean(taken)
+        holds &= np.where(np.isnan(seen), expected, seen) >= 0
+    return holds

@@ -1,0 +1,67 @@
+"""What a study's observations make one believe: the model, with known noise and earlier studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+
+from fisherbo.sampler.memory import Fit
+from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
+from fisherbo.sampler.noise import known_noise
+from fisherbo.sampler.transfer import Lesson, Taught
+from fisherbo.space import Array, Data, Space
+from fisherbo.surrogate.posterior import Posterior, with_fantasies
+from fisherbo.surrogate.protocol import Surrogate
+from fisherbo.surrogate.warp import warp
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The model of a study at one trial.
+
+    Attributes:
+        surrogate: Given the observations.
+        expecting: Given the pending points too, at their means.
+        fitted: Hyperparameters that it rests on.
+        base: What is worth keeping until the next trial.
+        warped: Warped values of the observations, shape ``(n,)``.
+    """
+
+    surrogate: Surrogate
+    expecting: Surrogate
+    fitted: Fit
+    base: Posterior
+    warped: Array
+
+
+def learn(
+    data: Data,
+    trials: Sequence[FrozenTrial],
+    space: Space,
+    last: Fit | None,
+    *,
+    lesson: Lesson | None = None,
+    kept: Posterior | None = None,
+) -> Belief:
+    """The belief that follows from the trials, the last fit and earlier studies alone.
+
+    Args:
+        data: Observations and pending points.
+        trials: What they were read from.
+        space: The search space.
+        last: The last fit that the study knows.
+        lesson: What earlier studies say.
+        kept: The base of an earlier belief; saves time only.
+    """
+    warped = warp(data.y)
+    known = known_noise([trials[i] for i in data.trial], data.y, warped)
+    y = warped if lesson is None else warped - lesson(data.x)
+    constant = PRIOR_MEAN if lesson is None else lesson.constant
+    fitted = refit(data.x, y, space, last, known=known, constant=constant)
+    posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
+    expecting = with_fantasies(posterior, data.pending)
+    if lesson is None:
+        return Belief(posterior, expecting, fitted, base, warped)
+    return Belief(Taught(posterior, lesson), Taught(expecting, lesson), fitted, base, warped)

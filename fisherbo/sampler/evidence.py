@@ -1,0 +1,105 @@
+"""All that a study's trials say: values, slacks, and which points were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.sampler import memory
+from fisherbo.sampler.objectives import observed, without
+from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack, failures
+from fisherbo.space import Array, Data, Mask, Space, distinct
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What trials say.
+
+    Attributes:
+        objectives: Observations of each objective, at the same points.
+        slacks: Slack of each constraint, and of failures where they are many.
+        x: Coordinates of all trials that were read, shape ``(n, d)``.
+        asked: Which of them were not killed from outside, shape ``(n,)``.
+        count: Number of trials that have values or failed.
+    """
+
+    objectives: tuple[Data, ...]
+    slacks: tuple[Slack, ...]
+    x: Array
+    asked: Mask
+    count: int
+
+    @property
+    def visited(self) -> Array:
+        """Points that were or are under evaluation, shape ``(v, d)``."""
+        return self.x[self.asked]
+
+    def taken(self, space: Space) -> tuple[Array, Array]:
+        """Points with values and pending ones ``(t, d)``, and their slacks ``(t, c)`` or NaN.
+
+        Where coordinates of the space are held, the points with these instead.
+        """
+        data = self.objectives[0]
+        points = np.concatenate([data.x, data.pending])
+        slack = np.full((len(points), len(self.slacks)), np.nan)
+        if space.held is None:
+            for column, s in zip(slack.T, self.slacks, strict=True):
+                column[: len(data.x)] = s.y[data.trial]
+            return points, slack
+        points = space.snap(points)
+        first, _ = distinct(points)
+        return points[first], slack[first]
+
+    def merit(self) -> Array:
+        """How good trials are, as far as is known: their first value, worst if none, ``(n,)``."""
+        data = self.objectives[0]
+        merit = np.full(len(self.x), -np.inf)
+        merit[data.trial] = data.y
+        return merit
+
+
+def gather(
+    space: Space,
+    rows: Array,
+    trials: Sequence[FrozenTrial],
+    directions: Sequence[StudyDirection],
+    constraints: Mapping[int, Mapping[str, float]],
+) -> Evidence:
+    """The evidence of trials.
+
+    Failures count as the worst values while they are few; else they are left out of the values.
+
+    Args:
+        space: The space.
+        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
+        trials: The trials.
+        directions: Of the objectives.
+        constraints: Values of named constraints of finished trials, by the trial's number.
+    """
+    objectives = observed(space, rows, trials, directions)
+    count = len(objectives[0].y)
+    there = np.logical_not(np.isnan(rows).all(1))
+    slacks = [_within(s, there) for s in constraint_slacks(trials, constraints)]
+    failed = failures(trials)
+    if failed.any():
+        teaches = np.zeros(len(trials), dtype=bool)
+        teaches[objectives[0].trial] = True
+        failing = failure_slack(failed, teaches)
+        if failing is not None:
+            slacks.append(failing)
+            objectives = tuple(without(data, failed.nonzero()[0]) for data in objectives)
+    x = np.where(np.isnan(rows), space.centre, rows)
+    killed = np.array([_is_killed(t) for t in trials], dtype=bool)
+    return Evidence(objectives, tuple(slacks), x, there & ~killed, count)
+
+
+def _within(slack: Slack, there: Mask) -> Slack:
+    return Slack(slack.key, np.where(there, slack.y, np.nan), slack.constant)
+
+
+def _is_killed(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and memory.FAILED not in trial.system_attrs

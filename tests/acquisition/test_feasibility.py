@@ -1,0 +1,57 @@
+import mpmath
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted
+from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.propose import propose
+from fisherbo.acquisition.utility import log_probability
+from fisherbo.space import Space
+from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.posterior import condition
+
+
+def draw(seed):
+    rng = np.random.default_rng(seed)
+    x, none = rng.random((10, 2)), np.zeros(2, dtype=np.int64)
+    return condition(x, rng.standard_normal(10), none, Hyper(np.array([0.4, 0.7]), 1.0, 1e-3))
+
+
+@pytest.mark.parametrize("z", [-1e5, -300.0, -8.0, -0.3, 0.0, 4.0, 9.0])
+def test_log_probability_equals_mpmath(z):
+    value, by_mean, by_sd = log_probability(np.array([z * 0.5]), np.array([0.5]))
+    with mpmath.workdps(60):
+        u = mpmath.mpf(z)
+        expected = mpmath.log(mpmath.erfc(-u / mpmath.sqrt(2)) / 2)
+        slope = mpmath.npdf(u) / (mpmath.erfc(-u / mpmath.sqrt(2)) / 2)
+    assert value[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-15)
+    assert by_mean[0] == pytest.approx(float(slope) / 0.5, rel=1e-9)
+    assert by_sd[0] == pytest.approx(-float(slope) * z / 0.5, rel=1e-9)
+
+
+def test_the_gradient_of_a_product_equals_finite_differences():
+    both = Product((ExpectedImprovement(draw(0), 0.5), Feasibility(draw(1))))
+    for point in np.random.default_rng(2).random((4, 2)):
+        here = both.evaluate(point[None])
+        assert here.value == pytest.approx(both.value(point[None]))
+        numeric = approx_fprime(point, lambda p: both.value(p[None])[0], 1e-7)
+        assert here.gradient[0] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+
+
+def test_a_restriction_is_obeyed_and_the_best_within_it_found():
+    zero = np.zeros(2)
+    space = Space(zero, np.ones(2), zero, np.zeros(2, bool), np.zeros(2, bool))
+    inner = ExpectedImprovement(draw(0), 0.5)
+    axis = np.linspace(0, 1, 201)
+    everything = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+
+    def allowed(x):
+        return x.sum(1) <= 0.9
+
+    inside = everything[allowed(everything)]
+    found = propose(
+        Restricted(inner, allowed), space, inside[:2], np.random.default_rng(0), further=inside[:9]
+    )
+    assert found.x.sum() <= 0.9
+    assert found.utility > inner.value(inside).max() - 0.1
