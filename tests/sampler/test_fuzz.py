@@ -84,11 +84,11 @@ class Studies(RuleBasedStateMachine):
     def ask(self, left_out):
         before = global_state()
         trial = self.study.ask()
-        fixed = trial.system_attrs.get("fixed_params", {})  # Optuna keeps them out of range too
+        fixed = self.study.trials[trial.number].system_attrs.get("fixed_params", {})
         for name, d in self.space.items():
             if name != left_out or len(self.space) == 1:
                 value = d.to_internal_repr(suggest(trial, name, d))
-                assert name in fixed or d._contains(value)
+                assert name in fixed or d._contains(value)  # Optuna keeps fixed ones as they are
         assert global_state() == before
         self.open.append(trial)
 
@@ -122,7 +122,7 @@ class Studies(RuleBasedStateMachine):
         old = self.space.get(name)
         new = data.draw(distributions())
         category = [isinstance(d, CategoricalDistribution) for d in (old or new, new)]
-        if any(category) and not (old is None or old == new):
+        if any(category) and old is not None:
             return  # Optuna allows no other kind and no other choices under one name
         if old is None or (type(old) is type(new) and old.log == new.log):
             self.space[name] = new
