@@ -11,7 +11,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
     natural      natural-gradient ascent, as the sampler does it
     natural-1    the same from the best start alone
     prior        the same ascent and damping, the metric Λ: the gradient's prior variances alone
-    outer        the same, the metric g gᵀ + λ Λ with g the utility's own gradient
+    pull-back    the same, the damped pull-back of the normal family's metric
     euclidean    the same, the metric a multiple of the identity
     lbfgsb       L-BFGS-B in x/ℓ, all starts in one batch (Optuna's, on greenlets, its tolerances)
     lbfgsb-seq   the same by SciPy, one start after the other
@@ -69,6 +69,7 @@ from fisherbo.optimize.search import neighbours
 from fisherbo.sampler.convert import to_params, to_space
 from fisherbo.space import Array, Integers, Space
 from fisherbo.surrogate.fit import fit, prior_mode
+from fisherbo.surrogate.metric import damped_parts
 from fisherbo.surrogate.posterior import Posterior, Prediction, condition
 from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.warp import warp
@@ -308,12 +309,14 @@ def prior(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None
     )
 
 
-def outer(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    scale = recorder.gradient_variance / task.posterior.hyper.signal
-    climb(
-        *(recorder, task, starts),
-        lambda e: (e.gradient[..., None], np.broadcast_to(scale, e.diagonal.shape)),
-    )
+def pull_back(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
+    def evaluate(x: Array) -> Evaluation:
+        p = recorder.predict_with_gradient(x)
+        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, task.best)
+        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+        return Evaluation(value, gradient, *damped_parts(p, task.posterior))
+
+    natural_ascent(evaluate, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
 
 
 def euclidean(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
@@ -408,7 +411,7 @@ CONTINUOUS: Mapping[str, Method] = {
     "natural": natural,
     "natural-1": natural_single,
     "prior": prior,
-    "outer": outer,
+    "pull-back": pull_back,
     "euclidean": euclidean,
     "lbfgsb": lbfgsb,
     "lbfgsb-seq": lbfgsb_sequential,
