@@ -26,6 +26,7 @@ def common_family(p: Distribution, q: Distribution) -> type[Distribution]:
     check_range(p)
     check_range(q)
     broadcast_batch(p, q)
+    # the stubs do not follow `family`
     if family is Binomial and (p.total_count != q.total_count).any():  # type: ignore[attr-defined]
         raise InvalidInputError(
             "Fisher–Rao distances of binomials need equal numbers of trials, got total_count "

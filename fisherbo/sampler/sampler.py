@@ -74,8 +74,8 @@ class FisherSampler(BaseSampler):
     Args:
         seed: Seed; drawn at random if None.
         n_startup_trials: Finished trials before the model is used; until then a Sobol design.
-        independent_sampler: Sampler of the first trials and of parameters outside the common search
-            space, in place of the Sobol design.
+        independent_sampler: Sampler of the first trials and of parameters that no trial had yet, in
+            place of the Sobol design.
         surrogate: Model in place of ours: a callable ``(train_X, train_Y) -> model`` that returns a
             BoTorch model with one output, such as ``botorch.models.SingleTaskGP`` itself. It is
             called in every trial; ``train_X`` are float64 coordinates in the unit cube, of shape
@@ -89,7 +89,8 @@ class FisherSampler(BaseSampler):
         source_studies: Earlier studies with one objective, of the same or an overlapping space:
             their completed trials are read here once. Their best points take the place of three
             points of the design, and their models are the new one's prior mean as far as they rank
-            its trials better than chance does; others say nothing. Not with ``surrogate``.
+            its trials better than chance does. A head start, not a better end: no gain was found
+            after 24 trials. Not with ``surrogate``, nor with several objectives.
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.

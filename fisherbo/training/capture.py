@@ -194,6 +194,7 @@ def input_rows(module: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
         return linear_rows(inputs)
     return conv2d_patches(
         inputs,
+        # torch types these as tuples of any length, `unfold` as pairs; they are pairs here
         module.kernel_size,  # type: ignore[arg-type]
         stride=module.stride,  # type: ignore[arg-type]
         padding=module.padding,  # type: ignore[arg-type]

@@ -138,6 +138,7 @@ class KFAC(torch.optim.Optimizer):
         """Take the hooks off the model; the factors are not updated any more."""
         self._capture.remove()
 
+    # torch declares two overloads; this is the union of them
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step.
 

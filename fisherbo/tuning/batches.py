@@ -94,7 +94,7 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def _of_dataset(data: Dataset[Any], batch_size: int | None, seed: int) -> Source:
-    rows = len(data)  # type: ignore[arg-type]
+    rows = len(data)  # type: ignore[arg-type]  # torch: only map-style data sets have it
     size = _size(rows, batch_size)
     return Source(
         lambda: DataLoader(

@@ -32,7 +32,7 @@ def read_frame(path: Path, target: str | None) -> tuple[pd.DataFrame, str | None
         found = "a directory" if path.is_dir() else "no such file"
         raise InvalidInputError(f"cannot read {path}: {found}; check the path given to --data")
     try:
-        import pandas  # noqa: F401
+        import pandas  # noqa: F401  # asks whether it is there
     except ImportError as error:
         raise MissingExtraError("pandas", "sklearn") from error
     suffix = path.suffix.lower()

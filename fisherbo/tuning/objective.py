@@ -31,7 +31,7 @@ from fisherbo.tuning.losses import Loss
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer
 
 REPORTS = 60  # reports of a run that uses up its steps
-FAILURES = (NumericalError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+FAILURES = (NumericalError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]  # not in stubs
 
 
 @dataclass(frozen=True)

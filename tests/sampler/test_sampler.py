@@ -82,6 +82,10 @@ def test_workers_with_one_seed_never_repeat_a_point():
     assert len(set(seen)) == 12
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="since the prior mean is -1.5, late batches gather: 8 workers lose regret (citizen.md)",
+)
 def test_many_asks_without_a_tell_spread_out():
     study = run(bowl, 12)
     trials = [study.ask() for _ in range(6)]
@@ -90,7 +94,7 @@ def test_many_asks_without_a_tell_spread_out():
     )
     scaled = np.stack([points[:, 0] / 10, np.log(points[:, 1]) / np.log(1e4)], 1)
     distances = np.linalg.norm(scaled[:, None] - scaled, axis=-1)[np.triu_indices(6, 1)]
-    assert distances.min() > 1e-4
+    assert distances.min() > 1e-2
 
 
 def test_a_grid_is_searched_without_repeats():
