@@ -87,6 +87,32 @@ def psd_inverse(matrix: Tensor) -> Tensor:
     return inverse_from_cholesky(cholesky(matrix.double())).to(matrix.dtype)
 
 
+def psd_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues >= 0, ascending, and eigenvectors (columns) of positive semi-definite matrices.
+
+    Decomposed in the matrix's own precision; in float64 where that fails. Rounding below 0 is 0.
+
+    Args:
+        matrix: Symmetric, shape ``(*b, n, n)``.
+
+    Returns:
+        Shapes ``(*b, n)`` and ``(*b, n, n)``.
+
+    Raises:
+        NumericalError: If an entry is not finite.
+    """
+    if not torch.isfinite(matrix).all():
+        raise NumericalError(
+            "a covariance or curvature matrix has entries that are not finite; "
+            "look for NaN or inf in the inputs"
+        )
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # not in torch's stubs
+        values, vectors = (part.to(matrix.dtype) for part in torch.linalg.eigh(matrix.double()))
+    return values.clamp_min(0), vectors
+
+
 def log_determinant(factor: Tensor) -> Tensor:
     """``log det(L Lᵀ)``, shape ``(*b,)``."""
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

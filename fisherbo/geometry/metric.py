@@ -56,6 +56,35 @@ class KroneckerMetric:
         return self.output_inverse @ gradient @ self.input_inverse
 
 
+@dataclass(frozen=True)
+class EigenMetric:
+    """The metric ``(Q_A ⊗ Q_G) (diag(s) + λ I) (Q_A ⊗ Q_G)ᵀ`` on weight matrices.
+
+    With ``s = g aᵀ``, the eigenvalues of G and A, it is ``A ⊗ G + λ I``; with the second moments of
+    a gradient in the basis it is the nearest metric of that basis (George et al. 2018, eq. 5). λ
+    changes without a new factorisation.
+
+    Attributes:
+        input_basis: Q_A, orthogonal, shape ``(*b, d_in, d_in)``; ``None`` is the identity.
+        output_basis: Q_G, orthogonal, shape ``(*b, d_out, d_out)``.
+        spectrum: s >= 0, shape ``(*b, d_out, d_in)``.
+        damping: λ > 0.
+    """
+
+    input_basis: Tensor | None
+    output_basis: Tensor
+    spectrum: Tensor
+    damping: float
+
+    def natural(self, gradient: Tensor) -> Tensor:
+        """Natural gradient ``Q_G ((Q_Gᵀ gradient Q_A) / (s + λ)) Q_Aᵀ``, ``(*b, d_out, d_in)``."""
+        rotated = self.output_basis.mT @ gradient
+        if self.input_basis is None:
+            return self.output_basis @ (rotated / (self.spectrum + self.damping))
+        scaled = (rotated @ self.input_basis) / (self.spectrum + self.damping)
+        return self.output_basis @ scaled @ self.input_basis.mT
+
+
 def kl_step_length(slope: Tensor, radius: float) -> Tensor:
     """Longest ``t`` whose step ``t·d`` stays within ``radius`` nats: ``√(2·radius / gᵀd)``.
 

@@ -17,14 +17,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fisherbo.geometry.linalg import psd_inverse
 from fisherbo.geometry.metric import KroneckerMetric
 
 Likelihood = Literal["categorical", "bernoulli", "normal"]
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-Pair = tuple[int, int]
 
 
 def events(outputs: Tensor, likelihood: Likelihood) -> Tensor:
@@ -114,69 +111,46 @@ def _at_least_float32(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def linear_rows(values: Tensor) -> Tensor:
-    """Inputs or output gradients of a linear layer as rows, shape ``(N·T, d)``."""
-    return values.reshape(-1, values.shape[-1])
+def output_inner_products(outputs: Tensor, tangents: Tensor, likelihood: Likelihood) -> Tensor:
+    """``Σ uᵀ F_z v`` over rows and positions, for each pair (u, v) of tangents, shape ``(k, k)``.
 
-
-def conv2d_patches(
-    images: Tensor,
-    kernel_size: Pair,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair | Literal["same", "valid"] = (0, 0),
-    dilation: Pair = (1, 1),
-    padding_mode: PaddingMode = "zeros",
-) -> Tensor:
-    """Patches that a convolution multiplies by its flattened weight, shape ``(N·T, C·k₁·k₂)``.
+    F_z, the Fisher of z, is diag(p) − p pᵀ, diag(σ(1 − σ)) or the identity.
 
     Args:
-        images: Shape ``(N, C, H, W)`` or ``(C, H, W)``; T = H'·W' output positions.
-        kernel_size: Of the convolution, as are the other arguments.
-        stride: Step between patches.
-        padding: Rows and columns added at both sides.
-        dilation: Step within a patch.
-        padding_mode: What the added pixels hold.
+        outputs: ``z``, shape ``(N, T, C)``.
+        tangents: ``J v``, shape ``(k, N, T, C)``.
+        likelihood: p(y | z), over the last dimension.
     """
-    images = images[None] if images.ndim == 3 else images
-    widths = conv2d_padding(kernel_size, padding, dilation)
-    if any(widths):
-        mode = "constant" if padding_mode == "zeros" else padding_mode
-        images = functional.pad(images, widths, mode=mode)
-    patches = functional.unfold(images, kernel_size, dilation=dilation, stride=stride)
-    return linear_rows(patches.mT)
-
-
-def conv2d_padding(
-    kernel_size: Pair, padding: Pair | Literal["same", "valid"], dilation: Pair
-) -> tuple[int, int, int, int]:
-    """Pixels added (left, right, top, bottom), as `torch.nn.Conv2d` adds them."""
-    if padding == "valid":
-        return (0, 0, 0, 0)
-    if padding == "same":
-        height, width = (d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True))
-        return (width // 2, width - width // 2, height // 2, height - height // 2)
-    return (padding[1], padding[1], padding[0], padding[0])
-
-
-def conv2d_rows(gradients: Tensor) -> Tensor:
-    """Output gradients ``(N, C, H, W)`` or ``(C, H, W)`` as rows, shape ``(N·T, C)``."""
-    return linear_rows(gradients.movedim(-3, -1))
+    logits = outputs.to(_at_least_float32(outputs))
+    tangents = tangents.to(logits.dtype)
+    if likelihood == "categorical":
+        probability = logits.softmax(-1)
+        means = (probability * tangents).sum(-1, keepdim=True)
+        weighted = probability * (tangents - means)
+    elif likelihood == "bernoulli":
+        weighted = logits.sigmoid() * (-logits).sigmoid() * tangents
+    else:
+        weighted = tangents
+    return tangents.flatten(1) @ weighted.flatten(1).mT
 
 
 def add_second_moment(total: Tensor, rows: Tensor) -> None:
-    """Add ``Σ r rᵀ`` over the rows ``r`` to ``total``, in place.
+    """Add ``Σ r rᵀ`` over the rows ``r``, shape ``(*b, n, d)``, to ``total``, in place.
 
-    Where ``total``, shape ``(d, d)``, is one wider than the rows, they get a last coordinate 1.
+    Where ``total``, shape ``(*b, d, d)``, is one wider than the rows, they get a last coordinate 1.
     """
     rows = rows.to(total.dtype)
-    width = rows.shape[1]
-    total[:width, :width].addmm_(rows.mT, rows)
-    if total.shape[0] > width:
-        first_moment = rows.sum(0)
-        total[width, :width] += first_moment
-        total[:width, width] += first_moment
-        total[width, width] += rows.shape[0]
+    width = rows.shape[-1]
+    corner = total[..., :width, :width]
+    if rows.ndim == 2:
+        corner.addmm_(rows.mT, rows)
+    else:
+        corner.add_(rows.mT @ rows)
+    if total.shape[-1] > width:
+        first_moment = rows.sum(-2)
+        total[..., width, :width] += first_moment
+        total[..., :width, width] += first_moment
+        total[..., width, width] += rows.shape[-2]
 
 
 def average_weight(update: int, decay: float) -> float:
@@ -220,6 +194,21 @@ def damped_metric(input_factor: Tensor, output_factor: Tensor, damping: float) -
     """
     damped_input, damped_output = damped_factors(input_factor, output_factor, damping)
     return KroneckerMetric(psd_inverse(damped_input), psd_inverse(damped_output))
+
+
+def damped_diagonal_inverses(
+    diagonal: Tensor, output_factor: Tensor, damping: float
+) -> tuple[Tensor, Tensor]:
+    """As `damped_metric` for a diagonal A: ``1 / (a + π√λ)``, shape ``(d_in,)``, and G's inverse.
+
+    Raises:
+        NumericalError: If G is not finite.
+    """
+    ratio = diagonal.mean(-1) / _mean_diagonal(output_factor)
+    balance = torch.where((ratio > 0) & ratio.isfinite(), ratio, 1.0).sqrt()
+    root = math.sqrt(damping)
+    damped_output = _add_diagonal(output_factor, root / balance)
+    return 1 / (diagonal + root * balance), psd_inverse(damped_output)
 
 
 def kl_clip_factor(clip: float, lr: float, slope: float) -> float:

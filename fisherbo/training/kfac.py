@@ -4,85 +4,122 @@ Symbols: A, G Kronecker factors; λ damping, η weight decay; g gradient with th
 
     v ← μ v + ν F⁻¹ g,    θ ← θ − lr·v,    F = (A + π√(λ+η) I) ⊗ (G + √(λ+η)/π I)
 
-(Martens & Grosse 2015, without its rescaling of lr and μ by an exact quadratic model.)
+(Martens & Grosse 2015), or F = Q (diag(s) + (λ+η) I) Qᵀ in the eigenbasis Q of the factors, with
+the factors' eigenvalues or those of EKFAC (George et al. 2018).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from fisherbo.errors import DivergedError, InvalidInputError, NumericalError
-from fisherbo.geometry.metric import KroneckerMetric
-from fisherbo.training.capture import Capture, Moments, OutputFisher
-from fisherbo.training.coverage import Coverage, Layer, examine
-from fisherbo.training.factors import (
-    Likelihood,
-    average_weight,
-    damped_metric,
-    kl_clip_factor,
+from fisherbo.training import adaptation, update
+from fisherbo.training.blocks import (
+    Scheme,
+    State,
+    average,
+    average_spectrum,
+    corrected_sum,
+    empty_state,
+    factorise,
+    is_due,
+    owned,
 )
+from fisherbo.training.capture import Capture, Fisher, OutputFisher
+from fisherbo.training.coverage import Coverage, Layer, examine
+from fisherbo.training.factors import Likelihood
+from fisherbo.training.groups import parameter_groups
+from fisherbo.training.moments import Moments, Sharing
+from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
+from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
+from fisherbo.training.quadratic import Linearised
 from fisherbo.training.settings import check_choice, check_settings
+from fisherbo.training.update import Block
 
-Fisher = Literal["mc", "type2"]
+Schedule = Callable[[int], float]
+"""Number of steps taken to a damping."""
 
 _EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A layer and its gradient with the L2 term, shape ``(d_out, d_in)``, bias column last."""
-
-    layer: Layer
-    gradient: Tensor
+_PATIENCE = 20  # steps in a row that may be taken back
 
 
 class KFAC(torch.optim.Optimizer):
-    """Kronecker-factored approximate curvature for the Linear and Conv2d modules of a model.
+    """Kronecker-factored approximate curvature for the modules of a network.
+
+    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, and the weight and bias
+    of LayerNorm, RMSNorm, GroupNorm and BatchNorm (an exact block for each unit); modules called
+    several times, and modules of one kind with one weight, are one block. All else is trained by
+    `torch.optim.AdamW`; `coverage` tells what and why.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
     model collect what the factors need in the forward pass. Rows are the first dimension of the
     model's output, and of each module's input. The Fisher is that of
     ``−log p(y | z)``, summed over the last dimension of the model's output ``z`` and averaged over
     rows; a loss that is scaled in another way (``MSELoss`` is 2/C of it) is the same method with
-    another ``lr``.
+    another ``lr``, but for ``quadratic_model`` and ``adaptive_damping``, which need that very loss.
 
-    ``param_groups[0]`` holds what K-FAC trains; ``lr``, ``damping``, ``momentum``, ``weight_decay``
-    and ``kl_clip`` may be changed there at any time, by a scheduler or by hand.
-    ``param_groups[1]``, if there is one, holds all other parameters, which `torch.optim.AdamW`
-    trains; `coverage` tells which.
+    ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
+    ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
+    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's.
+
+    Under `torch.amp.GradScaler` and `torch.distributed` (factors are summed over the processes)
+    nothing is to be done.
 
     Args:
         model: The network; it must be called as a whole, in training mode.
         likelihood: ``"categorical"`` (logits), ``"bernoulli"`` (logits) or ``"normal"`` (means with
             unit variance), over the last dimension of the output.
         lr: Learning rate.
-        damping: λ, added to the Fisher.
+        damping: λ, added to the Fisher; or a function of the number of steps taken.
         momentum: μ, heavy ball on the natural gradient.
-        weight_decay: η, L2: η θ is added to the gradient and η to the damping. For the parameters
-            of AdamW it is its decoupled weight decay.
+        weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
+        decoupled_weight_decay: Whether θ shrinks by lr·η·θ; else η is L2: η θ is added to the
+            gradient and η to the damping.
         factor_decay: Largest weight of the old factors in their moving average.
         factor_interval: Steps from one update of the factors to the next; each of the first 10
             steps updates them.
         inverse_interval: Steps from one inversion to the next; ``None``: with each factor update. A
-            changed damping always inverts anew.
+            changed damping inverts anew, unless damping is exact, where it costs nothing.
         kl_clip: Largest ``lr² vᵀg`` of one natural gradient, twice its KL divergence; ``None``: no
-            limit.
+            limit. With ``quadratic_model`` it limits the whole step, exactly.
         fisher: ``"mc"``: labels drawn from the model. ``"type2"``: the output Hessian's exact root,
             so that the Fisher is the generalised Gauss–Newton matrix; costs C backward passes.
+            ``"empirical"``: the gradients of the loss itself, which is no Fisher.
         mc_samples: Labels drawn for each row.
+        loss_reduction: ``"mean"`` or ``"sum"`` over all rows between two steps; read for
+            ``fisher="empirical"`` only.
+        weight_sharing: How a weight that is shared over positions is treated, ``"expand"`` or
+            ``"reduce"`` (Eschenhagen et al. 2023).
+        exact_damping: ``A ⊗ G + λ I`` in place of the factors damped by π.
+        eigen_correction: EKFAC; damping is exact.
+        adaptive_damping: λ by Levenberg–Marquardt (M&G 2015, § 6.5). `step` needs a closure, whose
+            loss is evaluated once more every ``adaptation_interval`` steps; a step after which it
+            is not finite or greater where less was predicted is taken back.
+        adaptation_interval: T.
+        adaptation_decay: ω, λ changes by ω^±T.
+        quadratic_model: lr and μ minimise the exact quadratic model at each step (M&G 2015, § 7);
+            those of the groups are not used.
+        recover: Take the last step back and raise λ where a gradient, loss or factor is not finite,
+            instead of raising `DivergedError`; keeps a copy of the covered weights.
+        groups: Further groups: ``{"modules": [names], "lr": ..., "damping": ..., "momentum": ...,
+            "weight_decay": ...}``.
         fallback_lr: Learning rate of AdamW.
         exclude: Names of modules to leave to AdamW.
+        distributed: Whether the processes of the default group, if there is one, train this model
+            together.
         seed: Of the private generator that draws the labels.
 
     Raises:
         InvalidInputError: If an argument breaks its rule or no module can be covered.
     """
+
+    _step_supports_amp_scaling = True  # GradScaler hands over its scale and what it found
 
     def __init__(
         self,
@@ -90,22 +127,40 @@ class KFAC(torch.optim.Optimizer):
         *,
         likelihood: Likelihood,
         lr: float = 0.1,
-        damping: float = 1e-2,
+        damping: float | Schedule = 1e-2,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
         factor_decay: float = 0.95,
         factor_interval: int = 5,
         inverse_interval: int | None = None,
         kl_clip: float | None = None,
         fisher: Fisher = "mc",
         mc_samples: int = 1,
+        loss_reduction: Literal["mean", "sum"] = "mean",
+        weight_sharing: Sharing = "expand",
+        exact_damping: bool = False,
+        eigen_correction: bool = False,
+        adaptive_damping: bool = False,
+        adaptation_interval: int = 5,
+        adaptation_decay: float = 0.95,
+        quadratic_model: bool = False,
+        recover: bool = False,
+        groups: Sequence[Mapping[str, Any]] = (),
         fallback_lr: float = 1e-3,
         exclude: Collection[str] = (),
+        distributed: bool = True,
         seed: int = 0,
     ) -> None:
-        settings = {
+        schedule = damping if callable(damping) else None
+        if schedule is not None and adaptive_damping:
+            raise InvalidInputError(
+                "damping must be a number where adaptive_damping changes it, got a schedule; "
+                "choose one of the two"
+            )
+        settings: dict[str, Any] = {
             "lr": lr,
-            "damping": damping,
+            "damping": schedule(0) if schedule else damping,
             "momentum": momentum,
             "weight_decay": weight_decay,
             "kl_clip": kl_clip,
@@ -113,26 +168,56 @@ class KFAC(torch.optim.Optimizer):
             "factor_interval": factor_interval,
             "inverse_interval": inverse_interval,
         }
-        check_settings(settings | {"fallback_lr": fallback_lr, "mc_samples": mc_samples})
+        check_settings(
+            settings
+            | {"fallback_lr": fallback_lr, "mc_samples": mc_samples}
+            | {"adaptation_interval": adaptation_interval, "adaptation_decay": adaptation_decay}
+        )
         check_choice("likelihood", likelihood, get_args(Likelihood))
         check_choice("fisher", fisher, get_args(Fisher))
+        check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
+        check_choice("weight_sharing", weight_sharing, get_args(Sharing))
+        settings["decoupled_weight_decay"] = decoupled_weight_decay
         self._layers, self._coverage = examine(model, exclude)
+        self._scheme = Scheme(exact_damping or eigen_correction, eigen_correction, weight_sharing)
+        self._schedule = schedule
+        self._adaptive = adaptive_damping
+        self._adaptation = (adaptation_decay, adaptation_interval)
+        self._quadratic = quadratic_model
+        self._recover = recover
+        self._model = model
         self._closed = False
-        covered = [p for layer in self._layers for p in layer.parameters]
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__([{"params": covered, **settings}], defaults)
-        self._fallback = _fallback(model, covered, fallback_lr, weight_decay)
+        found, self._group_of = parameter_groups(self._layers, settings, groups)
+        super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._fallback = _fallback(model, self._parameters(), fallback_lr, weight_decay)
         if self._fallback is not None:
             self.add_param_group(self._fallback.param_groups[0])
+        self._own_groups = len(found)
         self._closed = True
-        self._generator = torch.Generator(covered[0].device).manual_seed(seed)
-        fisher_of_outputs = OutputFisher(likelihood, fisher, mc_samples, self._generator)
-        self._capture = Capture(model, self._layers, fisher_of_outputs, self._update_is_due)
-        self._common["generator"] = self._generator.get_state()
+        self._initialise(seed)
+        rank, self._processes = rank_and_size(distributed)
+        self._fisher = OutputFisher(
+            likelihood, fisher, mc_samples, self._generator, loss_reduction, rank, self._processes
+        )
+        self._capture = Capture(
+            model,
+            self._layers,
+            self._fisher,
+            self._update_is_due,
+            sharing=weight_sharing,
+            keep=eigen_correction,
+            linearised=self._model_is_due,
+        )
+        self._report = StepReport(float(settings["damping"]), float(lr), momentum, 0.0, 0.0)
 
     def coverage(self) -> Coverage:
         """What K-FAC trains, and what AdamW trains and why."""
         return self._coverage
+
+    @property
+    def last_step(self) -> StepReport:
+        """Damping, v·g, KL divergence, ρ and more of the last step."""
+        return self._report
 
     def remove_hooks(self) -> None:
         """Take the hooks off the model; the factors are not updated any more."""
@@ -143,51 +228,67 @@ class KFAC(torch.optim.Optimizer):
         """Take one step.
 
         Args:
-            closure: Evaluates the loss and its gradients anew; not needed.
+            closure: Evaluates the loss and its gradients anew; needed with ``adaptive_damping``.
 
         Returns:
             The closure's loss, if there is one.
 
         Raises:
             DivergedError: If a gradient, a factor or the closure's loss is not finite; the
-                parameters are left as they were.
+                parameters are left as they were. With ``recover``: if that happens 20 times in a
+                row.
             InvalidInputError: If no forward pass in training mode came first.
         """
+        if self._adaptive and closure is None:
+            raise InvalidInputError(
+                "adaptive_damping compares losses and needs step(closure), got no closure; pass "
+                "one that calls zero_grad, computes the loss, calls backward and returns the loss"
+            )
+        before = adaptation.situation(self._model) if self._ratio_is_due() else None
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            fresh = self._capture.take()
-            self._check_finite(loss, fresh)
-            self._update_factors(fresh)
-            blocks = self._blocks()
-            self._update_inverses(blocks)
-            self._move(blocks)
-        self._step_fallback()
-        self._count_step()
+            scale = self._unscale()
+            if scale is None:  # GradScaler found an overflow
+                self._capture.forget()
+                return loss
+            try:
+                self._advance(loss, scale, closure, before)
+            except DivergedError:
+                if not self._recover:
+                    raise
+                self._take_back()
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue bit by bit after the last step that was taken before ``state_dict()``.
 
         torch casts floating state to the parameter's precision; the factors keep at least float32.
+
+        Raises:
+            InvalidInputError: If the state is of a KFAC with other options or another model.
         """
-        super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        index_of = dict(zip(self._parameters(), saved, strict=True))
-        for layer in self._layers:
-            original = state_dict["state"].get(index_of[layer.weight], {})
-            self.state[layer.weight] = _owned(original, layer.weight)
+        index_of = dict(zip(self._parameters(), saved, strict=False))
+        found = {
+            layer: state_dict["state"].get(index_of.get(layer.weight), {}) for layer in self._layers
+        }
+        for layer, state in found.items():
+            self._check_form(layer, state)
+        super().load_state_dict(state_dict)
+        for layer, state in found.items():
+            self.state[layer.weight] = owned(state, layer.weight)
         self._generator.set_state(self._common["generator"])
-        self._capture.take()
+        self._capture.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused: the groups follow from the model."""
         if getattr(self, "_closed", False):
             raise InvalidInputError(
                 "the parameter groups of KFAC follow from its model, got a further group; "
-                "build a new KFAC for the changed model"
+                "pass groups=[...] to a new KFAC"
             )
         super().add_param_group(param_group)
 
@@ -199,16 +300,96 @@ class KFAC(torch.optim.Optimizer):
         return self.param_groups[0]
 
     @property
-    def _common(self) -> dict[str, Any]:
+    def _common(self) -> State:
         """State that belongs to no layer (counter, generator), kept with the first one."""
-        return cast(dict[str, Any], self.state[self._layers[0].weight])
+        return self._state(self._layers[0])
+
+    def _state(self, layer: Layer) -> State:
+        return cast(State, self.state[layer.weight])
+
+    def _group(self, layer: Layer) -> dict[str, Any]:
+        return self.param_groups[self._group_of[layer]]
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _check_finite(self, loss: float | None, fresh: dict[Layer, Moments]) -> None:
+    def _initialise(self, seed: int) -> None:
+        """All state that will ever be, so that checkpoints of any two moments have one form."""
+        self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
+        for layer in self._layers:
+            self.state[layer.weight] = empty_state(layer, self._scheme)
+            if self._recover or self._adaptive:
+                self._state(layer)["previous"] = _weights(layer)
+        self._common.update(steps=0, setbacks=0, damping_factor=1.0)
+        self._common["generator"] = self._generator.get_state()
+        for parameter in [] if self._fallback is None else self.param_groups[-1]["params"]:
+            self.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+    def _check_form(self, layer: Layer, saved: Mapping[str, Any]) -> None:
+        form = {key: getattr(value, "shape", None) for key, value in self._state(layer).items()}
+        other = {key: getattr(value, "shape", None) for key, value in saved.items()}
+        different = sorted(key for key in form | other if form.get(key, 0) != other.get(key, 0))
+        if different:
+            raise InvalidInputError(
+                f"the state of module {layer.name!r} must be of a KFAC with the same options and "
+                f"model, got another {', '.join(different)}; build KFAC as it was when saved"
+            )
+
+    def _unscale(self) -> float | None:
+        """The factor that GradScaler put into the gradients, now taken out; ``None``: overflow."""
+        found = getattr(self, "found_inf", None)
+        if found is None:
+            return 1.0
+        if found.item() > 0:
+            return None
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        if scale is None:
+            if self._fisher.kind == "empirical":
+                raise InvalidInputError(
+                    "fisher='empirical' needs the scale of the gradients, got gradients that "
+                    "GradScaler.unscale_ was called for; leave the call out and use kl_clip"
+                )
+            return 1.0
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(scale.to(parameter.grad.device))
+        return float(scale.item())
+
+    def _advance(
+        self,
+        loss: float | None,
+        scale: float,
+        closure: Callable[[], float] | None,
+        before: adaptation.Situation | None,
+    ) -> None:
+        fresh, maps = self._capture.take(scale), self._capture.take_linearised()
+        if self._processes > 1:
+            sum_moments(self._layers, fresh)
+        self._check_finite(loss, fresh)
+        self._set_damping()
+        for layer, moments in fresh.items():
+            average(self._state(layer), moments, self._settings["factor_decay"])
+        blocks = self._blocks()
+        self._factorise(blocks, fresh)
+        penalty = update.squared_norm(blocks) if before is not None else 0.0
+        predicted = self._move(blocks, maps)
+        if before is not None and closure is not None and loss is not None and blocks:
+            with self._capture.paused():
+                new = adaptation.reevaluated(closure, before, self._parameters())
+            grown = 0.5 * (update.squared_norm(blocks) - penalty)
+            self._judge(blocks, new - float(loss) + grown, predicted)
+        self._step_fallback()
+        self._common["setbacks"] = 0
+        self._common["steps"] += 1
+        self._common["generator"] = self._generator.get_state()
+
+    def _check_finite(self, loss: float | None, fresh: Mapping[Layer, Moments]) -> None:
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        moments = [m for new in fresh.values() for m in (new.inputs, new.outputs)]
+        moments = [tensor for new in fresh.values() for tensor in new.sums]
         if loss is not None and not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss}; lower lr or raise the damping")
         for name, tensors in (("gradient", gradients), ("Kronecker factor", moments)):
@@ -223,104 +404,130 @@ class KFAC(torch.optim.Optimizer):
                 "call model.train(), loss(model(x), y).backward() first"
             )
 
-    def _update_factors(self, fresh: dict[Layer, Moments]) -> None:
-        for layer, moments in fresh.items():
-            state = self.state[layer.weight]
-            update = state["factor_updates"] = state.get("factor_updates", 0) + 1
-            new_weight = 1 - average_weight(update, self._settings["factor_decay"])
-            for key, new in zip(("input_factor", "output_factor"), moments.factors(), strict=True):
-                if key in state:
-                    state[key].lerp_(new, new_weight)
-                else:
-                    state[key] = new
+    def _set_damping(self) -> None:
+        if self._schedule is not None:
+            damping = self._schedule(self._common["steps"]) * self._common["damping_factor"]
+            check_settings({"damping": damping})
+            self._settings["damping"] = damping
 
-    def _blocks(self) -> list[_Block]:
-        decay = self._settings["weight_decay"]
-        trained = [layer for layer in self._layers if layer.weight.grad is not None]
-        for layer in trained:
-            if not self._has_factors(layer):
+    def _blocks(self) -> list[Block]:
+        blocks = []
+        for layer in self._layers:
+            if all(parameter.grad is None for parameter in layer.parameters):
+                continue
+            block = update.block_of(layer, self._state(layer), self._group(layer))
+            if self._has_factors(layer):
+                blocks.append(block)
+            elif block.gradient.any():
                 raise InvalidInputError(
                     f"module {layer.name!r} has a gradient but no Kronecker factors: no forward "
                     "pass of the whole model in training mode led through it to the output; call "
-                    "the model that KFAC was given, after model.train(), or leave the module to "
-                    f"AdamW with exclude=[{layer.name!r}]"
+                    "the model that KFAC was given, after model.train(), build KFAC before the "
+                    "first call of torch.compile's result, or leave the module to AdamW with "
+                    f"exclude=[{layer.name!r}]"
                 )
-        return [_Block(layer, _gradient_matrix(layer, decay)) for layer in trained]
+        return blocks
 
-    def _update_inverses(self, blocks: Sequence[_Block]) -> None:
-        damping = self._settings["damping"] + self._settings["weight_decay"]
+    def _factorise(self, blocks: Sequence[Block], fresh: Mapping[Layer, Moments]) -> None:
+        interval = self._settings["inverse_interval"]
+        on_time = interval is None or self._common["steps"] % interval == 0
         for block in blocks:
-            state = self.state[block.layer.weight]
-            if not self._inverse_is_due(state, damping):
+            if not is_due(block.layer, self._scheme, block.state, block.damping, on_time):
                 continue
             try:
-                metric = damped_metric(state["input_factor"], state["output_factor"], damping)
+                factorise(block.layer, self._scheme, block.state, block.damping)
             except NumericalError as error:
                 raise DivergedError(
                     f"the factors of module {block.layer.name!r} cannot be inverted: {error}"
                 ) from error
-            state["input_inverse"] = metric.input_inverse
-            state["output_inverse"] = metric.output_inverse
-            state["inverse_of"] = (state["factor_updates"], damping)
+        if self._scheme.eigen_correction:
+            corrected = [b for b in blocks if b.layer in fresh and b.layer.kind != "units"]
+            self._correct(corrected, fresh)
 
-    def _inverse_is_due(self, state: dict[str, Any], damping: float) -> bool:
-        update, old_damping = state.get("inverse_of", (0, None))
-        if old_damping != damping:
-            return True
-        interval = self._settings["inverse_interval"]
-        on_time = interval is None or self._common.get("steps", 0) % interval == 0
-        return on_time and bool(update != state["factor_updates"])
+    def _correct(self, blocks: Sequence[Block], fresh: Mapping[Layer, Moments]) -> None:
+        sums = [corrected_sum(b.layer, b.state, fresh[b.layer].kept) for b in blocks]
+        if self._processes > 1 and sums:
+            sum_over_processes(sums)
+        for block, total in zip(blocks, sums, strict=True):
+            rows = fresh[block.layer].output_rows
+            average_spectrum(block.state, total / rows, self._settings["factor_decay"])
 
-    def _move(self, blocks: Sequence[_Block]) -> None:
-        natural = [self._natural(block) for block in blocks]
-        scale = self._clip(blocks, natural)
-        for block, direction in zip(blocks, natural, strict=True):
-            update = self._with_momentum(block.layer, direction, scale)
-            _apply(block.layer, update, self._settings["lr"])
+    def _move(self, blocks: Sequence[Block], maps: Sequence[Linearised]) -> float:
+        """Move the weights; returns M(δ) − M(0), NaN where the quadratic model was not needed."""
+        if self._model_is_due() and blocks:
+            require_maps(maps)
+        planned = model_plan if self._quadratic and blocks else fixed_plan
+        plan = planned(blocks, self._scheme, self._settings["kl_clip"], maps, self._processes)
+        for block, direction, rate in zip(blocks, plan.updates, plan.rates, strict=True):
+            if "previous" in block.state:
+                block.state["previous"] = _weights(block.layer)
+            update.move(block, direction, rate)
+        self._report = plan.report
+        return plan.predicted
 
-    def _natural(self, block: _Block) -> Tensor:
-        state = self.state[block.layer.weight]
-        metric = KroneckerMetric(state["input_inverse"], state["output_inverse"])
-        return metric.natural(block.gradient)
+    def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
+        """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
+        if self._processes > 1:
+            total = torch.tensor([actual], dtype=torch.float64, device=self._generator.device)
+            sum_over_processes([total])
+            actual = total.item() / self._processes
+        ratio = adaptation.reduction_ratio(actual, predicted)
+        for group in self.param_groups[: self._own_groups]:
+            group["damping"] = adaptation.adapted(float(group["damping"]), ratio, *self._adaptation)
+        if ratio < 0:
+            self._restore([block.layer for block in blocks])
+        self._report = replace(self._report, ratio=ratio, rejected=ratio < 0)
 
-    def _clip(self, blocks: Sequence[_Block], natural: Sequence[Tensor]) -> float:
-        clip = self._settings["kl_clip"]
-        if clip is None or not blocks:
-            return 1.0
-        pairs = zip(blocks, natural, strict=True)
-        slope = torch.stack([(block.gradient * v).sum() for block, v in pairs]).sum()
-        return kl_clip_factor(clip, float(self._settings["lr"]), slope.item())
+    def _take_back(self) -> None:
+        """Go back to the weights before the last step, with more damping and no momentum."""
+        common = self._common
+        common["setbacks"] += 1
+        if common["setbacks"] > _PATIENCE:
+            raise DivergedError(
+                f"{_PATIENCE} steps in a row were not finite, although the damping grew to "
+                f"{self._settings['damping']:.1e}; look for NaN in the data, or lower lr"
+            )
+        self._capture.forget()
+        for group in self.param_groups[: self._own_groups]:
+            group["damping"] = float(group["damping"]) * adaptation.SETBACK
+        common["damping_factor"] *= adaptation.SETBACK
+        if common["steps"] > 0:
+            self._restore([layer for layer in self._layers if layer.weight.requires_grad])
+        damping = float(self._settings["damping"])
+        self._report = replace(self._report, damping=damping, ratio=None, rejected=True)
 
-    def _with_momentum(self, layer: Layer, direction: Tensor, scale: float) -> Tensor:
-        momentum = self._settings["momentum"]
-        state = self.state[layer.weight]
-        if scale != 1.0:
-            direction = direction * scale
-        if "momentum_buffer" in state:
-            direction = state["momentum_buffer"].mul_(momentum).add_(direction)
-        elif momentum > 0:
-            state["momentum_buffer"] = direction
-        return direction
+    def _restore(self, layers: Sequence[Layer]) -> None:
+        for layer in layers:
+            state = self._state(layer)
+            state["momentum_buffer"].zero_()
+            for parameter, value in zip(
+                layer.parameters, layer.split(state["previous"]), strict=True
+            ):
+                parameter.copy_(value)
 
     def _step_fallback(self) -> None:
         if self._fallback is not None:
-            self._fallback.param_groups = self.param_groups[1:]
+            self._fallback.param_groups = self.param_groups[-1:]
             self._fallback.state = self.state
             self._fallback.step()
 
-    def _count_step(self) -> None:
-        self._common["steps"] = self._common.get("steps", 0) + 1
-        self._common["generator"] = self._generator.get_state()
-
     def _update_is_due(self) -> bool:
         """Whether the next step updates the factors: on time, or for a layer that has none yet."""
-        steps = self._common.get("steps", 0)
+        steps = self._common["steps"]
         on_time = steps < _EARLY_STEPS or steps % self._settings["factor_interval"] == 0
         trained = [layer for layer in self._layers if layer.weight.requires_grad]
         return on_time or not all(self._has_factors(layer) for layer in trained)
 
+    def _ratio_is_due(self) -> bool:
+        """Whether the next step measures ρ."""
+        return self._adaptive and (self._common["steps"] + 1) % self._adaptation[1] == 0
+
+    def _model_is_due(self) -> bool:
+        """Whether the next step evaluates the quadratic model."""
+        return self._quadratic or self._ratio_is_due()
+
     def _has_factors(self, layer: Layer) -> bool:
-        return "input_factor" in self.state.get(layer.weight, {})
+        return bool(self._state(layer)["factor_updates"])
 
 
 def _fallback(
@@ -332,40 +539,7 @@ def _fallback(
     return torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay) if rest else None
 
 
-def _gradient_matrix(layer: Layer, weight_decay: float) -> Tensor:
-    """Gradient of the layer with the L2 term, bias column last, shape ``(d_out, d_in)``."""
-    columns = [_gradient(p, weight_decay).reshape(p.shape[0], -1) for p in layer.parameters]
-    return torch.cat(columns, 1) if len(columns) > 1 else columns[0]
-
-
-def _gradient(parameter: Tensor, weight_decay: float) -> Tensor:
-    """Gradient with the L2 term, in at least float32; 0 where there is none."""
-    dtype = torch.promote_types(parameter.dtype, torch.float32)
-    if parameter.grad is None:
-        return torch.zeros_like(parameter, dtype=dtype)
-    gradient = parameter.grad.to(dtype)
-    return gradient.add(parameter, alpha=weight_decay) if weight_decay else gradient
-
-
-def _apply(layer: Layer, update: Tensor, lr: float) -> None:
-    """Move the parameters of the layer by ``−lr·update``, shape ``(d_out, d_in)``."""
-    weight = layer.weight
-    inputs = weight[0].numel()
-    weight.add_(update[:, :inputs].reshape(weight.shape), alpha=-lr)
-    for bias in layer.parameters[1:]:
-        if bias.grad is not None:
-            bias.add_(update[:, inputs], alpha=-lr)
-
-
-def _owned(saved: dict[str, Any], weight: Tensor) -> dict[str, Any]:
-    """A copy of a layer's saved state on the weight's device, in at least float32."""
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    owned: dict[str, Any] = {}
-    for key, value in saved.items():
-        if not isinstance(value, Tensor):
-            owned[key] = value
-        elif value.is_floating_point():
-            owned[key] = value.detach().to(weight.device, dtype, copy=True)
-        else:
-            owned[key] = value.cpu().clone()
-    return owned
+def _weights(layer: Layer) -> Tensor:
+    """A copy of the layer's weights as one matrix, in at least float32."""
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    return layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters]).clone()

@@ -21,6 +21,8 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
         "None inverts with each factor update",
     ),
     "fallback_lr": ("> 0", lambda v: v > 0, "the usual value is 1e-3"),
+    "adaptation_interval": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "5 is usual"),
+    "adaptation_decay": ("in (0, 1)", lambda v: 0 < v < 1, "the usual value is 0.95"),
     "mc_samples": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "1 is usual"),
 }
 

@@ -18,6 +18,7 @@ from fisherbo.geometry.linalg import (
     inverse_from_cholesky,
     kronecker_solve,
     log_determinant,
+    psd_eigh,
     psd_inverse,
     psd_solve,
 )
@@ -244,3 +245,19 @@ def test_conjugate_gradients_refuse_negative_curvature_and_nan() -> None:
         conjugate_gradients(lambda v: -v, torch.ones(2))
     with pytest.raises(NumericalError, match="not finite"):
         conjugate_gradients(lambda v: v * torch.nan, torch.ones(2))
+
+
+@unhurried
+@given(batches, dims, seeds)
+def test_psd_eigh_diagonalises(batch: tuple[int, ...], n: int, seed: int) -> None:
+    root = normal(*batch, n, max(1, n // 2), seed=seed)  # singular
+    matrix = root @ root.mT
+    values, vectors = psd_eigh(matrix)
+    assert (values >= 0).all()
+    assert_close(vectors @ (values[..., None] * vectors.mT), matrix, atol=1e-12, rtol=1e-12)
+    assert_close(vectors.mT @ vectors, torch.eye(n).double().expand_as(matrix))
+
+
+def test_psd_eigh_refuses_what_is_not_finite() -> None:
+    with pytest.raises(NumericalError, match="not finite"):
+        psd_eigh(torch.full((2, 2), torch.nan))

@@ -17,8 +17,9 @@ from torch.testing import assert_close
 
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.geometry import coordinates, fisher_information, from_coordinates, kl
-from fisherbo.geometry.linalg import psd_inverse
+from fisherbo.geometry.linalg import kronecker_solve, psd_eigh, psd_inverse
 from fisherbo.geometry.metric import (
+    EigenMetric,
     KroneckerMetric,
     fisher_vector_product,
     kl_step_length,
@@ -62,6 +63,21 @@ def test_kronecker_metric_of_a_batch_is_a_batch_of_metrics(
     singles = [m.reshape(-1, *m.shape[-2:]) for m in (a, g, gradient)]
     for one, a1, g1, gradient1 in zip(together, *singles, strict=True):
         assert_close(one, KroneckerMetric(a1, g1).natural(gradient1))
+
+
+@unhurried
+@given(batches, dims, dims, seeds, st.booleans())
+def test_eigen_metric_solves_the_system_damped_by_the_identity(
+    batch: tuple[int, ...], d_in: int, d_out: int, seed: int, diagonal: bool
+) -> None:
+    a, g = positive(batch, d_in, seed), positive(batch, d_out, seed + 1)
+    a = torch.diag_embed(a.diagonal(dim1=-2, dim2=-1)) if diagonal else a
+    gradient = normal(*batch, d_out, d_in, seed=seed + 2)
+    (inputs, q_a), (outputs, q_g) = psd_eigh(a), psd_eigh(g)
+    if diagonal:
+        inputs, q_a = a.diagonal(dim1=-2, dim2=-1), None
+    metric = EigenMetric(q_a, q_g, outputs[..., :, None] * inputs[..., None, :], 0.1)
+    assert_close(metric.natural(gradient), kronecker_solve(a, g, gradient, 0.1))
 
 
 @unhurried

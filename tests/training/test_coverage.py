@@ -27,6 +27,12 @@ def tied() -> nn.Module:
     return model
 
 
+def tied_to_excluded() -> nn.Module:
+    model = nn.ModuleDict({"own": Own(3, 3), "tied": nn.Linear(3, 3)})
+    model["tied"].weight = model["own"].weight
+    return model
+
+
 def old_weight_norm() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -34,15 +40,19 @@ def old_weight_norm() -> nn.Module:
 
 
 REASONS = {
-    "norm": (nn.LayerNorm(3), "norm", "LayerNorm has no Kronecker factors"),
-    "embedding": (nn.Embedding(4, 3), "embedding", "Embedding has no Kronecker factors"),
-    "conv1d": (nn.Conv1d(3, 3, 1), "conv1d", "Conv1d has no"),
-    "groups": (nn.Conv2d(4, 4, 3, groups=2), "groups", "groups=2 > 1"),
+    "transposed": (nn.ConvTranspose1d(3, 3, 1), "transposed", "ConvTranspose1d has no curvature"),
+    "bilinear": (nn.Bilinear(3, 3, 3), "bilinear", "Bilinear has no curvature block"),
+    "synced": (nn.SyncBatchNorm(3), "synced", "SyncBatchNorm has no curvature block"),
+    "clipped": (nn.Embedding(4, 3, max_norm=1.0), "clipped", "max_norm and scale_grad_by_freq"),
+    "scaled": (nn.Embedding(4, 3, scale_grad_by_freq=True), "scaled", "max_norm and scale_grad"),
     "new": (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "new", "computed from other"),
     "old": (old_weight_norm(), "old", "computed from other parameters"),
     "attention": (nn.MultiheadAttention(4, 2), "attention.out_proj", "without calling its modules"),
+    "queries": (nn.MultiheadAttention(4, 2), "queries", "build query, key, value"),
     "own": (Own(3, 3), "own", "forward pass of its own"),
-    "tied": (tied(), "tied.head", "shared with another module"),
+    "tied": (tied(), "tied.head", "shared with 'tied.embed' (Embedding)"),
+    "tied input": (tied(), "tied input.embed", "shared with 'tied input.head' (Linear)"),
+    "tied away": (tied_to_excluded(), "tied away.tied", "is not covered"),
 }  # fmt: skip
 
 
@@ -80,12 +90,49 @@ def test_a_frozen_bias_is_no_part_of_the_block() -> None:
     layer.bias.requires_grad_(False)
     ((found,), _) = examine(layer)
     assert not found.has_bias
-    assert found.widths == (3, 2)
+    assert found.shape == (2, 3)
 
 
-def test_widths_count_the_bias_as_an_input() -> None:
-    ((layer,), _) = examine(nn.Conv2d(2, 5, (3, 4)))
-    assert layer.widths == (2 * 3 * 4 + 1, 5)
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Linear(3, 2), (2, 4)),
+        (nn.Linear(3, 2, bias=False), (2, 3)),
+        (nn.Conv2d(2, 5, (3, 4)), (5, 2 * 3 * 4 + 1)),
+        (nn.Conv1d(4, 6, 3, groups=2), (2, 3, 2 * 3 + 1)),
+        (nn.Embedding(7, 3), (3, 7)),
+        (nn.LayerNorm((2, 3)), (6, 2)),
+        (nn.RMSNorm(3), (3, 1)),
+        (nn.BatchNorm2d(3), (3, 2)),
+    ],
+)
+def test_weights_and_bias_make_one_matrix(module: nn.Module, shape: tuple[int, ...]) -> None:
+    ((layer,), coverage) = examine(module)
+    assert layer.shape == shape
+    assert coverage.share == 1
+    values = [torch.randn(p.shape) for p in layer.parameters]
+    matrix = layer.matrix(values)
+    assert matrix.shape == shape
+    for value, back in zip(values, layer.split(matrix), strict=True):
+        assert torch.equal(value, back)
+
+
+def test_modules_of_one_kind_with_one_weight_are_one_layer() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    layers, coverage = examine(model)
+    assert [(x.module, x.aliases, x.has_bias) for x in layers] == [(model[0], (model[2],), False)]
+    assert coverage.covered == ("0", "2")
+    assert dict(coverage.uncovered).keys() == {"0.bias", "2.bias"}
+    model[2].bias = model[0].bias
+    ((layer,), coverage) = examine(model)
+    assert layer.has_bias
+    assert coverage.uncovered == ()
+
+
+def test_sparse_gradients_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"'0' has sparse gradients.*sparse=False"):
+        examine(nn.Sequential(nn.Embedding(4, 3, sparse=True), nn.Linear(3, 3)))
 
 
 def test_excluded_modules_are_uncovered() -> None:
@@ -103,8 +150,8 @@ def test_an_unknown_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (nn.Sequential(nn.LayerNorm(3)), "0: LayerNorm has no"),
-        (nn.LayerNorm(3), "the model itself: LayerNorm"),
+        (nn.Sequential(nn.Bilinear(3, 3, 3)), "0: Bilinear has no"),
+        (nn.Bilinear(3, 3, 3), "the model itself: Bilinear"),
         (nn.Tanh(), "no parameters"),
         (nn.LazyLinear(3), "run a forward pass"),
     ],

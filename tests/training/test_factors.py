@@ -13,8 +13,6 @@ from torch.testing import assert_close
 from fisherbo.training.factors import (
     add_second_moment,
     average_weight,
-    conv2d_patches,
-    conv2d_rows,
     damped_factors,
     damped_metric,
     events,
@@ -94,45 +92,6 @@ def test_events_of_one_dimensional_outputs() -> None:
     assert events(z, "categorical").shape == (1, 1, 5)
     assert events(z, "bernoulli").shape == events(z, "normal").shape == (5, 1, 1)
     assert events(torch.zeros(5, 2, 3, 4), "normal").shape == (5, 6, 4)
-
-
-@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel:UserWarning")
-@given(
-    seed=seeds,
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    padding=st.one_of(
-        st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from(["same", "valid"])
-    ),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
-)
-def test_patches_times_weight_is_the_convolution(
-    seed: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int] | str,
-    dilation: tuple[int, int],
-    mode: str,
-) -> None:
-    stride = (1, 1) if padding == "same" else stride
-    layer = torch.nn.utils.skip_init(
-        torch.nn.Conv2d, 2, 3, kernel, stride, padding, dilation, padding_mode=mode
-    ).double()
-    with torch.no_grad():
-        layer.weight.copy_(normal(*layer.weight.shape, seed=seed))
-        layer.bias.zero_()
-    images = normal(2, 2, 6, 7, seed=seed + 1)
-    rows = conv2d_patches(
-        images, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=mode
-    )
-    assert_close(rows @ layer.weight.flatten(1).T, conv2d_rows(layer(images)))
-
-
-def test_patches_of_one_image_without_batch_dimension() -> None:
-    image = normal(2, 5, 6)
-    assert_close(conv2d_patches(image, (3, 2)), conv2d_patches(image[None], (3, 2)))
-    assert_close(conv2d_rows(image), conv2d_rows(image[None]))
 
 
 @given(seeds, dims, dims, st.booleans())

@@ -260,7 +260,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_global_state() -> None:
 def test_uncovered_parameters_are_trained_by_adamw() -> None:
     model, reference = Mixed(), Mixed()
     optimizer = KFAC(model, likelihood="categorical", fallback_lr=0.02, weight_decay=0.1)
-    assert optimizer.coverage().covered == ("hidden", "conv", "head")
+    assert optimizer.coverage().covered == ("embed", "norm", "hidden", "grouped", "conv", "head")
     fallback = optimizer.param_groups[1]["params"]
     names = [n for n, p in model.named_parameters() if any(p is q for q in fallback)]
     adamw = torch.optim.AdamW(
@@ -275,9 +275,7 @@ def test_uncovered_parameters_are_trained_by_adamw() -> None:
         assert torch.equal(
             dict(model.named_parameters())[name], dict(reference.named_parameters())[name]
         )
-    assert {"norm.weight", "embed.weight", "grouped.weight", "attention.out_proj.weight"} <= {
-        *names
-    }
+    assert {"attention.in_proj_weight", "attention.out_proj.weight"} <= {*names}
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
@@ -459,9 +457,15 @@ def test_the_optimizer_cannot_be_pickled_without_its_model() -> None:
         ({"factor_interval": 1.5}, "factor_interval must be a whole number >= 1"),
         ({"inverse_interval": 0}, "inverse_interval must be a whole number >= 1 or None"),
         ({"fallback_lr": -1e-3}, "fallback_lr must be > 0"),
+        ({"adaptation_interval": 0}, "adaptation_interval must be a whole number"),
+        ({"adaptation_decay": 1.0}, r"adaptation_decay must be in \(0, 1\)"),
+        ({"loss_reduction": "none"}, "loss_reduction must be one of mean, sum"),
+        ({"weight_sharing": "sum"}, "weight_sharing must be one of expand, reduce"),
+        ({"damping": lambda step: -1.0}, "damping must be > 0, got -1.0"),
+        ({"damping": lambda step: 1.0, "adaptive_damping": True}, "got a schedule"),
         ({"mc_samples": 0}, "mc_samples must be a whole number >= 1"),
         ({"likelihood": "poisson"}, "likelihood must be one of categorical.*got 'poisson'"),
-        ({"fisher": "exact"}, "fisher must be one of mc, type2, got 'exact'"),
+        ({"fisher": "exact"}, "fisher must be one of mc, type2, empirical, got 'exact'"),
         ({"exclude": ["nothing"]}, "exclude must name modules"),
     ],
 )

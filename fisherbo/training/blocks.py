@@ -1,0 +1,179 @@
+"""One layer's block of the Fisher in the optimizer's state: averaged, factorised and applied.
+
+The state of a layer is a dict whose keys are there from the beginning, so that checkpoints of any
+two moments have the same form:
+
+    input_factor, output_factor      moving averages of A and G (a normalisation has G only)
+    factor_updates                   how often they were averaged
+    input_inverse, output_inverse    of the factors damped by π, or of a normalisation's blocks
+    input_basis, output_basis        eigenvectors of A and G, and
+    spectrum                         the Fisher's diagonal in their basis, undamped
+    inverse_update, inverse_damping  the factors and the damping that they belong to
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fisherbo.geometry.linalg import psd_eigh, psd_inverse
+from fisherbo.geometry.metric import EigenMetric, KroneckerMetric
+from fisherbo.training.coverage import Layer
+from fisherbo.training.eigenbasis import (
+    projected,
+    squared_embedding_gradients,
+    squared_gradients,
+)
+from fisherbo.training.factors import average_weight, damped_diagonal_inverses, damped_metric
+from fisherbo.training.moments import Moments, Sharing, factor_shapes
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How blocks are approximated and damped.
+
+    Attributes:
+        exact_damping: ``A ⊗ G + λ I`` in the eigenbasis, else ``(A + π√λ I) ⊗ (G + √λ/π I)``.
+        eigen_correction: EKFAC: the spectrum is that of the row gradients, not of the factors.
+        sharing: How the shared positions of a row are treated.
+    """
+
+    exact_damping: bool = False
+    eigen_correction: bool = False
+    sharing: Sharing = "expand"
+
+    def uses_basis(self, layer: Layer) -> bool:
+        """Whether the layer is inverted in its eigenbasis, where λ is free to change."""
+        return self.exact_damping and layer.kind != "units"
+
+
+def empty_state(layer: Layer, scheme: Scheme) -> State:
+    """The state of a layer before its first step, all zeros."""
+    shapes: dict[str, tuple[int, ...]] = {**factor_shapes(layer), "momentum_buffer": layer.shape}
+    renamed = "basis" if scheme.uses_basis(layer) else "inverse"
+    for name, shape in factor_shapes(layer).items():
+        if len(shape) > 1 or renamed == "inverse":  # an Embedding's basis is the identity
+            shapes[name.replace("factor", renamed)] = shape
+    if scheme.uses_basis(layer):
+        shapes["spectrum"] = layer.shape
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    device = layer.weight.device
+    tensors = {
+        name: torch.zeros(shape, dtype=dtype, device=device) for name, shape in shapes.items()
+    }
+    return {**tensors, "factor_updates": 0, "inverse_update": 0, "inverse_damping": 0.0}
+
+
+def average(state: State, moments: Moments, decay: float) -> None:
+    """Take new factors into the moving averages; the first ones replace the zeros."""
+    update = state["factor_updates"] = state["factor_updates"] + 1
+    weight = 1 - average_weight(update, decay)
+    for name, new in moments.factors().items():
+        if update == 1:
+            state[name] = new
+        else:
+            state[name].lerp_(new, weight)
+
+
+def is_due(layer: Layer, scheme: Scheme, state: State, damping: float, on_time: bool) -> bool:
+    """Whether the factors are to be inverted or decomposed anew."""
+    if state["inverse_update"] == 0:
+        return True
+    if not scheme.uses_basis(layer) and state["inverse_damping"] != damping:
+        return True
+    return on_time and bool(state["inverse_update"] != state["factor_updates"])
+
+
+def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> None:
+    """Invert or decompose the factors of a layer.
+
+    Raises:
+        NumericalError: If a factor is not finite or cannot be made positive definite.
+    """
+    if layer.kind == "units":
+        factor = state["output_factor"]
+        identity = torch.eye(layer.shape[-1], dtype=factor.dtype, device=factor.device)
+        state["output_inverse"] = psd_inverse(factor + damping * identity)
+    elif scheme.uses_basis(layer):
+        _decompose(layer, scheme, state)
+    elif layer.kind == "diagonal":
+        state["input_inverse"], state["output_inverse"] = damped_diagonal_inverses(
+            state["input_factor"], state["output_factor"], damping
+        )
+    else:
+        metric = damped_metric(state["input_factor"], state["output_factor"], damping)
+        state["input_inverse"], state["output_inverse"] = (
+            metric.input_inverse,
+            metric.output_inverse,
+        )
+    state["inverse_update"], state["inverse_damping"] = state["factor_updates"], damping
+
+
+def natural(layer: Layer, scheme: Scheme, state: State, gradient: Tensor, damping: float) -> Tensor:
+    """Natural gradient of the block, shape ``(*b, d_out, d_in)`` as the gradient."""
+    if layer.kind == "units":
+        return (state["output_inverse"] @ gradient[..., None])[..., 0]
+    if scheme.uses_basis(layer):
+        basis = state.get("input_basis")
+        metric = EigenMetric(basis, state["output_basis"], state["spectrum"], damping)
+        return metric.natural(gradient)
+    if layer.kind == "diagonal":
+        return state["output_inverse"] @ gradient * state["input_inverse"]
+    return KroneckerMetric(state["input_inverse"], state["output_inverse"]).natural(gradient)
+
+
+def corrected_sum(layer: Layer, state: State, kept: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Sum over rows of the squared row gradients in the layer's basis, shape of the spectrum."""
+    total = torch.zeros_like(state["spectrum"])
+    for inputs, gradients in kept:
+        if layer.kind == "diagonal":
+            total += squared_embedding_gradients(
+                inputs, gradients, state["output_basis"], layer.shape[-1]
+            )
+        else:
+            total += squared_gradients(
+                inputs, gradients, state["input_basis"], state["output_basis"]
+            )
+    return total
+
+
+def average_spectrum(state: State, new: Tensor, decay: float) -> None:
+    """Take a new spectrum into the moving average, with the weight of the factors of its rows."""
+    state["spectrum"].lerp_(new, 1 - average_weight(state["factor_updates"], decay))
+
+
+def owned(saved: Mapping[str, Any], weight: Tensor) -> State:
+    """A copy of a layer's saved state on the weight's device, in at least float32."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    copied: State = {}
+    for key, value in saved.items():
+        if not isinstance(value, Tensor):
+            copied[key] = value
+        elif value.is_floating_point():
+            copied[key] = value.detach().to(weight.device, dtype, copy=True)
+        else:
+            copied[key] = value.cpu().clone()
+    return copied
+
+
+def _decompose(layer: Layer, scheme: Scheme, state: State) -> None:
+    outputs, output_basis = psd_eigh(state["output_factor"])
+    if layer.kind == "diagonal":
+        inputs, input_basis = state["input_factor"].clamp_min(0), None
+    else:
+        inputs, input_basis = psd_eigh(state["input_factor"])
+    if scheme.eigen_correction and state["inverse_update"] > 0:
+        input_rotation = None if input_basis is None else input_basis.mT @ state["input_basis"]
+        output_rotation = output_basis.mT @ state["output_basis"]
+        state["spectrum"] = projected(state["spectrum"], input_rotation, output_rotation)
+    else:
+        state["spectrum"] = outputs[..., :, None] * inputs[..., None, :]
+    state["output_basis"] = output_basis
+    if input_basis is not None:
+        state["input_basis"] = input_basis

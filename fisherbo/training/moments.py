@@ -1,0 +1,117 @@
+"""Sums over rows, for one layer, of what its block of the Fisher is made of.
+
+Symbols: a, ḡ a layer's input and output gradient; N rows, T shared positions. Weight sharing
+(Eschenhagen et al. 2023) is "expand" (each position a row: Σ_t a aᵀ, Σ_t ḡ ḡᵀ) or "reduce" (a row
+is its mean input and its summed output gradient).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fisherbo.training.coverage import Layer
+from fisherbo.training.factors import add_second_moment
+
+Sharing = Literal["expand", "reduce"]
+
+
+@dataclass
+class Moments:
+    """Sums over the forward passes since the last step, for one layer.
+
+    Attributes:
+        inputs: ``Σ a aᵀ``, shape ``(*b, d_in, d_in)``; its diagonal for an Embedding; ``None`` for
+            a normalisation.
+        outputs: ``Σ ḡ ḡᵀ``, shape ``(*b, d_out, d_out)``; for a normalisation ``Σ_n ∇_n ∇_nᵀ`` of
+            each unit's weight and bias, shape ``(units, k, k)``.
+        input_rows: Number of a (rows × shared positions, unless reduced).
+        output_rows: Number of distributions p(y | z) (rows of the outputs).
+        kept: Pairs (a, ḡ) of each pass and draw, where they are needed again.
+    """
+
+    inputs: Tensor | None
+    outputs: Tensor
+    input_rows: int = 0
+    output_rows: int = 0
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def sums(self) -> list[Tensor]:
+        """The tensors that add up."""
+        return [self.outputs] if self.inputs is None else [self.inputs, self.outputs]
+
+    def factors(self) -> dict[str, Tensor]:
+        """The factors of the rows seen, by the name that they have in the optimizer's state."""
+        found = {"output_factor": self.outputs / self.output_rows}
+        if self.inputs is not None:
+            found["input_factor"] = self.inputs / self.input_rows
+        return found
+
+
+def factor_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """Shapes of the factors of a layer, by name."""
+    *batch, d_out, d_in = layer.shape
+    if layer.kind == "units":
+        return {"output_factor": (d_out, d_in, d_in)}
+    inputs = (d_in,) if layer.kind == "diagonal" else (*batch, d_in, d_in)
+    return {"input_factor": inputs, "output_factor": (*batch, d_out, d_out)}
+
+
+def empty_moments(layer: Layer) -> Moments:
+    """No rows seen, in at least float32."""
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    zeros = {
+        name: torch.zeros(shape, dtype=dtype, device=layer.weight.device)
+        for name, shape in factor_shapes(layer).items()
+    }
+    return Moments(zeros.get("input_factor"), zeros["output_factor"])
+
+
+def add_inputs(moments: Moments, layer: Layer, inputs: Tensor, sharing: Sharing) -> None:
+    """Add the inputs of one pass, in the shape of `rows.input_rows`."""
+    if moments.inputs is None:
+        return
+    if layer.kind == "diagonal":
+        indices = inputs[inputs != _padding(layer)]
+        moments.inputs += torch.bincount(indices, minlength=layer.shape[-1])
+        moments.input_rows += indices.numel()
+        return
+    rows = inputs.mean(-2) if sharing == "reduce" else inputs.flatten(-3, -2)
+    add_second_moment(moments.inputs, rows)
+    moments.input_rows += rows.shape[-2]
+
+
+def add_gradients(
+    moments: Moments, layer: Layer, inputs: Tensor, gradients: Tensor, sharing: Sharing, keep: bool
+) -> None:
+    """Add the output gradients of one pass and one draw, in the shape of `rows.gradient_rows`."""
+    if layer.kind == "units":
+        add_second_moment(moments.outputs, _unit_gradients(layer, inputs, gradients))
+        return
+    if layer.kind == "diagonal":
+        gradients = gradients * (inputs != _padding(layer))[..., None]
+    elif sharing == "reduce":
+        add_second_moment(moments.outputs, gradients.sum(-2))
+    if layer.kind == "diagonal" or sharing == "expand":
+        add_second_moment(moments.outputs, gradients.flatten(-3, -2))
+    if keep:
+        moments.kept.append((inputs, gradients))
+
+
+def _unit_gradients(layer: Layer, normalised: Tensor, gradients: Tensor) -> Tensor:
+    """Row gradients of each unit's (weight, bias), shape ``(units, N, k)``."""
+    columns = [(gradients * normalised).sum(-2)]
+    if layer.shape[-1] == 2:
+        columns.append(gradients.sum(-2))
+    return torch.stack(columns, -1).movedim(1, 0)
+
+
+def _padding(layer: Layer) -> int:
+    """The index whose embedding is never trained, −1 if there is none."""
+    module = layer.module
+    assert isinstance(module, nn.Embedding)
+    return -1 if module.padding_idx is None else module.padding_idx

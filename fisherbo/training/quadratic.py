@@ -1,0 +1,104 @@
+"""The exact quadratic model of the loss along a few directions (Martens & Grosse 2015, § 6.4, § 7).
+
+Symbols: J Jacobian of the outputs z by the weights, F_z Fisher of z, F = E[Jᵀ F_z J] of the
+weights; h the loss with its L2 term, g = ∇h; λ damping, η weight decay.
+
+    M(δ) = ½ δᵀ(F + (λ+η) I)δ + gᵀδ
+
+J v is exact and of the user's own forward pass: u ↦ Jᵀu is linear, so that J v is the gradient by u
+of ⟨Jᵀu, v⟩. No further forward pass is made; dropout and statistics of the batch stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.geometry.linalg import psd_solve
+from fisherbo.training.factors import Likelihood, events, output_inner_products
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """A forward pass as a linear map of the weights.
+
+    Attributes:
+        outputs: z, shape ``(N, T, C)``.
+        likelihood: p(y | z).
+        seed: u, of the shape of the model's output.
+        slopes: Jᵀu of each parameter, as a function of u.
+    """
+
+    outputs: Tensor
+    likelihood: Likelihood
+    seed: Tensor
+    slopes: Mapping[Tensor, Tensor]
+
+    @property
+    def rows(self) -> int:
+        """Number of distributions p(y | z)."""
+        return self.outputs.shape[0] * self.outputs.shape[1]
+
+    def inner_products(self, directions: Sequence[Mapping[Tensor, Tensor]]) -> Tensor:
+        """``Σ_n (J v)ᵀ F_z (J w)`` for each pair of directions, shape ``(k, k)``, in float64."""
+        tangents = [self._tangent(direction) for direction in directions]
+        return output_inner_products(self.outputs, torch.stack(tangents), self.likelihood).double()
+
+    def _tangent(self, direction: Mapping[Tensor, Tensor]) -> Tensor:
+        used = [p for p, slope in self.slopes.items() if slope.requires_grad and p in direction]
+        if not used:
+            return torch.zeros_like(self.outputs)
+        with torch.enable_grad():
+            (tangent,) = torch.autograd.grad(
+                [self.slopes[p] for p in used],
+                self.seed,
+                [direction[p].to(self.slopes[p].dtype) for p in used],
+                retain_graph=True,
+            )
+        return tangent.reshape(self.outputs.shape)
+
+
+def linearise(outputs: Tensor, parameters: Sequence[Tensor], likelihood: Likelihood) -> Linearised:
+    """The map v ↦ J v of a forward pass whose graph is alive.
+
+    Raises:
+        InvalidInputError: If an operation of the network has no second derivative.
+    """
+    seed = torch.zeros_like(outputs).requires_grad_()
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        with torch.enable_grad():
+            slopes = torch.autograd.grad(
+                outputs,
+                trained,
+                seed,
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"the quadratic model needs second derivatives of every operation, got: {error}; for "
+            "attention use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+        ) from error
+    viewed = events(outputs.detach(), likelihood)
+    return Linearised(viewed, likelihood, seed, dict(zip(trained, slopes, strict=True)))
+
+
+def minimiser(curvature: Tensor, slopes: Tensor) -> Tensor:
+    """Coefficients c of δ = −Σ c_i v_i that minimise M, shape ``(k,)``.
+
+    Args:
+        curvature: ``v_iᵀ(F + (λ+η) I)v_j``, shape ``(k, k)``.
+        slopes: ``gᵀv_i``, shape ``(k,)``.
+    """
+    return psd_solve(curvature, slopes)
+
+
+def change(curvature: Tensor, slopes: Tensor, coefficients: Tensor) -> float:
+    """``M(δ) − M(0)`` for ``δ = −Σ c_i v_i``."""
+    return float(0.5 * coefficients @ curvature @ coefficients - slopes @ coefficients)

@@ -1,0 +1,158 @@
+"""From gradients to an update of the weights: natural gradients, their clip and their length.
+
+Symbols: g gradient with the L2 term, v natural gradient, u update (θ ← θ − u), λ damping, η weight
+decay, F Fisher of the outputs pulled back to the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fisherbo.training.blocks import Scheme, State, natural
+from fisherbo.training.coverage import Layer
+from fisherbo.training.factors import kl_clip_factor
+from fisherbo.training.processes import sum_over_processes
+from fisherbo.training.quadratic import Linearised
+
+
+@dataclass(frozen=True)
+class Block:
+    """A layer in one step.
+
+    Attributes:
+        layer: The layer.
+        state: Its state in the optimizer.
+        group: The settings of its parameter group.
+        gradient: g, shape ``(*b, d_out, d_in)``, bias column last.
+    """
+
+    layer: Layer
+    state: State
+    group: Mapping[str, Any]
+    gradient: Tensor
+
+    @property
+    def penalty(self) -> float:
+        """η where it is L2, else 0."""
+        return l2(self.group)
+
+    @property
+    def damping(self) -> float:
+        """λ + η."""
+        return float(self.group["damping"]) + self.penalty
+
+
+@dataclass(frozen=True)
+class Model:
+    """The quadratic model along directions v_i.
+
+    Attributes:
+        fisher: ``v_iᵀ F v_j``, shape ``(k, k)``, float64.
+        curvature: ``v_iᵀ (F + (λ+η) I) v_j``.
+        slopes: ``gᵀ v_i``, shape ``(k,)``.
+    """
+
+    fisher: Tensor
+    curvature: Tensor
+    slopes: Tensor
+
+
+def l2(group: Mapping[str, Any]) -> float:
+    """Weight decay that is part of the loss."""
+    return 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
+
+
+def block_of(layer: Layer, state: State, group: Mapping[str, Any]) -> Block:
+    """The layer with its gradient, in at least float32; 0 where there is none."""
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    decay = l2(group)
+    gradients = []
+    for parameter in layer.parameters:
+        if parameter.grad is None:
+            gradients.append(torch.zeros_like(parameter, dtype=dtype))
+            continue
+        gradient = parameter.grad.to(dtype)
+        gradients.append(gradient.add(parameter, alpha=decay) if decay else gradient)
+    return Block(layer, state, group, layer.matrix(gradients))
+
+
+def natural_gradients(blocks: Sequence[Block], scheme: Scheme) -> list[Tensor]:
+    """V of each block."""
+    return [natural(b.layer, scheme, b.state, b.gradient, b.damping) for b in blocks]
+
+
+def slope(blocks: Sequence[Block], directions: Sequence[Tensor]) -> Tensor:
+    """``v·g`` summed over blocks, a tensor without dimensions."""
+    dots = [(b.gradient * v).sum() for b, v in zip(blocks, directions, strict=True)]
+    return torch.stack(dots).sum() if dots else torch.zeros(())
+
+
+def clip_scale(clip: float | None, blocks: Sequence[Block], total: Tensor) -> float:
+    """ν of the natural gradients: ``lr² ν² v·g <= clip``, with the largest lr of the blocks."""
+    if clip is None or not blocks:
+        return 1.0
+    return kl_clip_factor(clip, max(float(b.group["lr"]) for b in blocks), total.item())
+
+
+def along(
+    blocks: Sequence[Block],
+    directions: Sequence[Sequence[Tensor]],
+    maps: Sequence[Linearised],
+    processes: int = 1,
+) -> Model:
+    """The quadratic model along directions, each a matrix for each block.
+
+    Args:
+        blocks: The layers that move.
+        directions: k of them.
+        maps: The forward passes of the step.
+        processes: Number of processes whose passes make up the batch.
+    """
+    named = [_by_parameter(blocks, matrices) for matrices in directions]
+    fisher = torch.stack([m.inner_products(named) for m in maps]).sum(0)
+    rows = torch.tensor(float(sum(m.rows for m in maps)), dtype=torch.float64, device=fisher.device)
+    if processes > 1:
+        sum_over_processes([fisher, rows])
+    fisher = fisher / rows
+    curvature, slopes = fisher.clone(), torch.zeros(len(directions)).to(fisher)
+    for index, block in enumerate(blocks):
+        flat = torch.stack([matrices[index].double().flatten() for matrices in directions])
+        curvature += block.damping * flat @ flat.mT
+        slopes += flat @ block.gradient.double().flatten()
+    return Model(fisher, curvature, slopes)
+
+
+def with_momentum(block: Block, direction: Tensor, scale: float) -> Tensor:
+    """The block's velocity ``v ← μ v + ν direction``."""
+    buffer: Tensor = block.state["momentum_buffer"]
+    return buffer.mul_(block.group["momentum"]).add_(direction, alpha=scale)
+
+
+def move(block: Block, update: Tensor, lr: float) -> None:
+    """θ ← (1 − lr η) θ − lr·update, where η is the decoupled weight decay."""
+    decay = float(block.group["weight_decay"]) - block.penalty
+    for parameter, part in zip(block.layer.parameters, block.layer.split(update), strict=True):
+        if parameter.grad is None:
+            continue
+        if decay:
+            parameter.mul_(1 - lr * decay)
+        parameter.add_(part, alpha=-lr)
+
+
+def squared_norm(blocks: Sequence[Block]) -> float:
+    """``Σ η ‖θ‖²`` over the L2 terms."""
+    return sum(
+        b.penalty * float(p.double().square().sum()) for b in blocks for p in b.layer.parameters
+    )
+
+
+def _by_parameter(blocks: Sequence[Block], matrices: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+    named: dict[Tensor, Tensor] = {}
+    for block, matrix in zip(blocks, matrices, strict=True):
+        named |= zip(block.layer.parameters, block.layer.split(matrix), strict=True)
+    return named
