@@ -18,6 +18,11 @@ _RANGE = (1e-12, 1e12)
 SETBACK = 4.0  # times λ after a step that left the finite numbers
 
 
+def number(loss: float | Tensor) -> float:
+    """A loss as a plain number."""
+    return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+
+
 def reduction_ratio(actual: float, predicted: float) -> float:
     """ρ; −inf if the loss is not finite, NaN if no decrease was predicted.
 
@@ -86,7 +91,7 @@ def reevaluated(
 ) -> float:
     """The closure's loss at the present weights, at the same dropout masks as the first time."""
     with before.again(parameters), torch.enable_grad():
-        return float(closure())
+        return number(closure())
 
 
 def _set_generators(states: Sequence[Tensor], devices: Sequence[torch.device]) -> None:

@@ -112,6 +112,9 @@ def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> Non
             metric.input_inverse,
             metric.output_inverse,
         )
+    for name in ("input_inverse", "output_inverse", "input_basis", "output_basis"):
+        if name in state:  # one layout in all checkpoints: another one would round otherwise
+            state[name] = state[name].contiguous()
     state["inverse_update"], state["inverse_damping"] = state["factor_updates"], damping
 
 

@@ -284,14 +284,22 @@ def _single_tensor(outputs: object) -> Tensor:
 
 
 class _Hook:
-    """A forward hook that keeps no capture alive and does nothing in a copy of the model."""
+    """A forward hook that keeps no capture alive and does nothing in a copy of the model.
+
+    torch.compile leaves it out of its graphs, which break there.
+    """
 
     def __init__(self, method: Callable[..., Tensor | None] | None) -> None:
         self._method = None if method is None else weakref.WeakMethod(method)
+        self._run = None if method is None else torch.compiler.disable(_run)
 
     def __call__(self, *args: Any) -> Tensor | None:
-        method = None if self._method is None else self._method()
-        return None if method is None else method(*args)
+        return None if self._run is None else self._run(self._method, args)
 
     def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
         return (_Hook, (None,))
+
+
+def _run(method: Callable[[], Callable[..., Tensor | None] | None], args: Any) -> Tensor | None:
+    alive = method()
+    return None if alive is None else alive(*args)

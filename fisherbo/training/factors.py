@@ -131,7 +131,8 @@ def output_inner_products(outputs: Tensor, tangents: Tensor, likelihood: Likelih
         weighted = logits.sigmoid() * (-logits).sigmoid() * tangents
     else:
         weighted = tangents
-    return tangents.flatten(1) @ weighted.flatten(1).mT
+    products = tangents.flatten(1) @ weighted.flatten(1).mT
+    return (products + products.mT) / 2
 
 
 def add_second_moment(total: Tensor, rows: Tensor) -> None:
@@ -219,5 +220,5 @@ def kl_clip_factor(clip: float, lr: float, slope: float) -> float:
         lr: Learning rate.
         slope: v·g of the natural gradient v and the gradient g, summed over layers.
     """
-    squared_length = lr**2 * slope
+    squared_length = lr * lr * slope
     return min(1.0, math.sqrt(clip / squared_length)) if squared_length > 0 else 1.0

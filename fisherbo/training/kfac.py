@@ -179,6 +179,7 @@ class KFAC(torch.optim.Optimizer):
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
         settings["decoupled_weight_decay"] = decoupled_weight_decay
         self._layers, self._coverage = examine(model, exclude)
+        self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
         self._scheme = Scheme(exact_damping or eigen_correction, eigen_correction, weight_sharing)
         self._schedule = schedule
         self._adaptive = adaptive_damping
@@ -277,9 +278,10 @@ class KFAC(torch.optim.Optimizer):
         }
         for layer, state in found.items():
             self._check_form(layer, state)
+        fresh = {layer: self._state(layer) for layer in self._layers}
         super().load_state_dict(state_dict)
         for layer, state in found.items():
-            self.state[layer.weight] = owned(state, layer.weight)
+            self.state[layer.weight] = owned(state, layer.weight) if state else fresh[layer]
         self._generator.set_state(self._common["generator"])
         self._capture.forget()
 
@@ -301,8 +303,8 @@ class KFAC(torch.optim.Optimizer):
 
     @property
     def _common(self) -> State:
-        """State that belongs to no layer (counter, generator), kept with the first one."""
-        return self._state(self._layers[0])
+        """State that belongs to no layer (counter, generator), kept with the first trained one."""
+        return self._state(self._first)
 
     def _state(self, layer: Layer) -> State:
         return cast(State, self.state[layer.weight])
@@ -320,6 +322,8 @@ class KFAC(torch.optim.Optimizer):
             self.state[layer.weight] = empty_state(layer, self._scheme)
             if self._recover or self._adaptive:
                 self._state(layer)["previous"] = _weights(layer)
+            for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
+                self.state[bias] = {"with_weight": True}
         self._common.update(steps=0, setbacks=0, damping_factor=1.0)
         self._common["generator"] = self._generator.get_state()
         for parameter in [] if self._fallback is None else self.param_groups[-1]["params"]:
@@ -330,6 +334,8 @@ class KFAC(torch.optim.Optimizer):
             }
 
     def _check_form(self, layer: Layer, saved: Mapping[str, Any]) -> None:
+        if not saved and not layer.weight.requires_grad:
+            return  # distributed checkpoints leave out what is frozen
         form = {key: getattr(value, "shape", None) for key, value in self._state(layer).items()}
         other = {key: getattr(value, "shape", None) for key, value in saved.items()}
         different = sorted(key for key in form | other if form.get(key, 0) != other.get(key, 0))
@@ -381,7 +387,7 @@ class KFAC(torch.optim.Optimizer):
             with self._capture.paused():
                 new = adaptation.reevaluated(closure, before, self._parameters())
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
-            self._judge(blocks, new - float(loss) + grown, predicted)
+            self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
         self._step_fallback()
         self._common["setbacks"] = 0
         self._common["steps"] += 1
@@ -390,7 +396,7 @@ class KFAC(torch.optim.Optimizer):
     def _check_finite(self, loss: float | None, fresh: Mapping[Layer, Moments]) -> None:
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         moments = [tensor for new in fresh.values() for tensor in new.sums]
-        if loss is not None and not math.isfinite(loss):
+        if loss is not None and not math.isfinite(adaptation.number(loss)):
             raise DivergedError(f"the loss is {loss}; lower lr or raise the damping")
         for name, tensors in (("gradient", gradients), ("Kronecker factor", moments)):
             if tensors and not nn.utils.get_total_norm(tensors).isfinite():
@@ -542,4 +548,5 @@ def _fallback(
 def _weights(layer: Layer) -> Tensor:
     """A copy of the layer's weights as one matrix, in at least float32."""
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
-    return layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters]).clone()
+    matrix = layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters])
+    return matrix.contiguous()

@@ -89,7 +89,7 @@ def fixed_plan(
         predicted = change(model.curvature, model.slopes, torch.ones_like(model.slopes))
     group, kept = blocks[0].group if blocks else {}, float(total)
     lr, momentum = float(group.get("lr", 0.0)), float(group.get("momentum", 0.0))
-    kl = 0.5 * (lr * scale) ** 2 * kept
+    kl = 0.5 * (lr * scale) * (lr * scale) * kept  # inf where ** would raise
     report = StepReport(float(group.get("damping", 0.0)), lr, momentum, kept, kl, scale)
     return Plan(updates, rates, report, predicted)
 
@@ -105,7 +105,8 @@ def model_plan(
     directions = natural_gradients(blocks, scheme)
     last = [block.state["momentum_buffer"] for block in blocks]
     model = along(blocks, [directions, last], maps, processes)
-    best = minimiser(model.curvature, model.slopes)
+    rounding = 16 * torch.finfo(directions[0].dtype).eps
+    best = minimiser(model.curvature, model.slopes, rounding)
     length, scale = float(best @ model.fisher @ best), 1.0
     if clip is not None and length > clip:
         scale = math.sqrt(clip / length)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.geometry.linalg import psd_solve
+from fisherbo.geometry.linalg import psd_eigh
 from fisherbo.training.factors import Likelihood, events, output_inner_products
 
 
@@ -89,14 +89,23 @@ def linearise(outputs: Tensor, parameters: Sequence[Tensor], likelihood: Likelih
     return Linearised(viewed, likelihood, seed, dict(zip(trained, slopes, strict=True)))
 
 
-def minimiser(curvature: Tensor, slopes: Tensor) -> Tensor:
-    """Coefficients c of δ = −Σ c_i v_i that minimise M, shape ``(k,)``.
+def minimiser(curvature: Tensor, slopes: Tensor, rounding: float = 1e-14) -> Tensor:
+    """Coefficients c of δ = −Σ c_i v_i that minimise M, the least ones if directions are parallel.
 
     Args:
-        curvature: ``v_iᵀ(F + (λ+η) I)v_j``, shape ``(k, k)``.
+        curvature: ``v_iᵀ(F + (λ+η) I)v_j``, shape ``(k, k)``; ``v_i = 0`` is allowed.
         slopes: ``gᵀv_i``, shape ``(k,)``.
+        rounding: Relative size of the errors in ``curvature``.
+
+    Raises:
+        NumericalError: If the curvature is not finite.
     """
-    return psd_solve(curvature, slopes)
+    lengths = curvature.diagonal()
+    scale = torch.where(lengths > 0, lengths, 1.0).sqrt()
+    values, vectors = psd_eigh(curvature / scale / scale[:, None])
+    kept = values > rounding * values[-1]
+    inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+    return vectors @ (inverse * (vectors.mT @ (slopes / scale))) / scale
 
 
 def change(curvature: Tensor, slopes: Tensor, coefficients: Tensor) -> float:
