@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
     from fisherbo.training import KFAC as KFAC
+    from fisherbo.training import NaturalGradient as NaturalGradient
     from fisherbo.tuning import TuningResult as TuningResult
     from fisherbo.tuning import tune_training as tune_training
 
@@ -22,6 +23,7 @@ _HOME = {
     "FisherSampler": "fisherbo.sampler.sampler",
     "KFAC": "fisherbo.training",
     "NOISE_VARIANCE": "fisherbo.sampler.noise",
+    "NaturalGradient": "fisherbo.training",
     "Recommendation": "fisherbo.sampler.recommend",
     "TuningResult": "fisherbo.tuning",
     "tune_training": "fisherbo.tuning",
@@ -31,6 +33,7 @@ __all__ = [
     "FisherSampler",
     "KFAC",
     "NOISE_VARIANCE",
+    "NaturalGradient",
     "Recommendation",
     "TuningResult",
     "__version__",

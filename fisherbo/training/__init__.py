@@ -5,11 +5,15 @@ from fisherbo.training.factors import Likelihood
 from fisherbo.training.kfac import KFAC
 from fisherbo.training.loop import TracePoint, TrainingResult, train
 from fisherbo.training.models import autoencoder, mlp
+from fisherbo.training.natural import NaturalGradient
+from fisherbo.training.plan import StepReport
 
 __all__ = [
     "KFAC",
     "Coverage",
     "Likelihood",
+    "NaturalGradient",
+    "StepReport",
     "TracePoint",
     "TrainingResult",
     "autoencoder",

@@ -66,14 +66,17 @@ class Situation:
         gradients = [p.grad for p in parameters]
         for parameter in parameters:
             parameter.grad = None  # so that the closure does not write into them
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        owners = [(module, dict(module._buffers)) for module in self.model.modules()]
+        for module, buffers in owners:  # a graph made in the block keeps its own buffers
+            copies = {n: None if b is None else b.clone() for n, b in buffers.items()}
+            module._buffers.update(copies)
         with torch.random.fork_rng(devices=list(self.devices)):
             _set_generators(self.generators, self.devices)
             try:
                 yield
             finally:
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+                for module, buffers in owners:
+                    module._buffers.update(buffers)
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.grad = gradient
 

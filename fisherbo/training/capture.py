@@ -8,7 +8,6 @@ for the empirical Fisher they are those of the user's own backward pass. The use
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.coverage import Layer
 from fisherbo.training.factors import Likelihood, events, exact_gradients, sampled_gradients
+from fisherbo.training.hooks import Hook, single_tensor
 from fisherbo.training.moments import Moments, Sharing, add_gradients, add_inputs, empty_moments
 from fisherbo.training.quadratic import Linearised, linearise
 from fisherbo.training.rows import gradient_rows, input_rows, joined, mixes_rows
@@ -125,12 +125,12 @@ class Capture:
         self._pass: _Pass | None = None
         self._paused = False
         self._handles = [
-            model.register_forward_pre_hook(_Hook(self._begin)),
+            model.register_forward_pre_hook(Hook(self._begin)),
             *(
-                module.register_forward_hook(_Hook(self._record), with_kwargs=True)
+                module.register_forward_hook(Hook(self._record), with_kwargs=True)
                 for module in self._layers
             ),
-            model.register_forward_hook(_Hook(self._finish)),
+            model.register_forward_hook(Hook(self._finish)),
         ]
 
     def remove(self) -> None:
@@ -205,7 +205,7 @@ class Capture:
         linear = self._linearised()
         if current is None and not linear:
             return
-        outputs = _single_tensor(outputs)
+        outputs = single_tensor(outputs)
         if not outputs.requires_grad:
             return
         if linear:
@@ -272,34 +272,3 @@ class Capture:
 
 def _is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
-
-
-def _single_tensor(outputs: object) -> Tensor:
-    if isinstance(outputs, Tensor) and outputs.ndim > 0:
-        return outputs
-    raise InvalidInputError(
-        "the model's output must be one tensor of logits or means with at least one dimension for "
-        f"K-FAC, got {type(outputs).__name__}; wrap the model so that it returns the tensor alone"
-    )
-
-
-class _Hook:
-    """A forward hook that keeps no capture alive and does nothing in a copy of the model.
-
-    torch.compile leaves it out of its graphs, which break there.
-    """
-
-    def __init__(self, method: Callable[..., Tensor | None] | None) -> None:
-        self._method = None if method is None else weakref.WeakMethod(method)
-        self._run = None if method is None else torch.compiler.disable(_run)
-
-    def __call__(self, *args: Any) -> Tensor | None:
-        return None if self._run is None else self._run(self._method, args)
-
-    def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
-        return (_Hook, (None,))
-
-
-def _run(method: Callable[[], Callable[..., Tensor | None] | None], args: Any) -> Tensor | None:
-    alive = method()
-    return None if alive is None else alive(*args)

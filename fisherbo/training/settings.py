@@ -23,6 +23,8 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "fallback_lr": ("> 0", lambda v: v > 0, "the usual value is 1e-3"),
     "adaptation_interval": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "5 is usual"),
     "adaptation_decay": ("in (0, 1)", lambda v: 0 < v < 1, "the usual value is 0.95"),
+    "tolerance": ("in (0, 1)", lambda v: 0 < v < 1, "typical values are 1e-6 to 1e-2"),
+    "max_iterations": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "50 is usual"),
     "mc_samples": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "1 is usual"),
 }
 

@@ -1,0 +1,268 @@
+"""The natural gradient of all weights together: exact Fisher, never formed, by conjugate gradients.
+
+Symbols: F exact Fisher of the rows of this step, g gradient with the L2 term, λ damping, η weight
+decay.
+
+    v ← μ v + ν (F + (λ+η) I)⁻¹ g,    θ ← θ − lr·v
+
+Products with F cost one backward pass each (Pearlmutter 1994; Martens 2020, § 8), so that a step
+costs dozens of them: for small models, and for those whose layers K-FAC cannot cover.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal
+
+from fisherbo.errors import DivergedError, InvalidInputError
+from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
+from fisherbo.training.adaptation import Situation, number, situation
+from fisherbo.training.factors import Likelihood, events, kl_clip_factor
+from fisherbo.training.hooks import Hook, single_tensor
+from fisherbo.training.plan import StepReport
+from fisherbo.training.processes import rank_and_size, sum_over_processes
+from fisherbo.training.settings import check_choice, check_settings
+
+_DISTRIBUTIONS: dict[Likelihood, Callable[[Tensor], Distribution]] = {
+    "categorical": lambda z: Categorical(logits=z),
+    "bernoulli": lambda z: Bernoulli(logits=z),
+    "normal": lambda z: Normal(z, torch.ones_like(z)),
+}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The arguments of a forward pass, and the generators and statistics that it began with."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    before: Situation
+
+
+class NaturalGradient(torch.optim.Optimizer):
+    """Damped natural gradient with the exact Fisher of all weights of a model, of any modules.
+
+    The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. A step evaluates
+    the model once more on the inputs of each forward pass since the last step, with the same
+    dropout masks, and leaves generators and statistics as they were. The Fisher is that of
+    ``−log p(y | z)``, summed over the last dimension of the output ``z`` and averaged over rows.
+    ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
+    ``param_groups[0]`` at any time.
+
+    Args:
+        model: The network; it must be called as a whole, in training mode.
+        likelihood: ``"categorical"``, ``"bernoulli"`` (logits) or ``"normal"`` (means with unit
+            variance), over the last dimension of the output.
+        lr: Learning rate; 1 is the Gauss–Newton step.
+        damping: λ, added to the Fisher.
+        momentum: μ, heavy ball on the natural gradient.
+        weight_decay: η, L2: η θ is added to the gradient and η to the damping.
+        kl_clip: Largest ``lr² vᵀg`` of one natural gradient, twice its KL divergence; ``None``: no
+            limit.
+        tolerance: Relative residual at which conjugate gradients stop.
+        max_iterations: Of conjugate gradients; what is reached by then is used.
+        distributed: Whether the processes of the default group, if there is one, train this model
+            together.
+
+    Raises:
+        InvalidInputError: If an argument breaks its rule or no parameter requires a gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        likelihood: Likelihood,
+        lr: float = 1.0,
+        damping: float = 1e-2,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        kl_clip: float | None = None,
+        tolerance: float = 1e-4,
+        max_iterations: int = 50,
+        distributed: bool = True,
+    ) -> None:
+        settings = {
+            "lr": lr,
+            "damping": damping,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "kl_clip": kl_clip,
+        }
+        check_settings(settings | {"tolerance": tolerance, "max_iterations": max_iterations})
+        check_choice("likelihood", likelihood, get_args(Likelihood))
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if not parameters:
+            raise InvalidInputError(
+                f"model must have parameters that require a gradient, got none in "
+                f"{type(model).__name__}"
+            )
+        super().__init__([{"params": parameters, **settings}], {"lr": lr})
+        for parameter in parameters:
+            self.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        self._model = model
+        self._likelihood: Likelihood = likelihood
+        self._limits = (tolerance, max_iterations)
+        self._processes = rank_and_size(distributed)[1]
+        self._passes: list[_Pass] = []
+        self._paused = False
+        self._handle = model.register_forward_pre_hook(Hook(self._remember), with_kwargs=True)
+        self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
+
+    @property
+    def last_step(self) -> StepReport:
+        """Damping, v·g and KL divergence of the last step."""
+        return self._report
+
+    def remove_hooks(self) -> None:
+        """Take the hook off the model."""
+        self._handle.remove()
+        self._passes = []
+
+    # torch declares two overloads; this is the union of them
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: Evaluates the loss and its gradients anew; not needed.
+
+        Returns:
+            The closure's loss, if there is one.
+
+        Raises:
+            DivergedError: If a loss, a gradient or an output is not finite; the parameters are left
+                as they were.
+            InvalidInputError: If no forward pass in training mode came first.
+            NumericalError: If a product with the Fisher shows negative curvature.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            passes, self._passes = self._passes, []
+            gradient = self._gradient()
+            finite = loss is None or math.isfinite(number(loss))
+            if not (finite and gradient.isfinite().all()):
+                raise DivergedError(
+                    "the loss or a gradient is not finite; no parameter was changed; "
+                    "lower lr or raise the damping"
+                )
+            self._move(gradient, self._natural(gradient, passes))
+        return loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "NaturalGradient cannot be copied or pickled with its hooks; save its state_dict()"
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return self.param_groups[0]
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _remember(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if model.training and torch.is_grad_enabled() and not self._paused:
+            self._passes.append(_Pass(_detached(args), _detached(kwargs), situation(model)))
+        return None
+
+    def _gradient(self) -> Tensor:
+        decay = self._settings["weight_decay"]
+        parts = [
+            (torch.zeros_like(p) if p.grad is None else p.grad) + decay * p
+            for p in self._parameters
+        ]
+        return torch.cat([part.flatten() for part in parts])
+
+    def _natural(self, gradient: Tensor, passes: list[_Pass]) -> Tensor:
+        if not passes:
+            raise InvalidInputError(
+                "step() needs a forward pass of the whole model in training mode since the last "
+                "step, got none; call model.train(), loss(model(x), y).backward() first"
+            )
+        tolerance, max_iterations = self._limits
+        return natural_gradient(
+            self._fisher(passes),
+            gradient,
+            self._settings["damping"] + self._settings["weight_decay"],
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
+
+    def _fisher(self, passes: list[_Pass]) -> Product:
+        """Products with the mean Fisher over the rows of all passes and processes."""
+        products = [self._product(one) for one in passes]
+        total = torch.tensor([float(sum(rows for _, rows in products))])
+        if self._processes > 1:
+            total = total.to(self._parameters[0].device)
+            sum_over_processes([total])
+        rows_of_all = total.item()
+
+        def product(vector: Tensor) -> Tensor:
+            added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
+            if self._processes > 1:
+                sum_over_processes([added])
+            return added / rows_of_all
+
+        return product
+
+    def _product(self, one: _Pass) -> tuple[Product, int]:
+        """Products with the mean Fisher over the rows of a pass, and their number."""
+        rows = 0
+
+        def evaluate(_: Tensor) -> Tensor:
+            nonlocal rows
+            outputs = single_tensor(self._model(*one.args, **one.kwargs))
+            if not outputs.isfinite().all():
+                raise DivergedError("an output of the model is not finite; lower lr")
+            flat = events(outputs, self._likelihood).flatten(0, 1)
+            rows = len(flat)
+            return flat
+
+        self._paused = True
+        try:
+            with one.before.again(self._parameters):
+                product = fisher_vector_product(
+                    evaluate,
+                    torch.empty(0),
+                    _DISTRIBUTIONS[self._likelihood],
+                    parameters=self._parameters,
+                )
+        finally:
+            self._paused = False
+        return product, rows
+
+    def _move(self, gradient: Tensor, natural: Tensor) -> None:
+        lr, momentum = float(self._settings["lr"]), float(self._settings["momentum"])
+        slope, clip = float(gradient @ natural), self._settings["kl_clip"]
+        scale = 1.0 if clip is None else kl_clip_factor(clip, lr, slope)
+        parts = natural.split([p.numel() for p in self._parameters])
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            buffer = self.state[parameter]["momentum_buffer"].mul_(momentum)
+            buffer.add_(part.reshape(parameter.shape), alpha=scale)
+            parameter.add_(buffer, alpha=-lr)
+        kl = 0.5 * (lr * scale) * (lr * scale) * slope
+        damping = float(self._settings["damping"])
+        self._report = StepReport(damping, lr, momentum, slope, kl, scale)
+
+
+def _detached(value: Any) -> Any:
+    """Arguments without their graph."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, tuple | list):
+        return type(value)(_detached(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _detached(item) for key, item in value.items()}
+    return value
