@@ -7,7 +7,7 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,9 +227,14 @@ def distinct(x: Array) -> tuple[Integers, Integers]:
 
     Both in order of first appearance; shapes ``(g,)`` and ``(n,)``.
     """
-    mark = (x * np.random.default_rng(0).random(x.shape[1])).sum(1)  # equal for equal rows
+    mark = (x * _weights(x.shape[1])).sum(1)  # equal for equal rows
     _, first, group = np.unique(mark, return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return first[order], place[group]
+
+
+@lru_cache(maxsize=64)
+def _weights(d: int) -> Array:
+    return np.random.default_rng(0).random(d)

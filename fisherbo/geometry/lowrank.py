@@ -28,7 +28,16 @@ class LowRankMetric:
 
     def natural(self, gradient: Array) -> Array:
         """Natural gradient ``F⁻¹ gradient``, shape ``(b, d)``."""
+        if self.factors.shape[-1] == 1:
+            return self._natural_of_rank_one(gradient)
         scaled = (self.factors / self.diagonal[..., None]).mT
         capacitance = np.eye(self.factors.shape[-1]) + scaled @ self.factors
         inner = np.linalg.solve(capacitance, scaled @ gradient[..., None])
         return gradient / self.diagonal - (scaled.mT @ inner)[..., 0]
+
+    def _natural_of_rank_one(self, gradient: Array) -> Array:
+        """The same by the formula of Sherman and Morrison, without solving."""
+        u = self.factors[..., 0]
+        plain, along = gradient / self.diagonal, u / self.diagonal
+        share = (u * plain).sum(-1) / (1 + (u * along).sum(-1))
+        return plain - share[..., None] * along

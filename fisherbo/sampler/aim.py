@@ -10,23 +10,10 @@ import numpy as np
 from fisherbo.acquisition.feasibility import Feasibility, product
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.sampler.belief import Belief
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.protocol import Surrogate
 
 _ANCHORS = 4
-
-
-@dataclass(frozen=True)
-class Beliefs:
-    """A model given the observations, and given pending points at their means too.
-
-    Attributes:
-        surrogate: Given the observations.
-        expecting: Given the pending points too.
-    """
-
-    surrogate: Surrogate
-    expecting: Surrogate
 
 
 @dataclass(frozen=True)
@@ -43,8 +30,8 @@ class Aim:
 
 
 def aim(
-    objectives: Sequence[Beliefs],
-    constraints: Sequence[Beliefs],
+    objectives: Sequence[Belief],
+    constraints: Sequence[Belief],
     taken: Array,
     slack: Array,
     rng: np.random.Generator,
@@ -75,7 +62,7 @@ def aim(
 
 
 def _aim_at_front(
-    objectives: Sequence[Beliefs],
+    objectives: Sequence[Belief],
     factors: tuple[Acquisition, ...],
     feasible: Array,
     rng: np.random.Generator,
@@ -92,7 +79,7 @@ def _aim_at_front(
     return Aim(acquisition, front[np.append(best[:_ANCHORS], drawn)])
 
 
-def _holds(constraints: Sequence[Beliefs], taken: Array, slack: Array) -> Mask:
+def _holds(constraints: Sequence[Belief], taken: Array, slack: Array) -> Mask:
     """Which points are feasible: as observed, or as expected where that is not known."""
     holds = np.ones(len(taken), dtype=bool)
     for belief, seen in zip(constraints, slack.T, strict=True):

@@ -19,21 +19,32 @@ from fisherbo.surrogate.warp import warp
 
 @dataclass(frozen=True)
 class Belief:
-    """The model of a study at one trial.
+    """A model given the observations, and given pending points at their means too.
 
     Attributes:
         surrogate: Given the observations.
-        expecting: Given the pending points too, at their means.
-        fitted: Hyperparameters that it rests on.
-        base: What is worth keeping until the next trial.
-        warped: Warped values of the observations, shape ``(n,)``.
+        expecting: Given the pending points too.
     """
 
     surrogate: Surrogate
     expecting: Surrogate
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A belief and what it came from.
+
+    Attributes:
+        belief: The belief.
+        fitted: Hyperparameters that it rests on.
+        base: What is worth keeping until the next trial.
+        y: Values that the model saw, shape ``(n,)``.
+    """
+
+    belief: Belief
     fitted: Fit
     base: Posterior
-    warped: Array
+    y: Array
 
 
 def learn(
@@ -44,7 +55,7 @@ def learn(
     *,
     lesson: Lesson | None = None,
     kept: Posterior | None = None,
-) -> Belief:
+) -> Learned:
     """The belief that follows from the trials, the last fit and earlier studies alone.
 
     Args:
@@ -63,5 +74,6 @@ def learn(
     posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
     expecting = with_fantasies(posterior, data.pending)
     if lesson is None:
-        return Belief(posterior, expecting, fitted, base, warped)
-    return Belief(Taught(posterior, lesson), Taught(expecting, lesson), fitted, base, warped)
+        return Learned(Belief(posterior, expecting), fitted, base, warped)
+    taught = Belief(Taught(posterior, lesson), Taught(expecting, lesson))
+    return Learned(taught, fitted, base, warped)

@@ -48,8 +48,7 @@ def refit(
     """
     merit = y if merit is None else merit
     n = len(y)
-    pause = min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
-    if last is not None and 0 <= n - last.count < pause:
+    if last is not None and 0 <= n - last.count < _pause(n):
         return last
     mode = prior_mode(space.dimension)
     starts = [mode] if last is None or n <= 40 else []
@@ -58,6 +57,11 @@ def refit(
     part = None if known is None else known[chosen]
     hyper = fit(x[chosen], y[chosen] - constant, space.choices, starts, known=part)
     return Fit(n, rounded(hyper))
+
+
+def _pause(n: int) -> float:
+    """Observations from one fit to the next."""
+    return min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
 
 
 def believe(

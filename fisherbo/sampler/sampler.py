@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,26 +14,22 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.acquisition.feasibility import Restricted
-from fisherbo.acquisition.propose import grid, propose, unvisited
+from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
-from fisherbo.sampler.aim import Beliefs, aim
-from fisherbo.sampler.belief import Belief, learn
-from fisherbo.sampler.conditions import with_conditions
+from fisherbo.sampler.belief import learn
 from fisherbo.sampler.convert import SearchSpace, to_data, to_params, to_space
-from fisherbo.sampler.evidence import Evidence, gather
+from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.fixed import fixed_values, hold, widened
-from fisherbo.sampler.memory import Fit
+from fisherbo.sampler.learner import Learner
 from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Reader
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
 from fisherbo.sampler.restriction import Restriction, Rule, may_have
-from fisherbo.sampler.slack import learn_slack
+from fisherbo.sampler.suggestion import best_point, design_point
+from fisherbo.sampler.task import Task, space_of
 from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
-from fisherbo.space import Array, Data, Space
-from fisherbo.surrogate.posterior import Posterior
-from fisherbo.surrogate.warp import warp
+from fisherbo.space import Array, Space
 
 if TYPE_CHECKING:
     from fisherbo.surrogate.autograd import Factory
@@ -45,22 +38,7 @@ _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.R
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _MOST_OBJECTIVES = 4
 _DRAWS = 4096
-_DESIGN_REPEATS = 64
-_REFERENCE_POINTS = 32
 _LOGGER = logging.getLogger("optuna.fisherbo")
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One suggestion: a trial, the others, their parameters, and where it may be."""
-
-    study: Study
-    trial: FrozenTrial
-    trials: Sequence[FrozenTrial]
-    search_space: SearchSpace
-    space: Space
-    target: Space
-    evidence: Evidence
 
 
 class FisherSampler(BaseSampler):
@@ -146,15 +124,11 @@ class FisherSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._surrogate = surrogate
+        self._learner = Learner(surrogate)
         self._teachers = Teachers(read_sources(source_studies))
         self._reader = Reader()
         self._rule = input_constraints
-        self._bases: dict[str, Posterior] = {}  # save time only: they follow from the trials
         self._exhausted: set[str] = set()  # studies of which this was said
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bases": {}}
 
     def recommend(self, study: Study) -> Recommendation:
         """The evaluated point that the model believes to be the best, which to use in the end.
@@ -188,13 +162,12 @@ class FisherSampler(BaseSampler):
             raise InvalidInputError("study has no parameter that varies; all its trials are alike")
         maximize = study.direction == StudyDirection.MAXIMIZE
         rows = self._reader.rows(search_space, trials)
-        complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
-        space = with_conditions(to_space(search_space), rows[complete])
+        space = space_of(search_space, rows, trials)
         data = to_data(space, rows, trials, maximize=maximize)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
-        belief = learn(data, trials, space, last, lesson=lesson)
-        return recommended(trials, data, belief.surrogate, belief.warped, maximize=maximize)
+        learned = learn(data, trials, space, last, lesson=lesson)
+        return recommended(trials, data, learned.belief.surrogate, learned.y, maximize=maximize)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -229,19 +202,11 @@ class FisherSampler(BaseSampler):
             return {}
         parameters = widened(search_space, varying, fixed)
         rows = self._reader.rows(parameters, trials)
-        complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
-        space = with_conditions(to_space(parameters), rows[complete])
+        space = space_of(parameters, rows, trials)
         target = hold(space, parameters, fixed)
         evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
-        single = len(evidence.objectives) == 1
-        lesson = self._teachers.lesson(parameters, evidence.objectives[0]) if single else None
-        restriction = self._restriction(target, parameters, union)
-        needed = max(self._n_startup_trials, 1)
-        if evidence.count < (needed if lesson is None else min(needed, LEAST_TRIALS)):
-            x = self._startup(target, parameters, trial, evidence, restriction)
-        else:
-            task = _Task(study, trial, trials, parameters, space, target, evidence)
-            x = self._suggest(task, restriction, lesson)
+        task = Task(study, trial, trials, parameters, space, target, evidence)
+        x = self._point(task, self._restriction(target, parameters, union))
         params = {} if x is None else to_params(target, parameters, x)
         return {name: value for name, value in params.items() if name in asked}
 
@@ -289,108 +254,27 @@ class FisherSampler(BaseSampler):
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
 
-    def _startup(
-        self,
-        space: Space,
-        search_space: SearchSpace,
-        trial: FrozenTrial,
-        evidence: Evidence,
-        restriction: Restriction | None,
-    ) -> Array | None:
-        """The trial's point of a Sobol design scrambled by the seed, or the next that is new."""
-        if self._independent_sampler is not None:
-            return None
-        from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
-
-        engine = Sobol(space.dimension, rng=np.random.default_rng(self._seed))
-        if trial.number:
-            engine.fast_forward(trial.number)
-        points = space.spread(engine.random(_DESIGN_REPEATS))
-        data = evidence.objectives[0]
-        points = self._teachers.before(points, trial.number, space, search_space, data)
-        rng = self._rng(trial.number)
-        if restriction is not None:
-            points = restriction.require(np.concatenate([points, restriction.draw(rng)]))
-            points = points[_apart(points, evidence.visited)]
-        fresh = unvisited(space, points, evidence.visited)
-        if not fresh.any():
-            others = grid(space, rng)
-            others = others if restriction is None else restriction.require(others)
-            points = np.concatenate([points, others])
-            fresh = unvisited(space, points, evidence.visited)
-        return points[int(np.argmax(fresh))]
-
-    def _suggest(
-        self, task: _Task, restriction: Restriction | None, lesson: Lesson | None
-    ) -> Array:
-        """Coordinates of the next trial, from models of what was observed."""
-        rng, target, evidence = self._rng(task.trial.number), task.target, task.evidence
-        with self._isolated(rng):
-            objectives = self._objectives(task, lesson)
-            constraints = self._constraints(task)
-            taken, slack = evidence.taken(target)
-            aimed = aim(objectives, constraints, taken, slack, rng)
-            acquisition, further = aimed.acquisition, None
-            if restriction is not None:
-                drawn = np.concatenate([restriction.draw(rng), target.snap(taken)])
-                further = restriction.require(drawn)
-                acquisition = Restricted(acquisition, restriction)
-            anchors, visited = target.snap(aimed.anchors), evidence.visited
-            proposal = propose(acquisition, target, anchors, rng, visited=visited, further=further)
-        if not unvisited(target, proposal.x[None], visited)[0]:
+    def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
+        """Coordinates of the next trial; None where the independent sampler draws it."""
+        evidence, rng = task.evidence, self._rng(task.trial.number)
+        lesson = self._lesson(task)
+        needed = max(self._n_startup_trials, 1)
+        if evidence.count < (needed if lesson is None else min(needed, LEAST_TRIALS)):
+            if self._independent_sampler is not None:
+                return None
+            return design_point(task, self._seed, rng, restriction, self._teachers)
+        with self._learner.isolated(rng):
+            objectives = self._learner.objectives(task, lesson)
+            constraints = self._learner.constraints(task)
+            x = best_point(task, objectives, constraints, rng, restriction)
+        if not unvisited(task.target, x[None], evidence.visited)[0]:
             self._say_exhausted(task.study)
-        return proposal.x
+        return x
 
-    def _objectives(self, task: _Task, lesson: Lesson | None) -> list[Beliefs]:
-        """Beliefs about each objective; none where no trial has a value."""
+    def _lesson(self, task: Task) -> Lesson | None:
+        """What earlier studies say of the one objective."""
         data = task.evidence.objectives
-        if not len(data[0].y):
-            return []
-        if self._surrogate is not None:
-            return [_believe_by(self._surrogate, d, task.space) for d in data]
-        if len(data) == 1:
-            learned = partial(learn, data[0], task.trials, task.space, lesson=lesson)
-            return [_both(self._remembering(task, memory.KEY, learned))]
-        keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
-        alone = [Data(d.x, d.y, d.pending) for d in data]  # one noise does not fit all objectives
-        return [
-            _both(self._remembering(task, key, partial(learn, d, (), task.space)))
-            for key, d in zip(keys, alone, strict=True)
-        ]
-
-    def _constraints(self, task: _Task) -> list[Beliefs]:
-        """Beliefs about each slack."""
-        evidence = task.evidence
-        pending, merit = evidence.objectives[0].pending, evidence.merit()
-        return [
-            _both(
-                self._remembering(
-                    task, s.key, partial(learn_slack, s, evidence.x, pending, merit, task.space)
-                )
-            )
-            for s in evidence.slacks
-        ]
-
-    def _remembering(self, task: _Task, key: str, learned: Callable[..., Belief]) -> Belief:
-        """A belief that starts from the study's last fit, which is kept if it is new."""
-        last: Fit | None = memory.latest(task.trials, tuple(task.search_space), key)
-        belief = learned(last=last, kept=self._bases.get(key))
-        self._bases[key] = belief.base
-        if belief.fitted is not last:
-            code = memory.encode(belief.fitted)
-            task.study._storage.set_trial_system_attr(task.trial._trial_id, key, code)
-        return belief
-
-    @contextmanager
-    def _isolated(self, rng: np.random.Generator) -> Iterator[None]:
-        """Torch's random state from ours, where torch has a part."""
-        if self._surrogate is None:
-            yield
-            return
-        from fisherbo.surrogate.autograd import isolated  # imported on first use: torch is slow to
-
-        with isolated(int(rng.integers(2**63))):
-            yield
+        return self._teachers.lesson(task.search_space, data[0]) if len(data) == 1 else None
 
     def _restriction(
         self, space: Space, search_space: SearchSpace, union: SearchSpace
@@ -420,22 +304,6 @@ def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[Frozen
     return [t for t in trials if t.number != trial.number]
 
 
-def _believe_by(factory: Factory, data: Data, space: Space) -> Beliefs:
-    """Beliefs of a factory's model of the data."""
-    from scipy.stats.qmc import Sobol  # imported on first use: slow to import, as is torch
-
-    from fisherbo.surrogate.autograd import from_factory, with_pending
-
-    y = warp(data.y)
-    reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
-    surrogate = from_factory(factory, data.x, y, reference)
-    return Beliefs(surrogate, with_pending(surrogate, factory, data.x, y, data.pending))
-
-
-def _both(belief: Belief) -> Beliefs:
-    return Beliefs(belief.surrogate, belief.expecting)
-
-
 def _settled(trial: FrozenTrial) -> dict[str, Any]:
     """Parameters of a trial that are known already."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
@@ -446,13 +314,6 @@ def _only(distribution: BaseDistribution) -> float:
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return distribution.low
     return 0.0
-
-
-def _apart(points: Array, visited: Array) -> Array:
-    """The points that are none of those visited, all of them if there are no others."""
-    far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
-    fresh = far.all(1)
-    return fresh if fresh.any() else ~fresh
 
 
 def _require_single_objective(study: Study) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler import memory
-from fisherbo.sampler.belief import Belief
+from fisherbo.sampler.belief import Belief, Learned
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import believe, refit
 from fisherbo.space import Array, Mask, Space
@@ -90,7 +90,7 @@ def learn_slack(
     space: Space,
     last: Fit | None,
     kept: Posterior | None,
-) -> Belief:
+) -> Learned:
     """The belief about a slack; a trial in which it is not known says nothing of it.
 
     Args:
@@ -106,7 +106,8 @@ def learn_slack(
     constant = slack.constant
     fitted = refit(x, y, space, last, constant=constant, merit=merit)
     posterior, base = believe(x, y, space, fitted, kept, constant=constant, merit=merit)
-    return Belief(posterior, with_fantasies(posterior, pending), fitted, base, y)
+    belief = Belief(posterior, with_fantasies(posterior, pending))
+    return Learned(belief, fitted, base, y)
 
 
 def _scaled(values: Sequence[float | None]) -> Array:

@@ -116,7 +116,6 @@ WORKER = """
 import sys, threading, time, warnings, optuna
 warnings.simplefilter("ignore")
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from fisherbo import FisherSampler
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -132,7 +131,12 @@ def objective(trial):
         time.sleep(600)
     time.sleep(0.3)
     return (x - 0.3) ** 2 + (y - 0.7) ** 2
-study.optimize(objective, callbacks=[MaxTrialsCallback(24, states=(TrialState.COMPLETE,))])
+def stop_when_done(study, trial):
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    retried = any("failed_trial" in t.system_attrs for t in complete)
+    if len(complete) >= 24 and retried:  # however slow the machine is to notice the dead worker
+        study.stop()
+study.optimize(objective, callbacks=[stop_when_done])
 """
 
 
@@ -165,7 +169,7 @@ def test_four_processes_lose_nothing_when_one_is_killed():
 def check_nothing_is_lost(trials, number):
     assert [t.number for t in trials] == list(range(len(trials)))
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    assert 24 <= len(complete) <= 26  # others may end while the last one is counted
+    assert len(complete) >= 24
     assert trials[number].state == TrialState.FAIL
     again = [t for t in trials if t.system_attrs.get("failed_trial") == number]
     assert [t.state for t in again] == [TrialState.COMPLETE]

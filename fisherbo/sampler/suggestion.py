@@ -1,0 +1,111 @@
+"""Where the next trial goes: a point of the first design, or the best that the model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.acquisition.feasibility import Restricted
+from fisherbo.acquisition.plateau import Plateaus, plateaus
+from fisherbo.acquisition.propose import grid, propose, unvisited
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.sampler.aim import Aim, aim
+from fisherbo.sampler.belief import Belief
+from fisherbo.sampler.restriction import Restriction
+from fisherbo.sampler.task import Task
+from fisherbo.sampler.transfer import Teachers
+from fisherbo.space import Array
+from fisherbo.surrogate.active import active_set
+from fisherbo.surrogate.kernel import CURVATURE, Embedding
+
+_DESIGN_REPEATS = 64
+_MOST_COMPARED = 512
+
+
+def design_point(
+    task: Task,
+    seed: int,
+    rng: np.random.Generator,
+    restriction: Restriction | None,
+    teachers: Teachers,
+) -> Array:
+    """The trial's point of a Sobol design scrambled by the seed, or the next that is new, (d,)."""
+    from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
+
+    space, evidence, number = task.target, task.evidence, task.trial.number
+    engine = Sobol(space.dimension, rng=np.random.default_rng(seed))
+    if number:
+        engine.fast_forward(number)
+    points = space.spread(engine.random(_DESIGN_REPEATS))
+    points = teachers.before(points, number, space, task.search_space, evidence.objectives[0])
+    if restriction is not None:
+        points = restriction.require(np.concatenate([points, restriction.draw(rng)]))
+        points = points[_apart(points, evidence.visited)]
+    fresh = unvisited(space, points, evidence.visited)
+    if not fresh.any():
+        others = grid(space, rng)
+        others = others if restriction is None else restriction.require(others)
+        points = np.concatenate([points, others])
+        fresh = unvisited(space, points, evidence.visited)
+    return points[int(np.argmax(fresh))]
+
+
+def best_point(
+    task: Task,
+    objectives: Sequence[Belief],
+    constraints: Sequence[Belief],
+    rng: np.random.Generator,
+    restriction: Restriction | None,
+) -> Array:
+    """Coordinates of the largest acquisition that is found off the known plateaus, ``(d,)``."""
+    target, evidence = task.target, task.evidence
+    taken, slack = evidence.taken(target)
+    aimed, further = aim(objectives, constraints, taken, slack, rng), None
+    if restriction is not None:
+        drawn = np.concatenate([restriction.draw(rng), target.snap(taken)])
+        further = restriction.require(drawn)
+        aimed = Aim(Restricted(aimed.acquisition, restriction), aimed.anchors)
+    anchors = target.snap(aimed.anchors)
+
+    def best(acquisition: Acquisition) -> tuple[Array, float]:
+        visited = evidence.visited
+        found = propose(acquisition, target, anchors, rng, visited=visited, further=further)
+        return found.x, found.utility
+
+    flat = _plateaus(task, objectives)
+    if flat is not None:
+        x, utility = best(Restricted(aimed.acquisition, flat.outside))
+        if utility > -np.inf:
+            return x
+    return best(aimed.acquisition)[0]
+
+
+def _plateaus(task: Task, objectives: Sequence[Belief]) -> Plateaus | None:
+    """Where a single objective is presumed to be constant, in spaces that are not all discrete.
+
+    Where all is discrete no point is chosen twice as it is.
+    """
+    if len(objectives) != 1 or not task.target.continuous.any():
+        return None
+    data, surrogate = task.evidence.objectives[0], objectives[0].surrogate
+    if len(np.unique(data.y)) == len(data.y):
+        return None
+    told = np.array([_is_told(task.trials[i]) for i in data.trial], dtype=bool)
+    x, y = data.x[told], data.y[told]
+    lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
+    chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
+    return plateaus(x[chosen], y[chosen], Embedding.of(lengthscale, task.space.choices))
+
+
+def _is_told(trial: FrozenTrial) -> bool:
+    """Whether the trial's value is its own: a pruned one's stands for others'."""
+    return trial.state == TrialState.COMPLETE and bool(np.isfinite(trial.values[0]))
+
+
+def _apart(points: Array, visited: Array) -> Array:
+    """The points that are none of those visited, all of them if there are no others."""
+    far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
+    fresh = far.all(1)
+    return fresh if fresh.any() else ~fresh

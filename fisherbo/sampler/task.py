@@ -1,0 +1,50 @@
+"""What one suggestion is about: a trial, the others, their parameters, and where it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.sampler.conditions import with_conditions
+from fisherbo.sampler.convert import SearchSpace, to_space
+from fisherbo.sampler.evidence import Evidence
+from fisherbo.space import Array, Space
+
+
+@dataclass(frozen=True)
+class Task:
+    """One suggestion.
+
+    Attributes:
+        study: The study.
+        trial: The trial to suggest for.
+        trials: The other trials.
+        search_space: Parameters, by name.
+        space: Their coordinates, with the conditions that the trials obey.
+        target: The same with the coordinates held that are not to be chosen.
+        evidence: What the trials say.
+    """
+
+    study: Study
+    trial: FrozenTrial
+    trials: Sequence[FrozenTrial]
+    search_space: SearchSpace
+    space: Space
+    target: Space
+    evidence: Evidence
+
+
+def space_of(search_space: SearchSpace, rows: Array, trials: Sequence[FrozenTrial]) -> Space:
+    """Coordinates of parameters, with the conditions that complete trials obey.
+
+    Args:
+        search_space: The parameters.
+        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
+        trials: The trials.
+    """
+    complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
+    return with_conditions(to_space(search_space), rows[complete])
