@@ -220,6 +220,11 @@ class KFAC(torch.optim.Optimizer):
         """Damping, v·g, KL divergence, ρ and more of the last step."""
         return self._report
 
+    @property
+    def recovers(self) -> bool:
+        """Whether a step that is not finite is taken back instead of raising."""
+        return self._recover
+
     def remove_hooks(self) -> None:
         """Take the hooks off the model; the factors are not updated any more."""
         self._capture.remove()

@@ -1,4 +1,4 @@
-"""A small training loop that keeps a trace of loss against steps and CPU seconds.
+"""A training loop: limits, early stopping, callbacks, and checkpoints that resume bit for bit.
 
 It works with every `torch.optim.Optimizer`. A loss belongs to the number of steps taken before it
 was evaluated: ``TracePoint.step == 0`` is the loss of the initial weights.
@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from fisherbo.errors import DivergedError, InvalidInputError
+from fisherbo.training.callbacks import Callback, ProgressBar, Report, TracePoint
+from fisherbo.training.checkpoint import load_checkpoint, save_atomically
+from fisherbo.training.kfac import KFAC
+from fisherbo.training.stream import Batch, Stream
 
-Batch = tuple[Tensor, Tensor]
-Stopped = Literal["target", "steps", "seconds"]
-
-
-@dataclass(frozen=True)
-class TracePoint:
-    """The loss after ``step`` steps and the CPU time that they took.
-
-    Attributes:
-        step: Optimizer steps taken.
-        loss: The loss of the batch, or what ``measure`` returned.
-        cpu_seconds: CPU seconds of the training itself, of all threads of the process.
-    """
-
-    step: int
-    loss: float
-    cpu_seconds: float
+Stopped = Literal["target", "steps", "seconds", "patience"]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class TrainingResult:
         best_loss: Smallest loss that was evaluated, reported or not.
         steps_to_target: Steps until the loss was at most the target; ``None`` if it never was.
         cpu_seconds_to_target: CPU seconds until then; ``None`` if it never was.
-        stopped: ``"target"``, ``"steps"`` or ``"seconds"``: the limit that ended the run.
+        stopped: ``"target"``, ``"steps"``, ``"seconds"`` or ``"patience"``: what ended the run.
     """
 
     trace: tuple[TracePoint, ...]
@@ -59,10 +51,10 @@ class TrainingResult:
     stopped: Stopped
 
 
-def train(
+def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: LossFunction,
     batches: Iterable[Batch],
     *,
     max_steps: int,
@@ -70,9 +62,18 @@ def train(
     target: float | None = None,
     measure: Callable[[nn.Module], float] | None = None,
     report_every: int = 5,
-    on_report: Callable[[TracePoint], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    scheduler: LRScheduler | None = None,
+    patience: int | None = None,
+    keep_best: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    progress: bool = False,
 ) -> TrainingResult:
-    """Train until the target, the steps or the CPU seconds are reached.
+    """Train until the target, the steps or the CPU seconds are reached, or patience ends.
+
+    Steps are taken as ``optimizer.step(closure)``, so that K-FAC's adaptive damping and L-BFGS work
+    too.
 
     Args:
         model: Called as ``model(x)``, in the mode (training or evaluation) in which it is given.
@@ -86,104 +87,251 @@ def train(
             the end. Default: the loss of the batch before each step, which costs no further forward
             pass and is compared with the target at every step.
         report_every: Steps from one report to the next.
-        on_report: Called with each point of the trace; may raise to end the run.
+        callbacks: Called with each `Report`; may raise to end the run.
+        scheduler: Stepped after each step of the optimizer.
+        patience: Reports without a new smallest reported loss that end the run.
+        keep_best: Whether the model ends with the weights of the smallest reported loss.
+        checkpoint: File that is written every ``checkpoint_every`` steps and at the end. If it is
+            there at the beginning the run goes on from it: model, optimizer, scheduler, data order,
+            trace, patience, best weights and, of the process, all global random generators.
+        checkpoint_every: Steps from one checkpoint to the next.
+        progress: Whether to draw a bar on standard error.
 
     Returns:
-        The trace and where it ended. The time of ``measure`` and ``on_report`` is not counted.
+        The trace and where it ended. The time of ``measure``, callbacks and checkpoints is not
+        counted.
 
     Raises:
-        DivergedError: If a loss is not finite.
-        InvalidInputError: If a limit is not positive or ``batches`` is empty.
+        DivergedError: If a loss is not finite, unless the optimizer is a KFAC that recovers.
+        InvalidInputError: If a limit is not positive, ``batches`` is empty, or the checkpoint is of
+            another run.
     """
-    _check_limits(max_steps, max_seconds, report_every, target)
-    watch = _Stopwatch()
-    trace: list[TracePoint] = []
-    best = math.inf
-    for step, (x, y) in enumerate(_forever(batches)):
-        stopped = _limit(step, max_steps, watch.seconds(), max_seconds)
+    _check_limits(max_steps, max_seconds, report_every, target, patience, checkpoint_every)
+    limits = _Limits(max_steps, max_seconds, target, patience)
+    path = None if checkpoint is None else Path(checkpoint)
+    run = _Run(model, optimizer, scheduler, Stream(batches), limits, keep_best, path is not None)
+    if path is not None and path.exists():
+        run.restore(load_checkpoint(path), path)
+    bar = ProgressBar() if progress else None
+    watching: list[Callback] = [*callbacks, *([] if bar is None else [bar])]
+    try:
+        while not run.advance(loss, measure, report_every, watching):
+            if path is not None and run.step % checkpoint_every == 0:
+                with run.watch.paused():
+                    save_atomically(run.state(), path)
+    finally:
+        if bar is not None:
+            bar.close()
+    if path is not None:
+        save_atomically(run.state(), path)
+    if keep_best and run.best_weights is not None:
+        model.load_state_dict(run.best_weights)
+    return run.result()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    max_steps: int
+    max_seconds: float
+    target: float | None
+    patience: int | None
+
+    def reached(self, step: int, seconds: float) -> Stopped | None:
+        if step >= self.max_steps:
+            return "steps"
+        return "seconds" if seconds >= self.max_seconds else None
+
+
+class _Run:
+    """A run between two steps: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler | None,
+        stream: Stream,
+        limits: _Limits,
+        keep_best: bool,
+        saved: bool,
+    ) -> None:
+        self._saved = saved
+        self._kept = model.state_dict().keys()  # buffers may be left out of it
+        self._mark: dict[str, Any] = {}
+        self._parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
+        if scheduler is not None:
+            self._parts["scheduler"] = scheduler
+        self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
+        self._stream = stream
+        self._limits = limits
+        self._keep_best = keep_best
+        self._recovers = isinstance(optimizer, KFAC) and optimizer.recovers
+        self._stopped: Stopped | None = None
+        self._trace: list[TracePoint] = []
+        self._best = self._best_reported = math.inf
+        self._since_best = 0
+        self.best_weights: dict[str, Tensor] | None = None
+        self.step = 0
+        self.watch = _Stopwatch()
+
+    def advance(
+        self,
+        loss: LossFunction,
+        measure: Callable[[nn.Module], float] | None,
+        report_every: int,
+        callbacks: Sequence[Callback],
+    ) -> bool:
+        """Evaluate, report, and take a step unless the run is at its end; whether it is."""
+        stopped = self._limits.reached(self.step, self.watch.seconds())
+        if self._saved:
+            self._mark = self._progress()
+        x, y = self._stream.next()
+        before = torch.get_rng_state()
         with torch.set_grad_enabled(stopped is None):
-            objective = loss(model(x), y)
-        value = _finite(objective.item(), step)
-        due = stopped is not None or step % report_every == 0
+            objective = loss(self._model(x), y)
+        value = self._finite(objective.item())
+        due = stopped is not None or self.step % report_every == 0
         if measure is not None:
-            with watch.paused():
-                value = _finite(measure(model), step) if due else math.inf
-        best = min(best, value)
-        if target is not None and value <= target:
+            with self.watch.paused():
+                value = self._finite(measure(self._model)) if due else math.inf
+        self._best = min(self._best, value)
+        if self._limits.target is not None and value <= self._limits.target:
             stopped = "target"
         if due or stopped is not None:
-            trace.append(TracePoint(step, value, watch.seconds()))
-            with watch.paused():
-                _tell(on_report, trace[-1])
-        if stopped is not None:
-            return _result(trace, best, stopped)
-        _update(optimizer, objective)
-    raise AssertionError("batches are iterated for ever")
+            stopped = self._report(value, callbacks) or stopped
+        self._stopped = stopped
+        if stopped is None:
+            self._update(objective, lambda: loss(self._model(x), y), before)
+        return stopped is not None
 
+    def state(self) -> dict[str, Any]:
+        """All of it, for a checkpoint."""
+        ended = self._stopped is not None
+        progress = dict(self._mark if ended else self._progress())
+        buffers, trace = progress.pop("buffers"), progress.pop("trace")
+        progress["trace"] = [list(asdict(point).values()) for point in trace]
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        state["model"] = {**state["model"], **buffers}
+        return {**state, **progress, "step": self.step, "seconds": self.watch.seconds()}
 
-def _update(optimizer: torch.optim.Optimizer, objective: Tensor) -> None:
-    optimizer.zero_grad()
-    objective.backward()
-    optimizer.step()
+    def _progress(self) -> dict[str, Any]:
+        """What an evaluation changes; a run that ended is saved as before its last one."""
+        return {
+            "stream": self._stream.state(),
+            "trace": tuple(self._trace),
+            "best": [self._best, self._best_reported, self._since_best],
+            "best_weights": self.best_weights,
+            "buffers": {
+                name: buffer.clone()
+                for name, buffer in self._model.named_buffers()
+                if name in self._kept
+            },
+        }
 
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from `state`."""
+        for name, part in self._parts.items():
+            if name not in state:
+                raise InvalidInputError(
+                    f"{path} is of a run without a {name}, got one; remove the file or run as then"
+                )
+            try:
+                part.load_state_dict(state[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise InvalidInputError(
+                    f"{path} is of a run with another {name}: {error}; "
+                    "remove the file or run as then"
+                ) from error
+        self.step = state["step"]
+        self.watch = _Stopwatch(state["seconds"])
+        self._trace = [TracePoint(*values) for values in state["trace"]]
+        self._best, self._best_reported, self._since_best = state["best"]
+        self.best_weights = state["best_weights"]
+        self._stream.restore(state["stream"])
 
-def _tell(on_report: Callable[[TracePoint], None] | None, point: TracePoint) -> None:
-    if on_report is not None:
-        on_report(point)
-
-
-def _result(trace: list[TracePoint], best: float, stopped: Stopped) -> TrainingResult:
-    last = trace[-1]
-    hit = stopped == "target"
-    return TrainingResult(
-        trace=tuple(trace),
-        steps=last.step,
-        cpu_seconds=last.cpu_seconds,
-        best_loss=best,
-        steps_to_target=last.step if hit else None,
-        cpu_seconds_to_target=last.cpu_seconds if hit else None,
-        stopped=stopped,
-    )
-
-
-def _limit(step: int, max_steps: int, seconds: float, max_seconds: float) -> Stopped | None:
-    if step >= max_steps:
-        return "steps"
-    return "seconds" if seconds >= max_seconds else None
-
-
-def _finite(value: float, step: int) -> float:
-    if not math.isfinite(value):
-        raise DivergedError(
-            f"the loss is {value} after {step} steps; lower lr or raise the damping"
+    def result(self) -> TrainingResult:
+        """The result of a run that is at its end."""
+        last, stopped = self._trace[-1], self._stopped
+        assert stopped is not None
+        hit = stopped == "target"
+        return TrainingResult(
+            trace=tuple(self._trace),
+            steps=last.step,
+            cpu_seconds=last.cpu_seconds,
+            best_loss=self._best,
+            steps_to_target=last.step if hit else None,
+            cpu_seconds_to_target=last.cpu_seconds if hit else None,
+            stopped=stopped,
         )
-    return value
 
+    def _finite(self, value: float) -> float:
+        if math.isfinite(value):
+            return value
+        if self._recovers:
+            return math.inf
+        raise DivergedError(
+            f"the loss is {value} after {self.step} steps; lower lr or raise the damping"
+        )
 
-def _forever(batches: Iterable[Batch]) -> Iterator[Batch]:
-    while True:
-        empty = True
-        for batch in batches:
-            empty = False
-            yield batch
-        if empty:
-            raise InvalidInputError(
-                "batches must yield (x, y) pairs each time it is iterated, got nothing; "
-                "pass a list or a DataLoader, not a generator that ends"
+    def _report(self, value: float, callbacks: Sequence[Callback]) -> Stopped | None:
+        self._trace.append(TracePoint(self.step, value, self.watch.seconds()))
+        with self.watch.paused():
+            if value < self._best_reported:
+                self._best_reported, self._since_best = value, 0
+                if self._keep_best:
+                    weights = self._model.state_dict().items()
+                    self.best_weights = {name: value.clone() for name, value in weights}
+            else:
+                self._since_best += 1
+            report = Report(
+                self._trace[-1], self._best, self._limits.max_steps, self._model, self._optimizer
             )
+            for callback in callbacks:
+                callback(report)
+        patience = self._limits.patience
+        return "patience" if patience is not None and self._since_best >= patience else None
+
+    def _update(self, objective: Tensor, again: Callable[[], Tensor], before: Tensor) -> None:
+        """One step; the loss is evaluated again only for optimizers that call the closure again."""
+        evaluated: list[Tensor] = []
+
+        def closure() -> Tensor:
+            current = objective
+            if evaluated:
+                torch.set_rng_state(before)  # the same dropout masks as the first time
+                current = again()
+            self._optimizer.zero_grad()
+            current.backward()
+            evaluated.append(current)
+            return current.detach()
+
+        self._optimizer.step(closure)  # type: ignore[arg-type]  # torch wants floats, takes tensors
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self.step += 1
 
 
 def _check_limits(
-    max_steps: int, max_seconds: float, report_every: int, target: float | None
+    max_steps: int,
+    max_seconds: float,
+    report_every: int,
+    target: float | None,
+    patience: int | None,
+    checkpoint_every: int,
 ) -> None:
-    if max_steps < 1:
-        raise InvalidInputError(f"max_steps must be >= 1, got {max_steps!r}; typical is 100")
+    least = {
+        "max_steps": (max_steps, "typical is 100"),
+        "report_every": (report_every, "typical is 5"),
+        "patience": (1 if patience is None else patience, "typical is 10"),
+        "checkpoint_every": (checkpoint_every, "typical is 100"),
+    }
+    for name, (value, remedy) in least.items():
+        if value < 1:
+            raise InvalidInputError(f"{name} must be >= 1, got {value!r}; {remedy}")
     if not max_seconds > 0:
         raise InvalidInputError(
             f"max_seconds must be > 0, got {max_seconds!r}; leave it out for no limit"
         )
-    if report_every < 1:
-        raise InvalidInputError(f"report_every must be >= 1, got {report_every!r}; typical is 5")
     if target is not None and not math.isfinite(target):
         raise InvalidInputError(
             f"target must be finite, got {target!r}; leave it out for no target"
@@ -193,27 +341,16 @@ def _check_limits(
 class _Stopwatch:
     """CPU seconds of the process since it was made, without the pauses."""
 
-    def __init__(self) -> None:
-        self._start = time.process_time()
+    def __init__(self, elapsed: float = 0.0) -> None:
+        self._start = time.process_time() - elapsed
 
     def seconds(self) -> float:
         return time.process_time() - self._start
 
-    def paused(self) -> _Pause:
-        return _Pause(self)
-
-    def skip(self, seconds: float) -> None:
-        self._start += seconds
-
-
-class _Pause:
-    """Leaves the time inside its ``with`` block out of a stopwatch."""
-
-    def __init__(self, watch: _Stopwatch) -> None:
-        self._watch = watch
-
-    def __enter__(self) -> None:
-        self._start = time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.skip(time.process_time() - self._start)
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        begin = time.process_time()
+        try:
+            yield
+        finally:
+            self._start += time.process_time() - begin

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from fisherbo.errors import InvalidInputError, NumericalError
-from fisherbo.training import TracePoint, TrainingResult, train
+from fisherbo.training import Report, TracePoint, TrainingResult, fit
 from fisherbo.tuning import record
 from fisherbo.tuning.batches import Source, mean_loss
 from fisherbo.tuning.interrupt import check
@@ -94,7 +94,7 @@ class Objective:
     ) -> TrainingResult:
         model = self.build_model()
         optimizer = self.optimizer.build(model, parameters, self.setting)
-        return train(
+        return fit(
             model,
             optimizer,
             self.loss.function,
@@ -104,7 +104,7 @@ class Objective:
             target=None if self.target is None else self.target + self.offset,
             measure=self._measure(),
             report_every=self.budget.report_every,
-            on_report=lambda point: self._report(trial, point, trace),
+            callbacks=[lambda report: self._report(trial, report, trace)],
         )
 
     def _measure(self) -> Callable[[nn.Module], float] | None:
@@ -115,8 +115,8 @@ class Objective:
             return None
         return mean_loss(self.training.fresh(), self.loss.function)
 
-    def _report(self, trial: optuna.Trial, point: TracePoint, trace: list[TracePoint]) -> None:
-        point = replace(point, loss=point.loss - self.offset)
+    def _report(self, trial: optuna.Trial, report: Report, trace: list[TracePoint]) -> None:
+        point = replace(report.point, loss=report.point.loss - self.offset)
         trace.append(point)
         check()
         trial.report(min(point.loss for point in trace), point.step)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fisherbo.errors import DivergedError, InvalidInputError
-from fisherbo.training import KFAC, TracePoint, TrainingResult, mlp, train
+from fisherbo.training import KFAC, Report, TrainingResult, fit, mlp
 
 X = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
 Y = X.square().sum(1, keepdim=True)
@@ -25,7 +25,7 @@ def fresh(kind: str = "sgd") -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def run(kind: str = "sgd", **options: object) -> TrainingResult:
-    return train(*fresh(kind), functional.mse_loss, [(X, Y)], **({"max_steps": 12} | options))
+    return fit(*fresh(kind), functional.mse_loss, [(X, Y)], **({"max_steps": 12} | options))
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "kfac"])
@@ -56,7 +56,7 @@ def test_two_runs_are_one_longer_run() -> None:
     whole = run("kfac", max_steps=10)
     model, optimizer = fresh("kfac")
     for _ in range(2):
-        half = train(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=5)
+        half = fit(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=5)
     assert half.trace[-1].loss == whole.trace[-1].loss
 
 
@@ -93,7 +93,7 @@ def test_time_of_reports_and_measures_is_not_counted() -> None:
             pass
         return 1.0
 
-    with_reports = run(measure=burn, on_report=burn, report_every=1, max_steps=10)
+    with_reports = run(measure=burn, callbacks=[burn], report_every=1, max_steps=10)
     assert with_reports.cpu_seconds < 0.5  # 1.1 s were burnt
 
 
@@ -111,7 +111,7 @@ def test_batches_are_iterated_again() -> None:
         sizes.append(len(y))
         return functional.mse_loss(output, y)
 
-    train(*fresh(), loss, [(X[:20], Y[:20]), (X[20:], Y[20:])], max_steps=4)
+    fit(*fresh(), loss, [(X[:20], Y[:20]), (X[20:], Y[20:])], max_steps=4)
     assert sizes == [20, 12, 20, 12, 20]
 
 
@@ -119,19 +119,19 @@ def test_reports_may_end_a_run() -> None:
     class Pruned(Exception):
         pass
 
-    def stop(point: TracePoint) -> None:
-        if point.step >= 5:
+    def stop(report: Report) -> None:
+        if report.point.step >= 5:
             raise Pruned
 
     with pytest.raises(Pruned):
-        run(on_report=stop)
+        run(callbacks=[stop])
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     model, _ = fresh()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e6)
     with pytest.raises(DivergedError, match=r"the loss is (inf|nan) after \d+ steps"):
-        train(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=100)
+        fit(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=100)
 
 
 def test_a_measure_that_is_not_finite_is_an_error() -> None:
@@ -156,4 +156,4 @@ def test_bad_limits_are_refused(options: dict[str, float], message: str) -> None
 @pytest.mark.parametrize("batches", [[], iter([(X, Y)])])
 def test_batches_that_end_are_refused(batches: object) -> None:
     with pytest.raises(InvalidInputError, match="batches must yield"):
-        train(*fresh(), functional.mse_loss, batches, max_steps=3)
+        fit(*fresh(), functional.mse_loss, batches, max_steps=3)
