@@ -35,9 +35,9 @@ class Plateaus:
     centres: Array
     radius: Array
 
-    def outside(self, x: Array) -> Mask:
-        """Which of the points ``(b, d)`` are in none of the balls, shape ``(b,)``."""
-        inside = distance(self.embedding(x), self.centres) <= self.radius
+    def outside(self, x: Array, share: float = 1.0) -> Mask:
+        """Which of the points ``(b, d)`` are in no ball of a share of its radius, ``(b,)``."""
+        inside = distance(self.embedding(x), self.centres) <= share * self.radius
         return np.logical_not(inside.any(1))
 
 

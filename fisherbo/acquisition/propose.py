@@ -79,12 +79,17 @@ def propose(
         visited: Coordinates not to be chosen again, shape ``(v, d)``; heeded in spaces without
             continuous coordinates, as long as there is any other point.
         further: Points of the space to begin with, beside those drawn here, shape ``(f, d)``; one
-            of them at least must be allowed where the acquisition is −∞ at others.
+            of them at least should be allowed where the acquisition is −∞ at others.
         effort: How much to spend.
+
+    Returns:
+        The point; its utility is −∞ if the search had no allowed point to begin with.
     """
     pool = _pool(space, anchors, rng, effort)
     pool = pool if further is None else np.concatenate([pool, further])
     found = _Found(pool, acquisition.value(pool))
+    if not (found.value > -np.inf).any():
+        return Proposal(pool[0], -np.inf)
     if (space.discrete & space.free).any() or space.conditions:
         found += _search_discrete(space, acquisition, found.best(effort.centres), rng, effort)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -22,6 +23,7 @@ from fisherbo.surrogate.kernel import CURVATURE, Embedding
 
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
+_MOST_HALVINGS = 8
 
 
 def design_point(
@@ -75,8 +77,9 @@ def best_point(
         return found.x, found.utility
 
     flat = _plateaus(task, objectives)
-    if flat is not None:
-        x, utility = best(Restricted(aimed.acquisition, flat.outside))
+    for halvings in range(_MOST_HALVINGS) if flat is not None else ():
+        free = partial(flat.outside, share=0.5**halvings)  # less where there is no room
+        x, utility = best(Restricted(aimed.acquisition, free))
         if utility > -np.inf:
             return x
     return best(aimed.acquisition)[0]

@@ -78,3 +78,9 @@ def test_a_step_function_is_not_evaluated_again_and_again_in_one_cell(seed):
     cells = [(int(8 * t.params["x"]), int(5 * t.params["y"])) for t in study.trials]
     assert study.best_value == 0
     assert cells.count((5, 2)) <= 15  # 20 to 22, or the cell is never found, without plateaus
+
+
+def test_an_objective_that_is_flat_everywhere_raises_nothing():
+    study = optuna.create_study(sampler=FisherSampler(seed=0, n_startup_trials=3))
+    study.optimize(lambda t: 0.0 * t.suggest_float("x", 0, 1), n_trials=14)
+    assert len({t.params["x"] for t in study.trials}) == 14
