@@ -77,11 +77,12 @@ def best_point(
         return found.x, found.utility
 
     flat = _plateaus(task, objectives)
-    for halvings in range(_MOST_HALVINGS) if flat is not None else ():
-        free = partial(flat.outside, share=0.5**halvings)  # less where there is no room
-        x, utility = best(Restricted(aimed.acquisition, free))
-        if utility > -np.inf:
-            return x
+    if flat is not None:
+        for halvings in range(_MOST_HALVINGS):  # smaller balls where these leave no room
+            free = partial(flat.outside, share=0.5**halvings)
+            x, utility = best(Restricted(aimed.acquisition, free))
+            if utility > -np.inf:
+                return x
     return best(aimed.acquisition)[0]
 
 
