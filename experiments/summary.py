@@ -2,6 +2,7 @@
 
     python -m experiments.summary               of the traces kept in runs/; nothing is run
     python -m experiments.summary --dev         of the development pairs
+    python -m experiments.summary --ship        keep the peers' traces in experiments/results/traces
 
 Written to experiments/results/comparison.md. The unit is the problem (a function of BBOB in one
 dimension, a table, a task): a peer's outcome on it is the share of fisher's wins over its seeds and
@@ -32,6 +33,7 @@ from experiments.comparison import (
     win_share,
 )
 from experiments.peers import SAMPLERS, sampler_version
+from experiments.traces import RESULTS, ship
 
 Array = NDArray[np.float64]
 
@@ -110,8 +112,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--ship", action="store_true", help="ship the peers' traces, then stop")
     parser.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
     args = parser.parse_args(argv)
+    if args.ship:
+        for name in dict.fromkeys(suite.name for suite in SUITES.values()):
+            print(ship(RESULTS / f"{name}.jsonl", SAMPLERS[1:]))
+        return
     comparisons = {
         name: compare(suite, current(suite), suite.dev if args.dev else suite.final)
         for name, suite in SUITES.items()

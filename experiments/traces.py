@@ -1,11 +1,13 @@
 """Traces of samplers on problems: run side by side, kept as JSON lines, never run twice.
 
 A trace is keyed by what determines it (sampler and its version, problem, seed, budget). fisherbo's
-version is a digest of its source, so that its traces are renewed whenever the code changes.
+version is a digest of its source, so that its traces are renewed whenever the code changes. Peers'
+traces that took hours are shipped in experiments/results/traces, as they were made.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
@@ -24,6 +26,7 @@ from experiments.peers import make_sampler as make_sampler
 from experiments.problems import Problem
 
 RESULTS = Path("runs")
+SHIPPED = Path(__file__).parent / "results" / "traces"
 
 
 @dataclass(frozen=True)
@@ -74,27 +77,46 @@ def optimize(run: Run, problem: Problem) -> Trace:
 
 
 def load(path: Path) -> dict[str, Trace]:
-    """Traces kept so far, by key; a line cut short by an interruption is passed over."""
+    """Traces shipped and kept so far, by key; a line that was cut short is passed over."""
     traces = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            run = Run(**row["run"])
-            traces[row["key"]] = Trace(run, tuple(row["values"]), row["cpu_seconds"])
+    for line in _lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        run = Run(**row["run"])
+        traces[row["key"]] = Trace(run, tuple(row["values"]), row["cpu_seconds"])
     return traces
+
+
+def _lines(path: Path) -> list[str]:
+    shipped = SHIPPED / f"{path.name}.gz"
+    lines = gzip.decompress(shipped.read_bytes()).decode().splitlines() if shipped.exists() else []
+    return lines + (path.read_text().splitlines() if path.exists() else [])
+
+
+def ship(path: Path, samplers: Sequence[str]) -> Path:
+    """Add kept traces of these samplers to those that are shipped."""
+    SHIPPED.mkdir(parents=True, exist_ok=True)
+    chosen = {key: t for key, t in load(path).items() if t.run.sampler in samplers}
+    lines = [_line(key, chosen[key]) for key in sorted(chosen)]
+    shipped = SHIPPED / f"{path.name}.gz"
+    shipped.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+    return shipped
 
 
 def append(path: Path, trace: Trace) -> None:
     """Add one trace by a single write, so that several processes may share the file."""
-    line = json.dumps({"key": trace.run.key(), **asdict(trace)}) + "\n"
+    line = _line(trace.run.key(), trace)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(file, line.encode())
     finally:
         os.close(file)
+
+
+def _line(key: str, trace: Trace) -> str:
+    return json.dumps({"key": key, **asdict(trace)}) + "\n"
 
 
 def collect(

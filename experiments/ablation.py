@@ -1,0 +1,235 @@
+"""What each part of the sampler is worth: the same studies with one part taken out at a time.
+
+    python -m experiments.ablation --quick      8 BBOB functions, 40 evaluations, under 5 minutes
+    python -m experiments.ablation --write      the development pairs of four suites
+    python -m experiments.ablation --suites tables --variants no-warp no-plateaus
+
+The pairs are those that methods are tuned on, never those of the comparison with other samplers.
+Losses are log10 of the regret on BBOB, normalised regret on tables and real training. p: Wilcoxon
+on the problems' means, corrected by Holm over the variants of a suite. Rows are kept in
+runs/ablation.jsonl; --again makes them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from experiments import bbob, hpo, rows, statistics, tables
+from experiments.comparison import Pair, Suite, by_group, clipped, log10_regret, win_share
+from experiments.peers import sampler_version
+from experiments.problems import Problem
+from experiments.traces import Run, optimize
+from fisherbo.acquisition import propose
+from fisherbo.optimize.descent import AscentResult
+from fisherbo.surrogate.warp import bounded, standardize
+
+Array = NDArray[np.float64]
+FULL = "full"
+MARKS = (25, 50, 100)
+QUICK_FUNCTIONS = (1, 6, 8, 10, 13, 15, 20, 22)
+
+
+def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
+    return AscentResult(start, utility(start).value, 0, "steps")
+
+
+def _euclidean(gradient: Array, surrogate: Any) -> tuple[Array, Array]:
+    """The identity in place of the score metric."""
+    scale = np.full(gradient.shape, float(np.mean(surrogate.gradient_variance)))
+    return np.zeros((*gradient.shape, 1)), scale / surrogate.variance
+
+
+VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no-warp": lambda: patch("fisherbo.sampler.belief.warp", lambda y: standardize(bounded(y))),
+    "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
+    "no-plateaus": lambda: patch("fisherbo.sampler.suggestion._plateaus", lambda *_: None),
+    "no-conditions": lambda: patch("fisherbo.sampler.task.with_conditions", lambda s, _: s),
+    "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
+    "euclidean": lambda: patch("fisherbo.acquisition.improvement.score_parts", _euclidean),
+    "no-search": lambda: patch.dict(
+        propose.propose.__kwdefaults__, effort=propose.Effort(generations=1, count=1, sweeps=0)
+    ),
+    "no-neighbours": lambda: patch.dict(
+        propose.propose.__kwdefaults__, effort=propose.Effort(sweeps=0)
+    ),
+    "fit-each-trial": lambda: patch("fisherbo.sampler.model._pause", lambda n: 1.0),
+    "fit-every-tenth": lambda: patch("fisherbo.sampler.model._pause", lambda n: 10.0),
+}
+DISCRETE = ("no-search", "no-neighbours")
+"""Variants that differ in spaces with discrete parameters only."""
+
+TRAINING = ("no-conditions", "no-plateaus")
+"""Variants that differ where parameters are conditional, or values equal."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A suite and what an ablation does on it."""
+
+    suite: Suite
+    problem: Callable[[str], Problem]
+    pairs: tuple[Pair, ...]
+    variants: tuple[str, ...]
+
+
+def tasks() -> dict[str, Task]:
+    """The suites by name."""
+    continuous, mixint = bbob.suite(5), bbob.suite(5, mixint=True)
+    smooth = tuple(v for v in VARIANTS if v not in (*DISCRETE, *TRAINING))
+    mixed = tuple(v for v in VARIANTS if v not in TRAINING)
+    training = tuple(p for p in hpo.SUITE.dev if not p[0].startswith("cash"))
+    return {
+        "bbob": Task(continuous, bbob.problem, tuple(continuous.dev), smooth),
+        "mixint": Task(mixint, bbob.problem, tuple(mixint.dev), mixed),
+        "tables": Task(tables.SUITE, tables.problem, tuple(tables.SUITE.dev), mixed),
+        "hpo": Task(hpo.SUITE, hpo.problem, training, tuple(VARIANTS)),
+    }
+
+
+@dataclass(frozen=True)
+class Cell:
+    suite: str
+    problem: str
+    seed: int
+    variant: str
+    budget: int
+
+    def key(self) -> str:
+        """Names the version and all settings."""
+        who = f"fisher@{sampler_version('fisher')}:{self.variant}"
+        return f"{who}/{self.suite}/{self.problem}/{self.seed}/{self.budget}"
+
+
+def work(cell: Cell) -> rows.Row:
+    """The best value after each trial of one study, and the CPU seconds of a suggestion."""
+    problem = tasks()[cell.suite].problem(cell.problem)
+    started = time.time()
+    with ExitStack() as stack:
+        if cell.variant != FULL:
+            stack.enter_context(VARIANTS[cell.variant]())
+        trace = optimize(Run("fisher", cell.problem, cell.seed, cell.budget), problem)
+    best = np.minimum.accumulate(trace.values).tolist()
+    return {"best": best, "cpu": trace.cpu_seconds / cell.budget, "wall": time.time() - started}
+
+
+def scaled(suite: str, found: Mapping[Cell, rows.Row]) -> dict[Cell, Array]:
+    """Best losses so far in the suite's scale."""
+    best = {cell: np.array(row["best"]) for cell, row in found.items() if cell.suite == suite}
+    if suite in ("bbob", "mixint"):
+        return {cell: log10_regret(cell.problem, b) for cell, b in best.items()}
+    if suite == "tables":
+        return {cell: clipped(cell.problem, b) for cell, b in best.items()}
+    optimum: dict[str, float] = {}
+    for cell, b in best.items():
+        optimum[cell.problem] = min(optimum.get(cell.problem, np.inf), float(b[-1]))
+    medians = hpo.medians()
+    return {
+        cell: clipped(cell.problem, (b - optimum[cell.problem]) / max(spread, 1e-12))
+        for cell, b in best.items()
+        for spread in [medians[cell.problem] - optimum[cell.problem]]
+    }
+
+
+def report(suite: str, found: Mapping[Cell, rows.Row]) -> Table:
+    """Every variant against the full sampler, on the pairs that both have."""
+    losses = scaled(suite, found)
+    table = Table(title=f"{suite}: loss of each variant, and of the full sampler on the same runs")
+    budget = max((cell.budget for cell in losses), default=0)
+    marks = [*(m for m in MARKS if m < budget), budget]
+    table.add_column("variant")
+    for name in ("runs", *(f"at {m} (full)" for m in marks), "full wins", "p (Holm)", "CPU ratio"):
+        table.add_column(name, justify="right")
+    lines, raw = [], []
+    for variant in VARIANTS:
+        mine = [c for c in losses if c.variant == variant and _full(c) in losses]
+        if not mine:
+            continue
+        pairs = [(c.problem, c.seed) for c in mine]
+        both = np.array([[losses[_full(c)], losses[c]] for c in mine])[..., [m - 1 for m in marks]]
+        means = by_group(pairs, both[..., -1])
+        raw.append(statistics.wilcoxon_p(means[:, 1] - means[:, 0]))
+        cpu = np.mean([found[c]["cpu"] for c in mine]) / np.mean(
+            [found[_full(c)]["cpu"] for c in mine]
+        )
+        at = [f"{theirs:.3f} ({ours:.3f})" for ours, theirs in both.mean(0).T]
+        lines.append([variant, str(len(mine)), *at, f"{win_share(both[..., -1])[1]:.0%}", cpu])
+    for line, p in zip(lines, statistics.holm(raw) if raw else (), strict=True):
+        table.add_row(*line[:-1], f"{p:.3f}", f"{line[-1]:.2f}")
+    table.caption = "full wins: share of runs in which the full sampler is ahead at the last mark."
+    return table
+
+
+def _full(cell: Cell) -> Cell:
+    return Cell(cell.suite, cell.problem, cell.seed, FULL, cell.budget)
+
+
+def cells_of(args: argparse.Namespace) -> list[Cell]:
+    """Problem by problem, so that a part of them is a fair comparison too."""
+    chosen = {name: task for name, task in tasks().items() if name in args.suites}
+    return [
+        Cell(name, problem, seed, variant, args.budget)
+        for name, task in chosen.items()
+        if task.suite.missing() is None
+        for problem, seed in task.pairs
+        if seed in (args.seeds or [seed]) and (not args.quick or problem in _quick())
+        for variant in (FULL, *task.variants)
+        if variant in (FULL, *args.variants)
+    ]
+
+
+def _quick() -> set[str]:
+    return {bbob.problem_name(f, 3, 5) for f in QUICK_FUNCTIONS}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.ablation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="under 5 minutes")
+    parser.add_argument("--suites", nargs="+", default=list(tasks()), choices=list(tasks()))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
+    parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--again", action="store_true", help="make kept rows anew")
+    parser.add_argument("--write", action="store_true", help="also to experiments/results")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.suites, args.budget = ["bbob"], min(args.budget, 40)
+    console = Console(width=140, record=True)
+    for name in args.suites:
+        if reason := tasks()[name].suite.missing():
+            console.print(reason)
+    cells = cells_of(args)
+    found: dict[Cell, Any] = rows.collect(
+        "ablation", cells, work, workers=args.workers, again=args.again
+    )
+    for name in args.suites:
+        if any(cell.suite == name for cell in found):
+            console.print(report(name, found))
+    if args.write:
+        made_by = (
+            f"Made by `python -m experiments.ablation{' --quick' * args.quick} --write` at source "
+            f"digest {sampler_version('fisher')}, on the pairs that methods are tuned on."
+        )
+        rows.write(console, "ablation", "What each part of the sampler is worth", made_by)
+
+
+if __name__ == "__main__":
+    main()

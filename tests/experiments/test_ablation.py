@@ -1,0 +1,71 @@
+"""The ablation: every variant changes the sampler in its own runs only; the statistics hold."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from experiments import ablation, rows, traces
+from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
+from experiments.traces import Run, Trace, append, load, ship
+from fisherbo.sampler import suggestion, task
+
+needs_coco = pytest.mark.skipif(
+    importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"
+)
+
+
+def cell(variant, problem="mixint_f015_i03_d05", suite="mixint", budget=22):
+    return Cell(suite, problem, 0, variant, budget)
+
+
+@needs_coco
+@pytest.mark.slow
+def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
+    before = ablation.work(cell(FULL))["best"]
+    alike = {v for v in VARIANTS if ablation.work(cell(v))["best"] == before}
+    assert alike <= {*ablation.TRAINING, "no-neighbours", "fit-each-trial"}  # 12 trials are few
+    assert ablation.work(cell(FULL))["best"] == before
+
+
+def test_variants_of_plateaus_and_conditions_take_them_out():
+    assert suggestion._plateaus(None, []) is None
+    with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"]():
+        assert suggestion._plateaus("anything", "at all") is None
+        assert task.with_conditions("space", "points") == "space"
+
+
+@needs_coco
+def test_the_command_keeps_its_rows_and_reports(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
+    monkeypatch.setattr(ablation, "QUICK_FUNCTIONS", (1, 8))
+    for _ in range(2):
+        ablation.main(["--quick", "--budget", "12", "--workers", "1", "--variants", "no-warp"])
+    assert len((tmp_path / "ablation.jsonl").read_text().splitlines()) == 4
+    assert "no-warp │    2" in capsys.readouterr().out
+
+
+def test_losses_are_compared_on_the_runs_that_both_have():
+    cells = [cell(FULL, f"hpo{i}", "tables", 2) for i in range(3)]
+    found = {c: {"best": [0.9, 0.1 * i], "cpu": 1.0} for i, c in enumerate(cells)}
+    found |= {
+        cell("no-warp", f"hpo{i}", "tables", 2): {"best": [0.9, 0.5], "cpu": 2.0} for i in range(2)
+    }
+    assert scaled("tables", found)[cells[2]] == pytest.approx([0.9, 0.2])
+    table = report("tables", found)
+    values = [list(column.cells) for column in table.columns]
+    assert values == [["no-warp"], ["2"], ["0.500 (0.050)"], ["100%"], ["0.500"], ["2.00"]]
+
+
+def test_shipped_traces_are_found_beside_those_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(traces, "SHIPPED", tmp_path / "shipped")
+    path = tmp_path / "suite.jsonl"
+    mine, theirs = (Trace(Run(s, "p", 0, 2), (0.1 + 0.2, 1.0), 0.5) for s in ("fisher", "random"))
+    append(path, mine)
+    append(path, theirs)
+    ship(path, ["random"])
+    path.unlink()
+    assert load(path) == {theirs.run.key(): theirs}
+    append(path, mine)
+    assert set(load(path)) == {mine.run.key(), theirs.run.key()}
+    assert np.array_equal(load(path)[mine.run.key()].values, mine.values)
