@@ -219,7 +219,7 @@ def test_every_trial_failed(folder, capsys, monkeypatch):
     def diverges(*args, **kwargs):
         raise DivergedError("the loss is nan after 0 steps; lower lr")
 
-    monkeypatch.setattr(objective, "train", diverges)
+    monkeypatch.setattr(objective, "fit", diverges)
     assert tune("--data", "iris", "--quiet") == 1
     err = capsys.readouterr().err
     assert err == (
@@ -230,15 +230,15 @@ def test_every_trial_failed(folder, capsys, monkeypatch):
 def test_interrupt_says_how_to_resume(folder, capsys, monkeypatch):
     from fisherbo.tuning import objective
 
-    calls, train = [], objective.train
+    calls, fit = [], objective.fit
 
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(*args, **kwargs)
+        return fit(*args, **kwargs)
 
-    monkeypatch.setattr(objective, "train", interrupted)
+    monkeypatch.setattr(objective, "fit", interrupted)
     words = ["--data", "iris", "--quiet", "--storage", "my runs.db"]
     assert tune(*words) == 130
     err = capsys.readouterr().err

@@ -7,7 +7,7 @@ imported when one is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -43,6 +43,7 @@ class Report:
 
     Attributes:
         point: The loss and the steps and time that it took.
+        trace: All points up to this one, those before a checkpoint included.
         best_loss: Smallest loss that was evaluated.
         max_steps: Steps allowed.
         model: The network, at the weights of the loss.
@@ -50,6 +51,7 @@ class Report:
     """
 
     point: TracePoint
+    trace: Sequence[TracePoint]
     best_loss: float
     max_steps: int
     model: nn.Module

@@ -284,7 +284,12 @@ class _Run:
             else:
                 self._since_best += 1
             report = Report(
-                self._trace[-1], self._best, self._limits.max_steps, self._model, self._optimizer
+                point=self._trace[-1],
+                trace=tuple(self._trace),
+                best_loss=self._best,
+                max_steps=self._limits.max_steps,
+                model=self._model,
+                optimizer=self._optimizer,
             )
             for callback in callbacks:
                 callback(report)

@@ -17,20 +17,24 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 import torch
 from torch import nn
 
 from fisherbo.errors import InvalidInputError, NumericalError
-from fisherbo.training import Report, TracePoint, TrainingResult, fit
+from fisherbo.training import Report, StepReport, TracePoint, TrainingResult, fit
+from fisherbo.training.checkpoint import generator_states, set_generator_states
 from fisherbo.tuning import record
 from fisherbo.tuning.batches import Source, mean_loss
 from fisherbo.tuning.interrupt import check
 from fisherbo.tuning.losses import Loss
+from fisherbo.tuning.resume import Checkpoints
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer
 
 REPORTS = 60  # reports of a run that uses up its steps
+CHECKPOINTS = 20  # checkpoints of such a run
 FAILURES = (NumericalError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]  # not in stubs
 
 
@@ -52,6 +56,11 @@ class Budget:
         """Steps from one report to the next."""
         return max(1, self.max_steps // REPORTS)
 
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps from one checkpoint to the next."""
+        return max(1, self.max_steps // CHECKPOINTS)
+
 
 @dataclass(frozen=True, eq=False)
 class Objective:
@@ -66,6 +75,7 @@ class Objective:
     budget: Budget
     offset: float
     target: float | None
+    checkpoints: Checkpoints | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Value of the trial after one training run, whose record is stored in the trial.
@@ -74,23 +84,26 @@ class Objective:
             TrialPruned: the study's pruner ended the run.
             NumericalError: the run left the finite numbers; the reason is stored in the trial.
         """
-        trace: list[TracePoint] = []
+        journal = _Journal(trial, self.offset, self.target, self.budget.max_steps)
         parameters = self.optimizer.suggest(trial)
+        path = None if self.checkpoints is None else self.checkpoints.begin(trial)
         try:
             with seeded(self.setting.seed):
-                result = self._train(trial, parameters, trace)
+                result = self._train(journal, parameters, path)
         except (optuna.TrialPruned, *FAILURES) as error:
             failed = not isinstance(error, optuna.TrialPruned)
-            record.write(trial, _cut_short(trace, "failed" if failed else "pruned"))
+            record.write(trial, journal.cut_short("failed" if failed else "pruned"))
             if failed:
                 record.write_failure(trial, error)
+            self._end(trial)
             raise
-        run = _run(result, trace, self.offset)
+        run = journal.complete(result)
         record.write(trial, run)
+        self._end(trial)
         return score(run, self.target, self.budget.max_steps)
 
     def _train(
-        self, trial: optuna.Trial, parameters: dict[str, float], trace: list[TracePoint]
+        self, journal: _Journal, parameters: dict[str, float], path: Path | None
     ) -> TrainingResult:
         model = self.build_model()
         optimizer = self.optimizer.build(model, parameters, self.setting)
@@ -104,8 +117,14 @@ class Objective:
             target=None if self.target is None else self.target + self.offset,
             measure=self._measure(),
             report_every=self.budget.report_every,
-            callbacks=[lambda report: self._report(trial, report, trace)],
+            callbacks=[journal],
+            checkpoint=path,
+            checkpoint_every=self.budget.checkpoint_every,
         )
+
+    def _end(self, trial: optuna.Trial) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.end(trial)
 
     def _measure(self) -> Callable[[nn.Module], float] | None:
         """Loss over all rows that the metric is about; None where the batch loss is just that."""
@@ -115,14 +134,56 @@ class Objective:
             return None
         return mean_loss(self.training.fresh(), self.loss.function)
 
-    def _report(self, trial: optuna.Trial, report: Report, trace: list[TracePoint]) -> None:
-        point = replace(report.point, loss=report.point.loss - self.offset)
-        trace.append(point)
+
+class _Journal:
+    """Tells a trial of its run as it goes on, and keeps what its record will hold."""
+
+    def __init__(
+        self, trial: optuna.Trial, offset: float, target: float | None, max_steps: int
+    ) -> None:
+        self._trial = trial
+        self._offset, self._target, self._max_steps = offset, target, max_steps
+        self._trace: list[TracePoint] = []
+        self._curvature: dict[int, StepReport] = {}
+
+    def __call__(self, report: Report) -> None:
+        """One report of the run; the first one of a run that goes on tells of all before it."""
+        if report.last_step is not None:
+            self._curvature[report.point.step] = report.last_step
+        for point in report.trace[len(self._trace) :]:
+            self._trace.append(replace(point, loss=point.loss - self._offset))
+            self._trial.report(min(p.loss for p in self._trace), point.step)
         check()
-        trial.report(min(point.loss for point in trace), point.step)
-        reached = self.target is not None and point.loss <= self.target
-        if not reached and point.step < self.budget.max_steps and trial.should_prune():
-            raise optuna.TrialPruned(f"pruned at step {point.step}")
+        last = self._trace[-1]
+        reached = self._target is not None and last.loss <= self._target
+        if not reached and last.step < self._max_steps and self._trial.should_prune():
+            raise optuna.TrialPruned(f"pruned at step {last.step}")
+
+    def complete(self, result: TrainingResult) -> record.Run:
+        """The record of a run that came to its end."""
+        return record.Run(
+            trace=tuple(self._trace),
+            best_loss=result.best_loss - self._offset,
+            steps=result.steps,
+            cpu_seconds=result.cpu_seconds,
+            stopped=result.stopped,
+            steps_to_target=result.steps_to_target,
+            cpu_seconds_to_target=result.cpu_seconds_to_target,
+            curvature=self._curvature,
+        )
+
+    def cut_short(self, stopped: str) -> record.Run:
+        """The record of a run that was pruned or failed."""
+        last = self._trace[-1] if self._trace else TracePoint(0, math.inf, 0.0)
+        best = min((point.loss for point in self._trace), default=math.inf)
+        return record.Run(
+            trace=tuple(self._trace),
+            best_loss=best,
+            steps=last.step,
+            cpu_seconds=last.cpu_seconds,
+            stopped=stopped,
+            curvature=self._curvature,
+        )
 
 
 def score(run: record.Run, target: float | None, max_steps: int) -> float:
@@ -136,25 +197,10 @@ def score(run: record.Run, target: float | None, max_steps: int) -> float:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with torch's CPU generator at `seed`, and set it back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    """Run a block with torch's CPU generator at `seed`; after it, all global ones are set back."""
+    before = generator_states(None)
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
-
-
-def _run(result: TrainingResult, trace: list[TracePoint], offset: float) -> record.Run:
-    return record.Run(
-        trace=tuple(trace),
-        best_loss=result.best_loss - offset,
-        steps=result.steps,
-        cpu_seconds=result.cpu_seconds,
-        stopped=result.stopped,
-        steps_to_target=result.steps_to_target,
-        cpu_seconds_to_target=result.cpu_seconds_to_target,
-    )
-
-
-def _cut_short(trace: list[TracePoint], stopped: str) -> record.Run:
-    last = trace[-1] if trace else TracePoint(0, math.inf, 0.0)
-    best = min((point.loss for point in trace), default=math.inf)
-    return record.Run(tuple(trace), best, last.step, last.cpu_seconds, stopped)
+    finally:
+        set_generator_states(before, None)

@@ -6,20 +6,25 @@ User attributes of a trial:
     best_loss, steps, cpu_seconds, stopped      where the run ended and why
     steps_to_target, cpu_seconds_to_target      None if the target was not reached
     failure                                     why the run failed; only on failed runs
+    damping, ratio, kl, slope                   λ, ρ, KL divergence and v·g of the last reported
+                                                step of a natural gradient; ρ where it was measured
+    trace_damping, trace_ratio, trace_kl, trace_slope   the same at each step of the trace
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fisherbo.training import TracePoint
+from fisherbo.training import StepReport, TracePoint
 
 MAX_POINTS = 120  # 16 characters a number at most stay under the 2045 that databases keep
 MAX_REASON = 500
+CURVATURE = ("damping", "ratio", "kl", "slope")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Run:
         stopped: "target", "steps", "seconds", "pruned" or "failed".
         steps_to_target: None if the target was not reached or there was none.
         cpu_seconds_to_target: likewise.
+        curvature: what a natural gradient said of its step, by the number of steps; written but not
+            read.
     """
 
     trace: tuple[TracePoint, ...]
@@ -43,6 +50,7 @@ class Run:
     stopped: str
     steps_to_target: int | None = None
     cpu_seconds_to_target: float | None = None
+    curvature: Mapping[int, StepReport] = field(default_factory=dict, compare=False)
 
 
 def write(trial: Trial, run: Run) -> None:
@@ -59,8 +67,21 @@ def write(trial: Trial, run: Run) -> None:
         "steps_to_target": run.steps_to_target,
         "cpu_seconds_to_target": run.cpu_seconds_to_target,
     }
-    for name, value in attributes.items():
+    for name, value in {**attributes, **_curvature(run, points)}.items():
         trial.set_user_attr(name, value)
+
+
+def _curvature(run: Run, points: Sequence[TracePoint]) -> dict[str, Any]:
+    """Attributes of λ, ρ, KL and v·g; none for optimizers that have none."""
+    if not run.curvature:
+        return {}
+    attributes: dict[str, Any] = {}
+    steps = [run.curvature.get(point.step) for point in points]
+    for name in CURVATURE:
+        values = [None if step is None else _stored(getattr(step, name)) for step in steps]
+        known = [value for value in values if value is not None]
+        attributes |= {f"trace_{name}": values, name: known[-1] if known else None}
+    return attributes
 
 
 def read(trial: FrozenTrial) -> Run | None:
@@ -113,3 +134,8 @@ def thin(trace: Sequence[TracePoint], count: int = MAX_POINTS) -> list[TracePoin
 def _short(value: float) -> float:
     """Value to six significant digits, to keep attributes short."""
     return float(f"{value:.6g}") if math.isfinite(value) else value
+
+
+def _stored(value: float | None) -> float | None:
+    """Value as `_short`; None for what is not finite, which databases refuse."""
+    return None if value is None or not math.isfinite(value) else _short(value)

@@ -10,6 +10,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -27,6 +28,7 @@ from fisherbo.tuning.losses import Loss, LossFunction, as_loss
 from fisherbo.tuning.objective import FAILURES, Budget, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
 from fisherbo.tuning.result import CONFIG, TuningResult, count, result_of
+from fisherbo.tuning.resume import Checkpoints
 from fisherbo.tuning.samplers import TrialSampler, trial_sampler
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer, as_optimizer
 from fisherbo.tuning.storage import answering, open_storage, parse_url, shown
@@ -63,6 +65,7 @@ def tune_training(
     metric: str | None = None,
     config: Mapping[str, Any] | None = None,
     progress: bool = False,
+    checkpoints: str | Path | None = None,
 ) -> TuningResult:
     """Tune an optimizer for a model, a loss and data; returns the best run and its study.
 
@@ -77,7 +80,8 @@ def tune_training(
             mean over rows.
         likelihood: "categorical", "bernoulli" or "normal": whose negative logarithm the loss is.
             K-FAC needs it with a loss of your own.
-        optimizer: "kfac", "adam", "sgd", or a `TunableOptimizer`.
+        optimizer: "kfac" (learning rate, damping, momentum), "kfac_full" and "ekfac" (factor decay
+            and KL clip too), "natural", "adam", "sgd", or a `TunableOptimizer`.
         n_trials: total of the study, with the trials that it holds already.
         target: value of the metric at which a run ends.
         validation: data like `data`; its loss is the metric. Without it the training loss is.
@@ -94,6 +98,9 @@ def tune_training(
         metric: what the metric is called; None names it by its kind.
         config: more of what makes two studies the same study, in JSON's types.
         progress: whether to draw a progress bar on standard error.
+        checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
+            that was interrupted or whose worker was killed then goes on in a new trial of the same
+            parameters; without it such a trial is run again from the beginning.
 
     Raises:
         InvalidInputError: an argument breaks its rule, or the study in the storage was made with
@@ -102,6 +109,7 @@ def tune_training(
         KeyboardInterrupt: by Ctrl-C; what was done is kept, the running trial is given up.
     """
     tunable = as_optimizer(optimizer)
+    name = study_name or f"tune-{tunable.name}"
     chosen = as_loss(loss, likelihood)
     _require(n_trials >= 1, f"n_trials must be at least 1, got {n_trials}")
     _require(seed >= 0, f"seed must be at least 0, got {seed}")
@@ -119,6 +127,7 @@ def tune_training(
         budget=Budget(max_steps or tunable.max_steps, max_seconds),
         offset=offset,
         target=target,
+        checkpoints=None if checkpoints is None else Checkpoints.of(checkpoints, name),
     )
     described = {
         **describe(objective),
@@ -128,11 +137,18 @@ def tune_training(
     }
     study = open_study(
         storage,
-        study_name or f"tune-{tunable.name}",
+        name,
         described,
         pruner or default_pruner(objective.budget),
     )
-    return run_study(study, objective, sampler_of_trials, n_trials, progress=progress)
+    return run_study(
+        study,
+        objective,
+        sampler_of_trials,
+        n_trials,
+        progress=progress,
+        checkpoints=objective.checkpoints,
+    )
 
 
 def default_pruner(budget: Budget) -> BasePruner:
@@ -203,6 +219,7 @@ def run_study(
     n_trials: int,
     *,
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> TuningResult:
     """Run trials until the study holds `n_trials`, together with other workers on the storage.
 
@@ -216,7 +233,7 @@ def run_study(
             answering(_name(study._storage)),
             progress_bar(study.study_name, n_trials, shown=progress) as update,
         ):
-            _loop(study, _claiming(study, objective, n_trials), n_trials, update)
+            _loop(study, _claiming(study, objective, n_trials), n_trials, update, checkpoints)
             return result_of(study)
     except BaseException:
         _give_up(study, sampler)
@@ -228,12 +245,15 @@ def _loop(
     objective: Callable[[optuna.Trial], float],
     n_trials: int,
     update: Callable[[TuningResult], None],
+    checkpoints: Checkpoints | None,
 ) -> None:
     has_heartbeat = optuna.storages._heartbeat.is_heartbeat_enabled(study._storage)
     while True:
         check()
         if has_heartbeat:
             _age_out(study)
+        if checkpoints is not None:
+            checkpoints.requeue(study)
         result = result_of(study)
         update(result)
         if result.counts.done + result.counts.running < n_trials:

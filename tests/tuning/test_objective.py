@@ -83,6 +83,21 @@ def test_spaces_hold_the_known_good_settings_well_inside():
         assert space[name].low < value < space[name].high
 
 
+@pytest.mark.parametrize("name", ["ekfac", "kfac_full"])
+def test_full_spaces_search_what_kfac_has_and_the_ratio_of_damping_to_lr(name):
+    tunable = as_optimizer(name)
+    point = {**tunable.middle(), "lr": 0.2, "damping_per_lr": 0.05, "kl_clip": 0.7}
+    point["one_minus_factor_decay"] = 0.1
+    optimizer = tunable.build(nn.Linear(3, 2), point, Setting("categorical", 1e-5, 0))
+    group = optimizer.param_groups[0]
+    assert group["damping"] == pytest.approx(0.01)
+    assert (group["lr"], group["kl_clip"], group["momentum"]) == (0.2, 0.7, point["momentum"])
+    assert group["factor_decay"] == pytest.approx(0.9)
+    assert ("spectrum" in optimizer.state[group["params"][0]]) == (name == "ekfac")
+    for key, value in {"lr": 0.2, "damping_per_lr": 0.05, "momentum": 0.8}.items():
+        assert tunable.space[key].low < value < tunable.space[key].high
+
+
 def test_shuffled_batches_are_the_same_for_every_run_and_hold_every_row():
     x = torch.arange(10.0)[:, None]
     source = as_source((x, x), batch_size=4, seed=0)

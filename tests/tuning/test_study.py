@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fisherbo.errors import InvalidInputError, StorageError
 from fisherbo.sampler import memory
+from fisherbo.training import KFAC
 from fisherbo.tuning import TunableOptimizer, result_of, tune_training
 from fisherbo.tuning.record import failure, read
 from fisherbo.tuning.search_spaces import ADAM_SPACE
@@ -172,6 +173,45 @@ def test_interrupt_before_the_objective_leaves_no_running_trial(quick):
     assert states(study) == [TrialState.COMPLETE, TrialState.FAIL]
     resumed = tune_training(**{**quick, "sampler": "fisher"}, storage=storage, n_trials=12)
     assert (resumed.counts.done, len(resumed.study.trials)) == (12, 13)
+
+
+@pytest.mark.parametrize("optimizer", ["kfac", "ekfac", "natural"])
+def test_natural_gradients_leave_damping_kl_and_slope_in_the_trial(quick, optimizer):
+    result = tune_training(**{**quick, "optimizer": optimizer}, n_trials=1)
+    stored = result.study.trials[0].user_attrs
+    assert len(stored["trace_damping"]) == len(stored["trace_step"]) == 11
+    assert stored["trace_damping"][0] is stored["trace_slope"][0] is None  # no step yet
+    for name in ("damping", "kl", "slope"):
+        assert stored[name] == stored[f"trace_{name}"][-1] > 0
+    assert stored["ratio"] is None
+    assert stored["damping"] == pytest.approx(_damping(result.best_params), rel=1e-5)
+
+
+def _damping(parameters):
+    if "damping" in parameters:
+        return parameters["damping"]
+    return parameters["damping_per_lr"] * parameters["lr"]
+
+
+def test_adaptive_damping_leaves_its_ratio_in_the_trial(quick):
+    def build(model, parameters, setting):
+        return KFAC(
+            model, likelihood="normal", adaptive_damping=True, adaptation_interval=2, momentum=0.0,
+            **parameters,
+        )  # fmt: skip
+
+    space = {"lr": optuna.distributions.FloatDistribution(0.1, 0.2)}
+    adaptive = TunableOptimizer("adaptive", space, build, max_steps=10)
+    result = tune_training(**{**quick, "optimizer": adaptive}, n_trials=1)
+    stored = result.study.trials[0].user_attrs
+    assert [ratio is None for ratio in stored["trace_ratio"]] == [True, *[True, False] * 5]
+    assert stored["trace_damping"][-1] < stored["trace_damping"][1]
+    assert stored["ratio"] == stored["trace_ratio"][-1]
+
+
+def test_other_optimizers_leave_none(quick):
+    stored = tune_training(**quick, n_trials=1).study.trials[0].user_attrs
+    assert not {"damping", "kl", "slope", "ratio"} & stored.keys()
 
 
 def test_pruned_trials_keep_their_trace(quick):
