@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from optuna.study import StudyDirection
@@ -53,6 +53,18 @@ class Evidence:
         points = space.snap(points)
         first, _ = distinct(points)
         return points[first], slack[first]
+
+    def expecting(self, x: Array) -> Evidence:
+        """The evidence with one more point ``(d,)`` under evaluation."""
+        return Evidence(
+            tuple(
+                replace(d, pending=np.concatenate([d.pending, x[None]])) for d in self.objectives
+            ),
+            tuple(replace(s, y=np.append(s.y, np.nan)) for s in self.slacks),
+            np.concatenate([self.x, x[None]]),
+            np.append(self.asked, True),
+            self.count,
+        )
 
     def merit(self) -> Array:
         """How good trials are, as far as is known: their first value, worst if none, ``(n,)``."""

@@ -27,7 +27,7 @@ from fisherbo.sampler.reader import Reader
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
 from fisherbo.sampler.restriction import Restriction, Rule, may_have
 from fisherbo.sampler.suggestion import best_point, design_point
-from fisherbo.sampler.task import Task, space_of
+from fisherbo.sampler.task import Task, count_rivals, space_of
 from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
 from fisherbo.space import Array, Space
 
@@ -38,6 +38,7 @@ _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.R
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _MOST_OBJECTIVES = 4
 _DRAWS = 4096
+_MOST_RIVALS = 2
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
@@ -205,7 +206,8 @@ class FisherSampler(BaseSampler):
         space = space_of(parameters, rows, trials)
         target = hold(space, parameters, fixed)
         evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
-        task = Task(study, trial, trials, parameters, space, target, evidence)
+        rivals = count_rivals(trial, trials)
+        task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
         x = self._point(task, self._restriction(target, parameters, union))
         params = {} if x is None else to_params(target, parameters, x)
         return {name: value for name, value in params.items() if name in asked}
@@ -263,13 +265,25 @@ class FisherSampler(BaseSampler):
             if self._independent_sampler is not None:
                 return None
             return design_point(task, self._seed, rng, restriction, self._teachers)
-        with self._learner.isolated(rng):
-            objectives = self._learner.objectives(task, lesson)
-            constraints = self._learner.constraints(task)
-            x = best_point(task, objectives, constraints, rng, restriction)
+        x = self._modelled(task, lesson, rng, restriction)
+        for _ in range(min(task.rivals, _MOST_RIVALS)):  # who see what we see, and choose first
+            x = self._modelled(task := task.expecting(x), lesson, rng, restriction)
         if not unvisited(task.target, x[None], evidence.visited)[0]:
             self._say_exhausted(task.study)
         return x
+
+    def _modelled(
+        self,
+        task: Task,
+        lesson: Lesson | None,
+        rng: np.random.Generator,
+        restriction: Restriction | None,
+    ) -> Array:
+        """The best point of the models of what was observed."""
+        with self._learner.isolated(rng):
+            objectives = self._learner.objectives(task, lesson)
+            constraints = self._learner.constraints(task)
+            return best_point(task, objectives, constraints, rng, restriction)
 
     def _lesson(self, task: Task) -> Lesson | None:
         """What earlier studies say of the one objective."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from optuna.study import Study
@@ -27,6 +27,7 @@ class Task:
         space: Their coordinates, with the conditions that the trials obey.
         target: The same with the coordinates held that are not to be chosen.
         evidence: What the trials say.
+        rivals: Earlier trials that are being suggested for at this moment.
     """
 
     study: Study
@@ -36,6 +37,11 @@ class Task:
     space: Space
     target: Space
     evidence: Evidence
+    rivals: int = 0
+
+    def expecting(self, x: Array) -> Task:
+        """The task where a rival is believed to be at ``x`` ``(d,)``."""
+        return replace(self, evidence=self.evidence.expecting(x))
 
 
 def space_of(search_space: SearchSpace, rows: Array, trials: Sequence[FrozenTrial]) -> Space:
@@ -48,3 +54,9 @@ def space_of(search_space: SearchSpace, rows: Array, trials: Sequence[FrozenTria
     """
     complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
     return with_conditions(to_space(search_space), rows[complete])
+
+
+def count_rivals(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Running trials begun before this one whose parameters are not known yet."""
+    running = (t for t in trials if t.state == TrialState.RUNNING and not t.params)
+    return sum(t.number < trial.number for t in running)

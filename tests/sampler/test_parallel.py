@@ -121,6 +121,25 @@ def test_processes_with_one_seed_never_repeat_a_point(tmp_path):
     assert len({tuple(sorted(t.params.items())) for t in trials}) == 16
 
 
+@pytest.mark.parametrize("kind", ["corner", "grid"])
+def test_workers_that_ask_at_the_same_moment_do_not_choose_the_same_point(kind):
+    """Neither sees the other's parameters, and the best point is a corner or on a grid."""
+
+    def ask(trial):
+        if kind == "grid":
+            return [trial.suggest_int(name, 0, 9) for name in "xy"]
+        return [trial.suggest_float(name, 0, 1) for name in "xy"]
+
+    study = optuna.create_study(sampler=FisherSampler(seed=0, n_startup_trials=5))
+    study.optimize(lambda t: sum(ask(t)), n_trials=8)
+    alone = study.ask()
+    twin, rivals = copy.deepcopy(study), [study.ask() for _ in range(2)]
+    first = ask(optuna.Trial(twin, alone._trial_id))
+    assert kind == "grid" or first == [0, 0]
+    points = [first, *(ask(rival) for rival in reversed(rivals))]
+    assert len({tuple(p) for p in points}) == 3
+
+
 def test_sixteen_trials_are_eight_and_eight(tmp_path):
     url = f"sqlite:///{tmp_path}/s.db"
     whole = optuna.create_study(sampler=FisherSampler(seed=1, n_startup_trials=4))
