@@ -10,7 +10,6 @@ the factors' eigenvalues or those of EKFAC (George et al. 2018).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
@@ -18,29 +17,21 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from fisherbo.errors import DivergedError, InvalidInputError, NumericalError
+from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
-from fisherbo.training.blocks import (
-    Scheme,
-    State,
-    average,
-    average_spectrum,
-    corrected_sum,
-    empty_state,
-    factorise,
-    is_due,
-    owned,
-)
+from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
+from fisherbo.training.fallback import Fallback
 from fisherbo.training.groups import parameter_groups
+from fisherbo.training.guards import check_finite, check_form, unscale
 from fisherbo.training.moments import Moments, Sharing
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
 from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
 from fisherbo.training.quadratic import Linearised
 from fisherbo.training.settings import check_choice, check_settings
-from fisherbo.training.update import Block
+from fisherbo.training.update import Block, weights_of
 
 Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
@@ -190,9 +181,9 @@ class KFAC(torch.optim.Optimizer):
         self._closed = False
         found, self._group_of = parameter_groups(self._layers, settings, groups)
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = _fallback(model, self._parameters(), fallback_lr, weight_decay)
-        if self._fallback is not None:
-            self.add_param_group(self._fallback.param_groups[0])
+        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay)
+        for group in self._fallback.groups:
+            self.add_param_group(group)
         self._own_groups = len(found)
         self._closed = True
         self._initialise(seed)
@@ -256,7 +247,12 @@ class KFAC(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            scale = self._unscale()
+            scale = unscale(
+                getattr(self, "found_inf", None),
+                getattr(self, "grad_scale", None),
+                self._parameters(),
+                needed=self._fisher.kind == "empirical",
+            )
             if scale is None:  # GradScaler found an overflow
                 self._capture.forget()
                 return loss
@@ -282,7 +278,8 @@ class KFAC(torch.optim.Optimizer):
             layer: state_dict["state"].get(index_of.get(layer.weight), {}) for layer in self._layers
         }
         for layer, state in found.items():
-            self._check_form(layer, state)
+            if state or layer.weight.requires_grad:  # frozen ones are left out of some checkpoints
+                check_form(layer.name, self._state(layer), state)
         fresh = {layer: self._state(layer) for layer in self._layers}
         super().load_state_dict(state_dict)
         for layer, state in found.items():
@@ -326,49 +323,12 @@ class KFAC(torch.optim.Optimizer):
         for layer in self._layers:
             self.state[layer.weight] = empty_state(layer, self._scheme)
             if self._recover or self._adaptive:
-                self._state(layer)["previous"] = _weights(layer)
+                self._state(layer)["previous"] = weights_of(layer)
             for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
                 self.state[bias] = {"with_weight": True}
         self._common.update(steps=0, setbacks=0, damping_factor=1.0)
         self._common["generator"] = self._generator.get_state()
-        for parameter in [] if self._fallback is None else self.param_groups[-1]["params"]:
-            self.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-
-    def _check_form(self, layer: Layer, saved: Mapping[str, Any]) -> None:
-        if not saved and not layer.weight.requires_grad:
-            return  # distributed checkpoints leave out what is frozen
-        form = {key: getattr(value, "shape", None) for key, value in self._state(layer).items()}
-        other = {key: getattr(value, "shape", None) for key, value in saved.items()}
-        different = sorted(key for key in form | other if form.get(key, 0) != other.get(key, 0))
-        if different:
-            raise InvalidInputError(
-                f"the state of module {layer.name!r} must be of a KFAC with the same options and "
-                f"model, got another {', '.join(different)}; build KFAC as it was when saved"
-            )
-
-    def _unscale(self) -> float | None:
-        """The factor that GradScaler put into the gradients, now taken out; ``None``: overflow."""
-        found = getattr(self, "found_inf", None)
-        if found is None:
-            return 1.0
-        if found.item() > 0:
-            return None
-        scale: Tensor | None = getattr(self, "grad_scale", None)
-        if scale is None:
-            if self._fisher.kind == "empirical":
-                raise InvalidInputError(
-                    "fisher='empirical' needs the scale of the gradients, got gradients that "
-                    "GradScaler.unscale_ was called for; leave the call out and use kl_clip"
-                )
-            return 1.0
-        for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(scale.to(parameter.grad.device))
-        return float(scale.item())
+        self.state.update(self._fallback.initial_state())
 
     def _advance(
         self,
@@ -380,12 +340,14 @@ class KFAC(torch.optim.Optimizer):
         fresh, maps = self._capture.take(scale), self._capture.take_linearised()
         if self._processes > 1:
             sum_moments(self._layers, fresh)
-        self._check_finite(loss, fresh)
-        self._set_damping()
-        for layer, moments in fresh.items():
-            average(self._state(layer), moments, self._settings["factor_decay"])
-        blocks = self._blocks()
-        self._factorise(blocks, fresh)
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        check_finite(loss, gradients, fresh.values())
+        if not gradients and not any(map(self._has_factors, self._layers)):
+            raise InvalidInputError(
+                "step() needs gradients and a forward pass in training mode, got neither; "
+                "call model.train(), loss(model(x), y).backward() first"
+            )
+        blocks = self._refresh(fresh)
         penalty = update.squared_norm(blocks) if before is not None else 0.0
         predicted = self._move(blocks, maps)
         if before is not None and closure is not None and loss is not None and blocks:
@@ -393,75 +355,29 @@ class KFAC(torch.optim.Optimizer):
                 new = adaptation.reevaluated(closure, before, self._parameters())
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
             self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
-        self._step_fallback()
+        self._fallback.step(self.param_groups, self.state)
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
 
-    def _check_finite(self, loss: float | None, fresh: Mapping[Layer, Moments]) -> None:
-        gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        moments = [tensor for new in fresh.values() for tensor in new.sums]
-        if loss is not None and not math.isfinite(adaptation.number(loss)):
-            raise DivergedError(f"the loss is {loss}; lower lr or raise the damping")
-        for name, tensors in (("gradient", gradients), ("Kronecker factor", moments)):
-            if tensors and not nn.utils.get_total_norm(tensors).isfinite():
-                raise DivergedError(
-                    f"a {name} is not finite; no parameter was changed; "
-                    "lower lr or raise the damping"
-                )
-        if not gradients and not any(self._has_factors(layer) for layer in self._layers):
-            raise InvalidInputError(
-                "step() needs gradients and a forward pass in training mode, got neither; "
-                "call model.train(), loss(model(x), y).backward() first"
-            )
-
-    def _set_damping(self) -> None:
+    def _refresh(self, fresh: Mapping[Layer, Moments]) -> list[Block]:
+        """Bring λ, factors, inverses and spectra up to date; the blocks that will move."""
+        steps, settings = self._common["steps"], self._settings
         if self._schedule is not None:
-            damping = self._schedule(self._common["steps"]) * self._common["damping_factor"]
+            damping = self._schedule(steps) * self._common["damping_factor"]
             check_settings({"damping": damping})
-            self._settings["damping"] = damping
-
-    def _blocks(self) -> list[Block]:
-        blocks = []
-        for layer in self._layers:
-            if all(parameter.grad is None for parameter in layer.parameters):
-                continue
-            block = update.block_of(layer, self._state(layer), self._group(layer))
-            if self._has_factors(layer):
-                blocks.append(block)
-            elif block.gradient.any():
-                raise InvalidInputError(
-                    f"module {layer.name!r} has a gradient but no Kronecker factors: no forward "
-                    "pass of the whole model in training mode led through it to the output; call "
-                    "the model that KFAC was given, after model.train(), build KFAC before the "
-                    "first call of torch.compile's result, or leave the module to AdamW with "
-                    f"exclude=[{layer.name!r}]"
-                )
-        return blocks
-
-    def _factorise(self, blocks: Sequence[Block], fresh: Mapping[Layer, Moments]) -> None:
-        interval = self._settings["inverse_interval"]
-        on_time = interval is None or self._common["steps"] % interval == 0
-        for block in blocks:
-            if not is_due(block.layer, self._scheme, block.state, block.damping, on_time):
-                continue
-            try:
-                factorise(block.layer, self._scheme, block.state, block.damping)
-            except NumericalError as error:
-                raise DivergedError(
-                    f"the factors of module {block.layer.name!r} cannot be inverted: {error}"
-                ) from error
+            settings["damping"] = damping
+        for layer, moments in fresh.items():
+            average(self._state(layer), moments, settings["factor_decay"])
+        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
+        blocks = update.moving(
+            [update.block_of(x, self._state(x), self._group(x)) for x in trained]
+        )
+        interval = settings["inverse_interval"]
+        update.factorise_due(blocks, self._scheme, interval is None or steps % interval == 0)
         if self._scheme.eigen_correction:
-            corrected = [b for b in blocks if b.layer in fresh and b.layer.kind != "units"]
-            self._correct(corrected, fresh)
-
-    def _correct(self, blocks: Sequence[Block], fresh: Mapping[Layer, Moments]) -> None:
-        sums = [corrected_sum(b.layer, b.state, fresh[b.layer].kept) for b in blocks]
-        if self._processes > 1 and sums:
-            sum_over_processes(sums)
-        for block, total in zip(blocks, sums, strict=True):
-            rows = fresh[block.layer].output_rows
-            average_spectrum(block.state, total / rows, self._settings["factor_decay"])
+            update.correct_spectra(blocks, fresh, settings["factor_decay"], self._processes)
+        return blocks
 
     def _move(self, blocks: Sequence[Block], maps: Sequence[Linearised]) -> float:
         """Move the weights; returns M(δ) − M(0), NaN where the quadratic model was not needed."""
@@ -471,7 +387,7 @@ class KFAC(torch.optim.Optimizer):
         plan = planned(blocks, self._scheme, self._settings["kl_clip"], maps, self._processes)
         for block, direction, rate in zip(blocks, plan.updates, plan.rates, strict=True):
             if "previous" in block.state:
-                block.state["previous"] = _weights(block.layer)
+                block.state["previous"] = weights_of(block.layer)
             update.move(block, direction, rate)
         self._report = plan.report
         return plan.predicted
@@ -516,12 +432,6 @@ class KFAC(torch.optim.Optimizer):
             ):
                 parameter.copy_(value)
 
-    def _step_fallback(self) -> None:
-        if self._fallback is not None:
-            self._fallback.param_groups = self.param_groups[-1:]
-            self._fallback.state = self.state
-            self._fallback.step()
-
     def _update_is_due(self) -> bool:
         """Whether the next step updates the factors: on time, or for a layer that has none yet."""
         steps = self._common["steps"]
@@ -539,19 +449,3 @@ class KFAC(torch.optim.Optimizer):
 
     def _has_factors(self, layer: Layer) -> bool:
         return bool(self._state(layer)["factor_updates"])
-
-
-def _fallback(
-    model: nn.Module, covered: Sequence[Tensor], lr: float, weight_decay: float
-) -> torch.optim.AdamW | None:
-    """AdamW for the parameters that are not covered; ``None`` if there are none."""
-    known = set(covered)
-    rest = [p for p in model.parameters() if p not in known]
-    return torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay) if rest else None
-
-
-def _weights(layer: Layer) -> Tensor:
-    """A copy of the layer's weights as one matrix, in at least float32."""
-    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
-    matrix = layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters])
-    return matrix.contiguous()

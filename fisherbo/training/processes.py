@@ -20,7 +20,7 @@ def rank_and_size(shared: bool) -> tuple[int, int]:
 
 def sum_over_processes(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over the processes: one message for each dtype."""
-    for dtype in {tensor.dtype for tensor in tensors}:
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # in the same order in all
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         message = torch.cat([tensor.flatten() for tensor in same])
         distributed.all_reduce(message)

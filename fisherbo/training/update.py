@@ -13,9 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fisherbo.training.blocks import Scheme, State, natural
+from fisherbo.errors import DivergedError, InvalidInputError, NumericalError
+from fisherbo.training.blocks import (
+    Scheme,
+    State,
+    average_spectrum,
+    corrected_sum,
+    factorise,
+    is_due,
+    natural,
+)
 from fisherbo.training.coverage import Layer
 from fisherbo.training.factors import kl_clip_factor
+from fisherbo.training.moments import Moments
 from fisherbo.training.processes import sum_over_processes
 from fisherbo.training.quadratic import Linearised
 
@@ -79,6 +89,60 @@ def block_of(layer: Layer, state: State, group: Mapping[str, Any]) -> Block:
         gradient = parameter.grad.to(dtype)
         gradients.append(gradient.add(parameter, alpha=decay) if decay else gradient)
     return Block(layer, state, group, layer.matrix(gradients))
+
+
+def weights_of(layer: Layer) -> Tensor:
+    """A copy of the layer's weights as one matrix, in at least float32."""
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    matrix = layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters])
+    return matrix.contiguous()
+
+
+def moving(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks that have factors; the others must have no gradient.
+
+    Raises:
+        InvalidInputError: If one has.
+    """
+    for block in blocks:
+        if block.state["factor_updates"] == 0 and block.gradient.any():
+            name = block.layer.name
+            raise InvalidInputError(
+                f"module {name!r} has a gradient but no Kronecker factors: no forward pass of the "
+                "whole model in training mode led through it to the output; call the model that "
+                "KFAC was given, after model.train(), build KFAC before the first call of "
+                f"torch.compile's result, or leave the module to AdamW with exclude=[{name!r}]"
+            )
+    return [block for block in blocks if block.state["factor_updates"] > 0]
+
+
+def factorise_due(blocks: Sequence[Block], scheme: Scheme, on_time: bool) -> None:
+    """Invert or decompose the factors of the blocks for which it is time.
+
+    Raises:
+        DivergedError: If a factor cannot be inverted.
+    """
+    for block in blocks:
+        if not is_due(block.layer, scheme, block.state, block.damping, on_time):
+            continue
+        try:
+            factorise(block.layer, scheme, block.state, block.damping)
+        except NumericalError as error:
+            raise DivergedError(
+                f"the factors of module {block.layer.name!r} cannot be inverted: {error}"
+            ) from error
+
+
+def correct_spectra(
+    blocks: Sequence[Block], fresh: Mapping[Layer, Moments], decay: float, processes: int = 1
+) -> None:
+    """Take the squared row gradients of the last passes into the spectra (EKFAC)."""
+    corrected = [b for b in blocks if b.layer in fresh and b.layer.kind != "units"]
+    sums = [corrected_sum(b.layer, b.state, fresh[b.layer].kept) for b in corrected]
+    if processes > 1 and sums:
+        sum_over_processes(sums)
+    for block, total in zip(corrected, sums, strict=True):
+        average_spectrum(block.state, total / fresh[block.layer].output_rows, decay)
 
 
 def natural_gradients(blocks: Sequence[Block], scheme: Scheme) -> list[Tensor]:

@@ -1,0 +1,51 @@
+"""AdamW for the parameters that K-FAC does not cover, on the state and the group of K-FAC."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Fallback:
+    """AdamW whose parameter group and state are those of another optimizer.
+
+    Args:
+        model: The network.
+        covered: Its parameters that are trained otherwise.
+        lr: Learning rate.
+        weight_decay: Decoupled weight decay.
+    """
+
+    def __init__(
+        self, model: nn.Module, covered: Collection[Tensor], lr: float, weight_decay: float
+    ) -> None:
+        known = set(covered)
+        rest = [parameter for parameter in model.parameters() if parameter not in known]
+        self._adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay) if rest else None
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Its parameter group, if any parameter is left to it."""
+        return [] if self._adamw is None else self._adamw.param_groups
+
+    def initial_state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """What AdamW keeps of each parameter before the first step."""
+        return {
+            parameter: {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            for group in self.groups
+            for parameter in group["params"]
+        }
+
+    def step(self, groups: list[dict[str, Any]], state: Any) -> None:
+        """Take a step with the group (the last of ``groups``) and the state of the owner."""
+        if self._adamw is not None:
+            self._adamw.param_groups = groups[-1:]
+            self._adamw.state = state
+            self._adamw.step()
