@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.training import KFAC, mlp
+from fisherbo.training import KFAC, NaturalGradient, mlp
 
 X, LABELS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 
@@ -107,6 +107,27 @@ def test_the_empirical_fisher_needs_the_scale_of_the_gradients() -> None:
     scaler.unscale_(optimizer)
     with pytest.raises(InvalidInputError, match=r"unscale_ was called for; leave the call out"):
         scaler.step(optimizer)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"exact_damping": True}, {"eigen_correction": True}, {"quadratic_model": True}],
+)
+def test_a_cuda_device_gives_the_same_trajectory(options: dict[str, Any]) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = mlp(4, (6, 5), 3).double().to(device)
+        optimizer = KFAC(model, likelihood="categorical", fisher="type2", damping=0.1, **options)
+        x, y = X.double().to(device), LABELS.to(device)
+        losses.append([])
+        for _ in range(8):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(x), y)
+            losses[-1].append(loss.item())
+            loss.backward()
+            optimizer.step()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
 
 
 ORDERS = ["hooks first", "compiled first", "given compiled"]
@@ -217,7 +238,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from fisherbo.training import KFAC
+from fisherbo.training import KFAC, NaturalGradient
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -235,6 +256,9 @@ for name, options in MODES.items():
         loss = functional.cross_entropy(wrapped(x[rows]), y[rows])
         loss.backward()
         return loss
+    if name == "natural":
+        optimizer.remove_hooks()
+        optimizer = NaturalGradient(model, likelihood="categorical", tolerance=1e-12, lr=0.3)
     for step in range(6):
         if name == "resumed" and step == 3:
             state, generators = optimizer.state_dict(), None
@@ -260,6 +284,7 @@ MODES = {
                  "adaptation_interval": 2},
     "sampled": {"fisher": "mc"},
     "resumed": {"fisher": "mc"},
+    "natural": {"fisher": "type2"},
 }
 def build():
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.LayerNorm(5), nn.PReLU(), nn.Linear(5, 3))
@@ -294,9 +319,12 @@ def test_two_processes_train_as_one_on_all_rows(tmp_path: Path) -> None:
         if options["fisher"] == "mc":
             continue
         model = shared["build"]()
-        optimizer = KFAC(model, likelihood="categorical", **options)
+        optimizer: Any = KFAC(model, likelihood="categorical", **options)
+        if name == "natural":
+            optimizer.remove_hooks()
+            optimizer = NaturalGradient(model, likelihood="categorical", tolerance=1e-12, lr=0.3)
 
-        def closure(model: nn.Module = model, optimizer: KFAC = optimizer) -> Tensor:
+        def closure(model: nn.Module = model, optimizer: Any = optimizer) -> Tensor:
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(x), y)
             loss.backward()

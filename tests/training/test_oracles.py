@@ -179,7 +179,9 @@ def random_map(d: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.eye(d).double() + 0.4 * normal(d, d, seed=seed), normal(d, seed=seed + 1)
 
 
-def trajectory(model: nn.Module, x: Tensor, y: Tensor, damping: float) -> list[Tensor]:
+def trajectory(
+    model: nn.Module, x: Tensor, y: Tensor, damping: float, exact: bool = False
+) -> list[Tensor]:
     optimizer = KFAC(
         model,
         likelihood="bernoulli",
@@ -189,6 +191,7 @@ def trajectory(model: nn.Module, x: Tensor, y: Tensor, damping: float) -> list[T
         momentum=0.5,
         factor_interval=2,
         kl_clip=0.5,
+        exact_damping=exact,
     )
     outputs = []
     for _ in range(6):
@@ -200,9 +203,12 @@ def trajectory(model: nn.Module, x: Tensor, y: Tensor, damping: float) -> list[T
     return outputs
 
 
-@pytest.mark.parametrize(("damping", "invariant"), [(1e-24, True), (1e-2, False)])
+@pytest.mark.parametrize(
+    ("damping", "exact", "invariant"),
+    [(1e-24, False, True), (1e-2, False, False), (1e-12, True, True), (1e-2, True, False)],
+)
 def test_affine_maps_of_inputs_and_units_change_no_trajectory(
-    damping: float, invariant: bool
+    damping: float, exact: bool, invariant: bool
 ) -> None:
     layers = [seeded(nn.Linear(3, 4)), seeded(nn.Linear(4, 2), 5)]
     x = normal(30, 3, seed=1)
@@ -210,8 +216,8 @@ def test_affine_maps_of_inputs_and_units_change_no_trajectory(
     identity = [(torch.eye(d).double(), torch.zeros(d).double()) for d in (3, 4, 4, 2)]
     maps = [random_map(d, seed) for d, seed in ((3, 10), (4, 20), (4, 30), (2, 40))]
     moved = [absorbed(layers[0], maps[0], maps[1]), absorbed(layers[1], maps[2], maps[3])]
-    plain = trajectory(Reparametrised(identity, layers), x, y, damping)
-    mapped = trajectory(Reparametrised(maps, moved), x, y, damping)
+    plain = trajectory(Reparametrised(identity, layers), x, y, damping, exact)
+    mapped = trajectory(Reparametrised(maps, moved), x, y, damping, exact)
     distances = [(p - m).abs().max().item() for p, m in zip(plain, mapped, strict=True)]
     assert distances[0] < 1e-12  # the same function, in other coordinates
     assert (plain[-1] - plain[0]).abs().max() > 1
