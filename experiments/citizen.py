@@ -1,6 +1,6 @@
 """How well the sampler lives with what studies are like: conditions, failures, workers, the past.
 
-    python -m experiments.citizen --quick    5 seeds, 1 BBOB function of 5, under 5 minutes
+    python -m experiments.citizen --quick    8 seeds, 1 BBOB function of 5, under 5 minutes
     python -m experiments.citizen --write    10 seeds, 5 BBOB functions
 
 FisherSampler and GPSampler on the same task with the same seeds:
@@ -10,7 +10,8 @@ FisherSampler and GPSampler on the same task with the same seeds:
     fixed         one of four parameters is enqueued with every second trial
     workers       eight trials asked before any is told
     transfer      30 trials of a shifted task before; Fisher learns from them, "gp" knows nothing;
-                  three lines more compare with Fisher that knows nothing either
+                  three lines more compare with Fisher that knows nothing either, and three with
+                  Fisher that learned from the study of an unrelated task
 
 Losses are log10 of the regret; 0.5 is a factor of three. The gain is GPSampler's less Fisher's. p:
 Wilcoxon over the seeds; 95 %: bootstrap of the mean. Below, on BBOB in 5-D: log10 regret with eight
@@ -45,7 +46,8 @@ Objective = Callable[[optuna.Trial], float]
 SAMPLERS = ("fisher", "gp")
 SOLVED = 1e-6
 WORKERS = 8
-SCRATCH = "scratch"  # the task of transfer, without an earlier study
+SCRATCH = "scratch"  # the task of transfer, without an earlier study ...
+UNRELATED = "unrelated"  # ... and with one of another task
 BBOB = (2, 8, 10, 15, 21)
 
 
@@ -119,7 +121,7 @@ TASKS: Mapping[str, Callable[[int], Objective]] = {
 
 def task_of(cell: Cell) -> Objective:
     """The objective of a cell: ours, or a BBOB function by its name."""
-    if cell.task in TASKS or cell.task == SCRATCH:
+    if cell.task in (*TASKS, SCRATCH, UNRELATED):
         return TASKS.get(cell.task, bowl)(cell.seed)
     from experiments import bbob
 
@@ -129,12 +131,13 @@ def task_of(cell: Cell) -> Objective:
 
 def sampler_of(cell: Cell) -> optuna.samplers.BaseSampler:
     """The sampler of a cell, which has learned from an earlier study where it can."""
-    if cell.task != "transfer" or cell.sampler != "fisher":
+    if cell.task not in ("transfer", UNRELATED) or cell.sampler != "fisher":
         return make_sampler(cell.sampler, cell.seed)
     from fisherbo import FisherSampler
 
     source = optuna.create_study(sampler=FisherSampler(seed=cell.seed + 1000))
-    source.optimize(bowl(cell.seed, shift=0.05), n_trials=30)
+    related = bowl(cell.seed, shift=0.05)
+    source.optimize(bowl(cell.seed + 500) if cell.task == UNRELATED else related, n_trials=30)
     return FisherSampler(seed=cell.seed, source_studies=[source])
 
 
@@ -202,18 +205,21 @@ def report(found: Mapping[Cell, rows.Row]) -> Table:
         if pairs:
             ours, theirs = ([loss(found[p[k]]) for p in pairs] for k in (0, 1))
             table.add_row(f"{task} ({pairs[0][0].budget})", *gain_row(ours, theirs))
-    taught = [c for c in found if (c.sampler, c.task) == ("fisher", "transfer")]
-    plain = [Cell("fisher", SCRATCH, c.seed, c.budget) for c in taught]
-    if taught and all(c in found for c in plain):
-        for mark in (5, 10, taught[0].budget):
-            ours, theirs = ([loss(found[c], mark) for c in cells] for cells in (taught, plain))
-            table.add_row(f"transfer ({mark}), fisher without", *gain_row(ours, theirs))
+    for task in ("transfer", UNRELATED):
+        taught = [c for c in found if (c.sampler, c.task) == ("fisher", task)]
+        plain = [Cell("fisher", SCRATCH, c.seed, c.budget) for c in taught]
+        if taught and all(c in found for c in plain):
+            for mark in (5, 10, taught[0].budget):
+                ours, theirs = ([loss(found[c], mark) for c in cells] for cells in (taught, plain))
+                table.add_row(f"{task} ({mark}), fisher without", *gain_row(ours, theirs))
     return table
 
 
 def workers_report(found: Mapping[Cell, rows.Row]) -> Table:
     table = table_of(f"BBOB 5-D, log10 regret with {WORKERS} workers", "fisher against")
-    mine = [c for c in found if c.task not in {*TASKS, SCRATCH} and c.sampler == "fisher"]
+    mine = [
+        c for c in found if c.task not in {*TASKS, SCRATCH, UNRELATED} and c.sampler == "fisher"
+    ]
     parallel = [c for c in mine if c.workers > 1]
     rivals: dict[str, Callable[[Cell], Cell]] = {
         "GPSampler, as many workers": lambda c: Cell("gp", c.task, c.seed, c.budget, c.workers),
@@ -222,8 +228,8 @@ def workers_report(found: Mapping[Cell, rows.Row]) -> Table:
     for name, rival in rivals.items():
         pairs = [(c, rival(c)) for c in parallel if rival(c) in found]
         if pairs:
-            ours, theirs = ([loss(found[p[k]]) for p in pairs] for k in (0, 1))
-            table.add_row(name, *gain_row(ours, theirs))
+            losses = [[loss(found[p[k]]) for p in pairs] for k in (0, 1)]
+            table.add_row(name, *gain_row(*losses))
     return table
 
 
@@ -234,7 +240,11 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
         for seed in range(args.seeds)
         for s in args.samplers
     ]
-    cells += [Cell("fisher", SCRATCH, seed, args.budget) for seed in range(args.seeds)]
+    cells += [
+        Cell("fisher", task, seed, args.budget)
+        for task in (SCRATCH, UNRELATED)
+        for seed in range(args.seeds)
+    ]
     if find_spec("cocoex") is None:
         return cells
     from experiments.bbob import problem_name
@@ -266,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
-        args.seeds, args.budget, args.functions, args.evaluations = 5, 24, [8], 48
+        args.seeds, args.budget, args.functions, args.evaluations = 8, 24, [8], 48
     cells = cells_of(args)
     found: dict[Cell, Any] = rows.collect(
         "citizen", cells, work, workers=args.workers, again=args.again
