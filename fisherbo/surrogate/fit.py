@@ -115,6 +115,7 @@ def fit(
     *,
     known: Array | None = None,
     max_iterations: int = 100,
+    tolerance: float = 1e-5,
 ) -> Hyper:
     """Hyperparameters of highest posterior density that L-BFGS-B reaches from any of the starts.
 
@@ -125,6 +126,7 @@ def fit(
         starts: Starting points; default: the prior's mode.
         known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
         max_iterations: Limit for each start.
+        tolerance: Relative gain of a step below which it ends.
     """
     d, data = x.shape[1], merged(x, y, known)
     differences = squared_differences(data.x, choices)
@@ -136,7 +138,7 @@ def fit(
         return value + penalty, gradient + slope
 
     bounds = [_LENGTH_BOUNDS] * d + [_SIGNAL_BOUNDS, _NOISE_BOUNDS]
-    options = {"maxiter": max_iterations, "ftol": 1e-5, "gtol": 1e-2}
+    options = {"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-2}
     results = [
         minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         for start in [hyper.to_vector() for hyper in starts] or [prior.mean]
