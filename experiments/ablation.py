@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -117,13 +116,12 @@ class Cell:
 def work(cell: Cell) -> rows.Row:
     """The best value after each trial of one study, and the CPU seconds of a suggestion."""
     problem = tasks()[cell.suite].problem(cell.problem)
-    started = time.time()
     with ExitStack() as stack:
         if cell.variant != FULL:
             stack.enter_context(VARIANTS[cell.variant]())
         trace = optimize(Run("fisher", cell.problem, cell.seed, cell.budget), problem)
     best = np.minimum.accumulate(trace.values).tolist()
-    return {"best": best, "cpu": trace.cpu_seconds / cell.budget, "wall": time.time() - started}
+    return {"best": best, "cpu": trace.cpu_seconds / cell.budget}
 
 
 def scaled(suite: str, found: Mapping[Cell, rows.Row]) -> dict[Cell, Array]:

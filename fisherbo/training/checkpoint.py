@@ -82,6 +82,7 @@ def set_generator_states(states: dict[str, Any], own: torch.Generator | None) ->
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = states["numpy"]
     assert isinstance(keys, Tensor)
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    numbers = keys.numpy().astype(np.uint32)
+    np.random.set_state((name, numbers, *rest))  # noqa: NPY002  # as above
     if own is not None and states["own"] is not None:
         own.set_state(states["own"])
