@@ -13,7 +13,7 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "momentum": ("in [0, 1)", lambda v: 0 <= v < 1, "typical values are 0 to 0.95"),
     "weight_decay": (">= 0", lambda v: v >= 0, "typical values are 0 to 1e-3"),
     "kl_clip": ("> 0 or None", lambda v: v > 0, "typical values are 1e-3 to 1"),
-    "factor_decay": ("in [0, 1)", lambda v: 0 <= v < 1, "the usual value is 0.95"),
+    "factor_decay": ("in [0, 1)", lambda v: 0 <= v < 1, "the usual value is 0.9"),
     "factor_interval": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "5 is usual"),
     "inverse_interval": (
         "a whole number >= 1 or None",
@@ -22,7 +22,7 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
     ),
     "fallback_lr": ("> 0", lambda v: v > 0, "the usual value is 1e-3"),
     "adaptation_interval": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "5 is usual"),
-    "adaptation_decay": ("in (0, 1)", lambda v: 0 < v < 1, "the usual value is 0.95"),
+    "adaptation_decay": ("in (0, 1)", lambda v: 0 < v < 1, "the usual value is 0.9"),
     "tolerance": ("in (0, 1)", lambda v: 0 < v < 1, "typical values are 1e-6 to 1e-2"),
     "max_iterations": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "50 is usual"),
     "mc_samples": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "1 is usual"),

@@ -380,7 +380,7 @@ def test_the_ratio_is_one_where_the_model_is_exact_and_damping_falls() -> None:
     assert [ratio is None for ratio in ratios] == [True, False] * 3
     for ratio in ratios[1::2]:
         assert ratio == pytest.approx(1, abs=1e-6)
-    assert dampings == pytest.approx([1e-10 * 0.95 ** (2 * k) for k in (0, 1, 1, 2, 2, 3)])
+    assert dampings == pytest.approx([1e-10 * 0.9 ** (2 * k) for k in (0, 1, 1, 2, 2, 3)])
 
 
 def test_a_step_that_raises_the_loss_is_taken_back_and_damping_grows() -> None:
