@@ -85,7 +85,7 @@ class Learner:
         last: Fit | None = memory.latest(task.trials, tuple(task.search_space), key)
         found = learned(last=last, kept=self._bases.get(key))
         self._bases[key] = found.base
-        if found.fitted is not last:
+        if found.fitted is not last and task.remembers:
             code = memory.encode(found.fitted)
             task.study._storage.set_trial_system_attr(task.trial._trial_id, key, code)
         return found.belief

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
+from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import learn
 from fisherbo.sampler.convert import SearchSpace, to_data, to_params, to_space
 from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.fixed import fixed_values, hold, widened
+from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.learner import Learner
 from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Reader
@@ -170,6 +173,36 @@ class FisherSampler(BaseSampler):
         learned = learn(data, trials, space, last, lesson=lesson)
         return recommended(trials, data, learned.belief.surrogate, learned.y, maximize=maximize)
 
+    def inspect(self, study: Study) -> Inspection:
+        """What is believed of a study, and where the next trial would go; nothing is written.
+
+        Args:
+            study: A study of at most 4 objectives, made by this or any other sampler.
+
+        Raises:
+            InvalidInputError: If no trial has a value yet, no parameter varies, or there are too
+                many objectives.
+        """
+        _require_few_objectives(study)
+        trial = create_trial(state=TrialState.RUNNING)
+        trial.number = len(study.get_trials(deepcopy=False))
+        search_space = self.infer_relative_search_space(study, trial)
+        found = self._task(study, trial, search_space) if search_space else None
+        if found is None:
+            raise InvalidInputError("study has no parameter that varies; all its trials are alike")
+        task, restriction = replace(found[0], remembers=False, rivals=0), found[1]
+        if not len(task.evidence.objectives[0].y):
+            raise InvalidInputError(
+                f"study must have a trial with a value, got none in {len(task.trials)} trials; "
+                "run some more first"
+            )
+        x, rng = self._point(task, restriction), self._rng(trial.number)
+        with self._learner.isolated(rng):
+            objectives = self._learner.objectives(task, self._lesson(task))
+            constraints = self._learner.constraints(task)
+        aimed = aim(objectives, constraints, *task.evidence.taken(task.target), rng)
+        return Inspection(task, tuple(objectives), tuple(constraints), aimed.acquisition, x)
+
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
         if self._independent_sampler is not None:
@@ -194,23 +227,13 @@ class FisherSampler(BaseSampler):
         _require_few_objectives(study)
         if not search_space:
             return {}
-        asked = set(search_space)
-        trials = without_abandoned(study, _others(study, trial, use_cache=False))
-        union = self._reader.union((study._storage, study._study_id), trials)
-        varying = {**{n: d for n, d in union.items() if not d.single()}, **search_space}
-        fixed = fixed_values(study.sampler, trial, asked, varying, trials)
-        if asked <= fixed.keys():
+        found = self._task(study, trial, search_space)
+        if found is None:
             return {}
-        parameters = widened(search_space, varying, fixed)
-        rows = self._reader.rows(parameters, trials)
-        space = space_of(parameters, rows, trials)
-        target = hold(space, parameters, fixed)
-        evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
-        rivals = count_rivals(trial, trials)
-        task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
-        x = self._point(task, self._restriction(target, parameters, union))
-        params = {} if x is None else to_params(target, parameters, x)
-        return {name: value for name, value in params.items() if name in asked}
+        task, restriction = found
+        x = self._point(task, restriction)
+        params = {} if x is None else to_params(task.target, task.search_space, x)
+        return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self,
@@ -255,6 +278,26 @@ class FisherSampler(BaseSampler):
             study._storage.set_trial_system_attr(trial._trial_id, memory.FAILED, True)
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
+
+    def _task(
+        self, study: Study, trial: FrozenTrial, search_space: SearchSpace
+    ) -> tuple[Task, Restriction | None] | None:
+        """What is to be suggested, and the user's rule; None where every parameter is fixed."""
+        asked = set(search_space)
+        trials = without_abandoned(study, _others(study, trial, use_cache=False))
+        union = self._reader.union((study._storage, study._study_id), trials)
+        varying = {**{n: d for n, d in union.items() if not d.single()}, **search_space}
+        fixed = fixed_values(study.sampler, trial, asked, varying, trials)
+        if asked <= fixed.keys():
+            return None
+        parameters = widened(search_space, varying, fixed)
+        rows = self._reader.rows(parameters, trials)
+        space = space_of(parameters, rows, trials)
+        target = hold(space, parameters, fixed)
+        evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
+        rivals = count_rivals(trial, trials)
+        task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
+        return task, self._restriction(target, parameters, union)
 
     def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""

@@ -28,6 +28,7 @@ class Task:
         target: The same with the coordinates held that are not to be chosen.
         evidence: What the trials say.
         rivals: Earlier trials that are being suggested for at this moment.
+        remembers: Whether fits are kept with the trial.
     """
 
     study: Study
@@ -38,6 +39,7 @@ class Task:
     target: Space
     evidence: Evidence
     rivals: int = 0
+    remembers: bool = True
 
     def expecting(self, x: Array) -> Task:
         """The task where a rival is believed to be at ``x`` ``(d,)``."""

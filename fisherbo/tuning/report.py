@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import html
-import os
-import platform
-import tempfile
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from fisherbo.errors import StorageError
 from fisherbo.tuning.result import TuningResult
 from fisherbo.visualization import (
+    page,
     plot_optimization_history,
     plot_parallel_coordinate,
     plot_response_map,
+    plot_training_monitor,
     plot_training_trace,
 )
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-PACKAGES = ("fisherbo", "torch", "optuna", "numpy")
 
 
 def lines(results: Sequence[TuningResult]) -> list[list[str]]:
@@ -55,6 +50,22 @@ def lines(results: Sequence[TuningResult]) -> list[list[str]]:
     return [head, *([name, *map(cell, results)] for name, cell in quantities)]
 
 
+def as_json(result: TuningResult) -> dict[str, Any]:
+    """What the table says of one optimizer, in JSON's own types."""
+    return {
+        "optimizer": result.optimizer,
+        "study": result.study.study_name,
+        "best_params": result.best_params,
+        "best_value": result.best_value,
+        "metric": result.metric,
+        "best_loss": result.best_loss,
+        "target": result.target,
+        "steps_to_target": result.steps_to_target,
+        "cpu_seconds_to_target": result.cpu_seconds_to_target,
+        "trials": asdict(result.counts),
+    }
+
+
 def print_table(results: Sequence[TuningResult], console: Console) -> None:
     """Print the table of the results."""
     head, *body = lines(results)
@@ -73,19 +84,7 @@ def write_html(results: Sequence[TuningResult], path: Path) -> None:
         MissingExtraError: plotly is not installed.
         StorageError: the file cannot be written.
     """
-    page = render(results)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(page)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the report {path}: {error.strerror}; choose another place with --report"
-        ) from error
+    page.write(render(results), path)
 
 
 def render(results: Sequence[TuningResult]) -> str:
@@ -94,19 +93,10 @@ def render(results: Sequence[TuningResult]) -> str:
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    drawn = figures(results)
-    divs = [
-        figure.to_html(full_html=False, include_plotlyjs=index == 0)
-        for index, figure in enumerate(drawn)
-    ]
+    drawn = {f"figure-{index}": figure for index, figure in enumerate(figures(results))}
     names = ", ".join(result.study.study_name for result in results)
-    return _PAGE.format(
-        title=html.escape(f"Tuning of {', '.join(result.optimizer for result in results)}"),
-        studies=html.escape(names),
-        table=_html_table(results),
-        figures="\n".join(divs),
-        versions=html.escape(", ".join(versions())),
-    )
+    title = f"Tuning of {', '.join(result.optimizer for result in results)}"
+    return page.render(title, f"Studies: {names}", lines(results), drawn)
 
 
 def figures(results: Sequence[TuningResult]) -> list[Figure]:
@@ -137,21 +127,16 @@ def objective_name(result: TuningResult) -> str:
     return f"log10(steps to {result.metric} {result.target:g})"
 
 
-def versions() -> list[str]:
-    """Versions of Python and of the packages that the numbers come from."""
-    packages = [f"{name} {version(name)}" for name in PACKAGES]
-    return [f"Python {platform.python_version()}", *packages]
-
-
 def _of_study(result: TuningResult, value: str) -> list[Figure]:
     """Response map and parallel coordinates, where trials allow them."""
     if result.best_trial is None:
         return []
     names = list(result.best_params)
-    drawn = []
+    drawn: list[Figure] = []
     if {"lr", "damping"} <= set(names):
         title = f"{result.optimizer}: {value} over lr and damping"
         drawn.append(plot_response_map(result.study, value=value, title=title))
+    drawn.append(plot_training_monitor(result.best_trial, metric=result.metric))
     title = f"{result.optimizer}: parallel coordinates of the complete trials"
     return [*drawn, plot_parallel_coordinate(result.study, value=value, title=title)]
 
@@ -202,35 +187,3 @@ def _ratio(
 
 def _number(value: object) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _html_table(results: Sequence[TuningResult]) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        texts = (html.escape(cell).replace("\n", "<br>") for cell in cells)
-        return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
-
-    head, *body = lines(results)
-    rows = [line(head, "th"), *(line(cells, "td") for cells in body)]
-    return "<table>\n" + "\n".join(rows) + "\n</table>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font-family: sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border: 1px solid #999; padding: 0.4em 0.6em; text-align: left; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>Studies: {studies}</p>
-{table}
-{figures}
-<p>{versions}</p>
-</body>
-</html>
-"""

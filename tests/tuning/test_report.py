@@ -65,7 +65,7 @@ def test_page_holds_every_figure_and_needs_no_network(results, tmp_path):
     write_html(results, path)
     page = path.read_text()
     titles = [figure.layout.title.text for figure in figures(results)]
-    assert len(titles) == 6
+    assert len(titles) == 8
     for title in titles:
         assert title in page
     assert "Plotly.newPlot" in page

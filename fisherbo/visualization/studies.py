@@ -1,72 +1,27 @@
-"""Results as plotly figures, named as Optuna names its own.
-
-Every figure has a title, axis names with units, and the colours of Okabe and Ito (2008), which
-people with any kind of colour vision can tell apart.
-"""
+"""Figures of what a study's trials found: history, response map, parallel coordinates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.training import TracePoint
+from fisherbo.errors import InvalidInputError
+from fisherbo.visualization.style import SCALE, colours, graph_objects, lay_out
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SCALE = "Cividis"
 CONTOUR_TRIALS = 12  # fewer points say too little about a surface
 _GRID = 40
 _BANDWIDTH = 0.12  # of the contour's kernel, in widths of the search space
 
 Array = npt.NDArray[np.float64]
-
-
-def plot_training_trace(
-    traces: Mapping[str, Sequence[TracePoint]],
-    *,
-    against: Literal["steps", "cpu_seconds"] = "steps",
-    metric: str = "training loss",
-    target: float | None = None,
-) -> Figure:
-    """Figure of the metric during training, one line a run, both axes logarithmic.
-
-    Args:
-        traces: points of each run by the run's name.
-        against: steps, or CPU seconds of training.
-        metric: what the loss of the points is called.
-        target: value to draw as a horizontal line.
-
-    Raises:
-        InvalidInputError: `against` is neither of the two.
-        MissingExtraError: plotly is not installed.
-    """
-    go = _graph_objects()
-    axes = {"steps": "steps", "cpu_seconds": "CPU seconds"}
-    if against not in axes:
-        raise InvalidInputError(f"against must be 'steps' or 'cpu_seconds', got {against!r}")
-    figure = go.Figure()
-    for colour, (name, trace) in zip(_colours(len(traces)), traces.items(), strict=True):
-        points = [(point.step if against == "steps" else point.cpu_seconds, point.loss)
-                  for point in trace]  # fmt: skip
-        points = [(x, y) for x, y in points if x > 0]
-        x, y = [x for x, _ in points], [y for _, y in points]
-        figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "width": 2})
-    if target is not None:
-        figure.add_hline(y=target, line_dash="dash", annotation_text=f"target {target:g}")
-    _lay_out(figure, f"{metric.capitalize()} against {axes[against]}, best runs", axes[against])
-    positive = all(point.loss > 0 for trace in traces.values() for point in trace)
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(title=_nats(metric), type="log" if positive else "linear")
-    return figure
 
 
 def plot_optimization_history(
@@ -75,14 +30,14 @@ def plot_optimization_history(
     """Figure of the best value so far over the trials of each study, with each trial's value.
 
     Args:
-        studies: studies to be compared, by name; all minimise.
+        studies: studies to be compared, by name, each with one objective.
         value: what the value is called, with its unit.
 
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    figure = _graph_objects().Figure()
-    for colour, (name, study) in zip(_colours(len(studies)), studies.items(), strict=True):
+    figure = graph_objects().Figure()
+    for colour, (name, study) in zip(colours(len(studies)), studies.items(), strict=True):
         trials = _complete(study)
         x = [trial.number for trial in trials]
         y = np.array([trial.value for trial in trials], dtype=float)
@@ -90,11 +45,12 @@ def plot_optimization_history(
             x=x, y=y, name=f"{name}, trials", mode="markers", marker={"color": colour, "size": 6},
             opacity=0.5,
         )  # fmt: skip
+        best = np.maximum if study.direction == StudyDirection.MAXIMIZE else np.minimum
         figure.add_scatter(
-            x=x, y=np.minimum.accumulate(y), name=f"{name}, best so far", mode="lines",
+            x=x, y=best.accumulate(y), name=f"{name}, best so far", mode="lines",
             line={"color": colour, "width": 2, "shape": "hv"},
         )  # fmt: skip
-    _lay_out(figure, "Best value so far over trials", "trial number")
+    lay_out(figure, "Best value so far over trials", "trial number")
     figure.update_yaxes(title=value)
     return figure
 
@@ -121,7 +77,7 @@ def plot_response_map(
         InvalidInputError: no trial of the study has both parameters.
         MissingExtraError: plotly is not installed.
     """
-    go = _graph_objects()
+    go = graph_objects()
     trials = [t for t in study.get_trials(deepcopy=False) if set(params) <= t.params.keys()]
     if not trials:
         raise InvalidInputError(
@@ -143,7 +99,7 @@ def plot_response_map(
             "line": {"color": "white", "width": 1}, "colorbar": {"title": value},
         },
     )  # fmt: skip
-    _lay_out(figure, title or f"Response over {params[0]} and {params[1]}", params[0])
+    lay_out(figure, title or f"Response over {params[0]} and {params[1]}", params[0])
     figure.update_xaxes(type=_axis(trials, params[0]))
     figure.update_yaxes(title=params[1], type=_axis(trials, params[1]))
     figure.update_layout(legend={"orientation": "h", "y": -0.25})
@@ -158,7 +114,7 @@ def plot_parallel_coordinate(
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    _graph_objects()
+    graph_objects()
     from optuna.visualization import plot_parallel_coordinate as optunas
 
     figure = optunas(study, target=lambda trial: float(trial.values[0]), target_name=value)
@@ -166,26 +122,23 @@ def plot_parallel_coordinate(
     return figure
 
 
-def _graph_objects() -> Any:
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingExtraError("plotly", "plot") from error
-    return go
+def plot_pareto_front(study: Study, *, title: str | None = None) -> Figure:
+    """Optuna's figure of the trials in the space of 2 or 3 objectives, with a title.
 
+    Raises:
+        InvalidInputError: the study has another number of objectives.
+        MissingExtraError: plotly is not installed.
+    """
+    graph_objects()
+    count = len(study.directions)
+    if count not in (2, 3):
+        raise InvalidInputError(f"study must have 2 or 3 objectives for a front, got {count}")
+    from optuna.visualization import plot_pareto_front as optunas
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
-
-
-def _lay_out(figure: Figure, title: str, x_title: str) -> None:
-    figure.update_layout(title=title, template="plotly_white", hovermode="closest", height=480)
-    figure.update_xaxes(title=x_title)
-
-
-def _nats(metric: str) -> str:
-    """Name of a metric's axis; an excess is a difference of cross-entropies, in nats."""
-    return f"{metric} / nats" if metric == "excess" else metric
+    names = [f"objective {j}" for j in range(count)]
+    figure = optunas(study, target_names=names)
+    figure.update_layout(title=title or "Trials and the Pareto front")
+    return figure
 
 
 def _complete(study: Study) -> list[FrozenTrial]:

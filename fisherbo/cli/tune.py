@@ -1,31 +1,25 @@
-"""The command line: `fisherbo tune` tunes an optimizer on a training problem and reports.
-
-Exit codes: 0 done, 1 a run failed or a storage does not answer, 2 bad input, 130 interrupted.
-torch and Optuna are imported inside the command, so that `fisherbo --help` is quick.
-"""
+"""`fisherbo tune`: tune an optimizer on a training problem, with a table and a report."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
-import shlex
+import json
 import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING
 
-from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
+from fisherbo.cli.arguments import add_format, names, positive_float, positive_int, seed, widths
+from fisherbo.errors import FisherboError, MissingExtraError
 
 if TYPE_CHECKING:
     from fisherbo.tuning import TuningResult
     from fisherbo.tuning.tasks import Task
 
-N = TypeVar("N", int, float)
 DEFAULT_STORAGE = "sqlite:///runs/tune.db"
-
-_EXAMPLES = """examples:
+HELP = "tune an optimizer's hyperparameters on a training problem"
+DESCRIPTION = f"{HELP[0].upper()}{HELP[1:]}; run it again to resume."
+EXAMPLES = """examples:
   fisherbo tune
       tune K-FAC on a deep autoencoder of handwritten digits: 30 trials, stored in runs/tune.db
   fisherbo tune --compare adam,sgd
@@ -39,59 +33,11 @@ _EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of these arguments (default: those of the process); returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        arguments = _parser().parse_args(words)
-        command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
-    except (InvalidInputError, MissingExtraError) as error:
-        return _fail(error, 2)
-    except FisherboError as error:
-        return _fail(error, 1)
-    except KeyboardInterrupt:
-        resume = shlex.join(["fisherbo", *words])
-        print(
-            f"\nfisherbo: interrupted; finished trials are kept, resume: {resume}", file=sys.stderr
-        )
-        return 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are `InvalidInputError`, one line without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInputError(f"{message}; see {self.prog} --help")
-
-
-def _fail(error: FisherboError, code: int) -> int:
-    print(f"fisherbo: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fisherbo",
-        description="Bayesian optimization and training by natural gradient.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fisherbo {version('fisherbo')}")
-    commands = parser.add_subparsers(required=True, metavar="command", title="commands")
-    tune = commands.add_parser(
-        "tune",
-        help="tune an optimizer's hyperparameters on a training problem",
-        description="Tune an optimizer's hyperparameters on a training problem; "
-        "run it again to resume.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_problem(tune)
-    _add_search(tune)
-    _add_output(tune)
-    tune.set_defaults(command=_tune)
-    return parser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    _add_problem(parser)
+    _add_search(parser)
+    _add_output(parser)
 
 
 def _add_problem(tune: argparse.ArgumentParser) -> None:
@@ -107,15 +53,15 @@ def _add_problem(tune: argparse.ArgumentParser) -> None:
         help="autoencoder, classification or regression (default: what suits the target)",
     )  # fmt: skip
     group.add_argument(
-        "--hidden", type=_widths, metavar="N,N,...",
+        "--hidden", type=widths, metavar="N,N,...",
         help="widths of the hidden layers (default: 128,64,32,8 for the autoencoder, else 64,32)",
     )  # fmt: skip
     group.add_argument(
-        "--target-loss", type=_positive_float, metavar="X",
+        "--target-loss", type=positive_float, metavar="X",
         help="a run ends when its metric is at most X (default: 3.0 on digits' autoencoder)",
     )  # fmt: skip
     group.add_argument(
-        "--batch-size", type=_positive_int, metavar="N",
+        "--batch-size", type=positive_int, metavar="N",
         help="rows a batch (default: all rows up to 4096, else 512)",
     )  # fmt: skip
 
@@ -126,11 +72,11 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
         "--optimizer", default="kfac", metavar="NAME", help="kfac, adam or sgd (default: kfac)"
     )
     group.add_argument(
-        "--compare", type=_names, default=[], metavar="NAME,...",
+        "--compare", type=names, default=[], metavar="NAME,...",
         help="optimizers to tune as well, with as many trials each, for instance adam,sgd",
     )  # fmt: skip
     group.add_argument(
-        "--trials", type=_positive_int, default=30, metavar="N",
+        "--trials", type=positive_int, default=30, metavar="N",
         help="total number of trials of a study (default: 30)",
     )  # fmt: skip
     group.add_argument(
@@ -138,20 +84,20 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
         help="fisher, gp, tpe or random (default: fisher)",
     )  # fmt: skip
     group.add_argument(
-        "--max-steps", type=_positive_int, metavar="N",
+        "--max-steps", type=positive_int, metavar="N",
         help="steps of a trial (default: 300 for kfac, 6000 for adam and sgd)",
     )  # fmt: skip
     group.add_argument(
-        "--max-seconds", type=_positive_float, default=60.0, metavar="S",
+        "--max-seconds", type=positive_float, default=60.0, metavar="S",
         help="CPU seconds of a trial (default: 60)",
     )  # fmt: skip
     group.add_argument(
-        "--jobs", type=_positive_int, default=1, metavar="N",
+        "--jobs", type=positive_int, default=1, metavar="N",
         help="processes that share the trials (default: 1)",
     )  # fmt: skip
-    group.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="seed (default: 0)")
     group.add_argument(
-        "--threads", type=_positive_int, default=1, metavar="N",
+        "--threads", type=positive_int, default=1, metavar="N",
         help="threads of torch (default: 1)",
     )  # fmt: skip
 
@@ -171,9 +117,10 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
         help="HTML report (default: NAME.html beside the storage's file)",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    add_format(tune)
 
 
-def _tune(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo tune`: a study for each optimizer, with further processes, then the reports."""
     from fisherbo.tuning.workers import beside
 
@@ -242,26 +189,37 @@ def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> Tuni
 
 def _report(arguments: argparse.Namespace, task: Task, results: list[TuningResult]) -> int:
     """Print the table, write the page; fails if an optimizer has no complete trial."""
-    from rich.console import Console
-
-    from fisherbo.tuning.report import print_table, write_html
+    from fisherbo.tuning.report import write_html
     from fisherbo.tuning.result import failures
 
-    if not arguments.quiet:
-        print_table(results, Console())
     path = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
     try:
         write_html(results, path)
     except MissingExtraError as error:
         print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
+        _say(arguments, results, None)
     else:
-        if not arguments.quiet:
-            print(f"report: {path}")
+        _say(arguments, results, path)
     for result in results:
         if result.best_trial is None:
             reasons = failures(result.study) or ["all were pruned"]
             raise FisherboError(f"no trial of {result.optimizer} is complete: {reasons[0]}")
     return 0
+
+
+def _say(arguments: argparse.Namespace, results: list[TuningResult], path: Path | None) -> None:
+    """The table for people, or JSON for programs, and where the report is."""
+    from rich.console import Console
+
+    from fisherbo.tuning.report import as_json, print_table
+
+    if arguments.format == "json":
+        report = None if path is None else str(path)
+        print(json.dumps({"results": [as_json(result) for result in results], "report": report}))
+    elif not arguments.quiet:
+        print_table(results, Console())
+        if path is not None:
+            print(f"report: {path}")
 
 
 def _report_path(storage: str, name: str) -> Path:
@@ -271,33 +229,3 @@ def _report_path(storage: str, name: str) -> Path:
     file = sqlite_file(parse_url(storage))
     folder = Path() if file is None else file.parent
     return folder / f"{name.replace('/', '-')}.html"
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive_int(text: str) -> int:
-    return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
-
-
-def _seed(text: str) -> int:
-    return _number(text, int, lambda value: value >= 0, "a whole number of at least 0")
-
-
-def _positive_float(text: str) -> float:
-    return _number(text, float, lambda v: v > 0 and not math.isinf(v), "a number greater than 0")
-
-
-def _widths(text: str) -> list[int]:
-    return [_positive_int(word) for word in text.split(",")]
-
-
-def _number(text: str, kind: Callable[[str], N], holds: Callable[[N], bool], rule: str) -> N:
-    try:
-        value = kind(text)
-        if holds(value):
-            return value
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")

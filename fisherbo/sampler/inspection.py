@@ -1,0 +1,98 @@
+"""What the sampler believes of a study at one moment: for figures, reports and the curious."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import StudyDirection
+
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.sampler.belief import Belief
+from fisherbo.sampler.convert import SearchSpace, to_params
+from fisherbo.sampler.recommend import unwarp
+from fisherbo.sampler.task import Task
+from fisherbo.space import Array, Space
+from fisherbo.surrogate.kernel import CURVATURE
+from fisherbo.surrogate.protocol import Surrogate
+from fisherbo.surrogate.warp import warp
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Beliefs about a study, and what follows for the next trial.
+
+    Coordinates are those of `space`, the unit cube of the parameters that vary, in the order of
+    `search_space`.
+
+    Attributes:
+        task: What the trials say.
+        objectives: Beliefs about each objective; warped values, larger is better.
+        constraints: Beliefs about the slack of each constraint.
+        acquisition: What the next trial maximises, in nats.
+        next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
+            draw it.
+    """
+
+    task: Task
+    objectives: tuple[Belief, ...]
+    constraints: tuple[Belief, ...]
+    acquisition: Acquisition
+    next: Array | None
+
+    @property
+    def space(self) -> Space:
+        """The unit cube of the parameters."""
+        return self.task.space
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """Parameters that vary, by name."""
+        return self.task.search_space
+
+    def surrogate(self, objective: int = 0) -> Surrogate:
+        """The model of an objective."""
+        return self.objectives[objective].surrogate
+
+    def lengthscale(self, objective: int = 0) -> Array:
+        """Lengthscales in widths of the search space, shape ``(d,)``; of categories as if 0/1."""
+        model = self.surrogate(objective)
+        return np.sqrt(CURVATURE * model.variance / model.gradient_variance)
+
+    def observed(self, objective: int = 0) -> tuple[Array, Array]:
+        """Coordinates ``(n, d)`` and values ``(n,)`` of the trials that count, in its own units."""
+        data = self.task.evidence.objectives[objective]
+        return data.x, self._sign(objective) * data.y
+
+    def quantiles(self, points: Array, z: Array, objective: int = 0) -> Array:
+        """Values of an objective ``z`` standard deviations from the mean, in its own units.
+
+        By the inverse of the warp that the model sees values through. With a positive ``z`` the
+        value is the better one, whether that is larger or smaller.
+
+        Args:
+            points: Coordinates, shape ``(b, d)``.
+            z: Numbers of standard deviations, shape ``(q,)``.
+            objective: Which objective.
+
+        Returns:
+            Shape ``(q, b)``.
+        """
+        y = self.task.evidence.objectives[objective].y
+        mean, sd = self.surrogate(objective).predict(points)
+        values = mean + z[:, None] * sd
+        return self._sign(objective) * unwarp(values.ravel(), y, warp(y)).reshape(values.shape)
+
+    def best(self, objective: int = 0) -> Array:
+        """Coordinates of the observation of the best posterior mean, shape ``(d,)``."""
+        x = self.task.evidence.objectives[objective].x
+        return x[int(np.argmax(self.surrogate(objective).mean(x)))]
+
+    def params(self, x: Array) -> Mapping[str, Any]:
+        """Parameters at coordinates ``(d,)``."""
+        return to_params(self.space, self.search_space, x)
+
+    def _sign(self, objective: int) -> float:
+        return 1.0 if self.task.study.directions[objective] == StudyDirection.MAXIMIZE else -1.0

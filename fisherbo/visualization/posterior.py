@@ -1,0 +1,159 @@
+"""Figures of the model: slices of the posterior and of the acquisition through the best point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.study import Study
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.visualization import view
+from fisherbo.visualization.style import COLOURS, band, graph_objects, lay_out, place, subplots
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_QUANTILE = 1.959963984540054  # of the standard normal at .975
+_COLUMNS = 3
+_MOST = 6
+
+
+def plot_posterior_slice(
+    study: Study,
+    sampler: FisherSampler | None = None,
+    *,
+    params: Sequence[str] | None = None,
+    objective: int = 0,
+    value: str = "objective value",
+) -> Figure:
+    """Figure of the posterior along each parameter, through the point of the best mean.
+
+    The median and central 95 % band of the noise-free objective in its own units, and the trials,
+    darker the nearer they are to the slice.
+
+    Args:
+        study: A study of any sampler.
+        sampler: Whose model is shown; the study's own, or a new `FisherSampler`, if None.
+        params: Parameters; the six of the shortest lengthscales if None.
+        objective: Which objective, of several.
+        value: What the value is called, with its unit.
+
+    Raises:
+        InvalidInputError: The study has no value yet, or no such parameter or objective.
+        MissingExtraError: plotly is not installed.
+    """
+    graph_objects()
+    seen = view.inspected(study, sampler)
+    _require_objective(seen, objective)
+    names = view.chosen(seen, None if params is None else list(params), _MOST)
+    figure = subplots(len(names), _COLUMNS, names, vertical_spacing=0.18)
+    for number, name in enumerate(names):
+        where = place(number, _COLUMNS)
+        for trace in _posterior_traces(seen, view.axis(seen, name), objective, number == 0):
+            figure.add_trace(trace, **where)
+        figure.update_xaxes(title=name, type=view.axis(seen, name).kind, **where)
+    _, y = seen.observed(objective)
+    title = "Posterior along each parameter through the best point"
+    lay_out(figure, title, height=_height(len(names)))
+    figure.update_yaxes(type=view.value_kind(y))
+    figure.update_yaxes(title=value, col=1)
+    return figure
+
+
+def plot_acquisition_slice(
+    study: Study, sampler: FisherSampler | None = None, *, params: Sequence[str] | None = None
+) -> Figure:
+    """Figure of what the next trial maximises along each parameter, and of the point chosen.
+
+    The acquisition, log expected improvement for one objective without constraints, in nats, along
+    each parameter through the next trial's point.
+
+    Args:
+        study: A study of any sampler.
+        sampler: Whose acquisition is shown; the study's own, or a new `FisherSampler`, if None.
+        params: Parameters; the six of the shortest lengthscales if None.
+
+    Raises:
+        InvalidInputError: The study has no value yet, or no such parameter.
+        MissingExtraError: plotly is not installed.
+    """
+    graph_objects()
+    seen = view.inspected(study, sampler)
+    if seen.next is None:
+        raise InvalidInputError(
+            "the next trial's point must be the model's choice, got one for the independent "
+            "sampler; run more trials than n_startup_trials first"
+        )
+    names = view.chosen(seen, None if params is None else list(params), _MOST)
+    figure = subplots(len(names), _COLUMNS, names, vertical_spacing=0.18)
+    for number, name in enumerate(names):
+        where = place(number, _COLUMNS)
+        for trace in _acquisition_traces(seen, seen.next, view.axis(seen, name), number == 0):
+            figure.add_trace(trace, **where)
+        figure.update_xaxes(title=name, type=view.axis(seen, name).kind, **where)
+    title = "Acquisition along each parameter through the next trial"
+    lay_out(figure, title, height=_height(len(names)))
+    figure.update_yaxes(title="acquisition / nats", col=1)
+    return figure
+
+
+def _posterior_traces(seen: Inspection, drawn: view.Axis, objective: int, legend: bool) -> Any:
+    go = graph_objects()
+    at = view.through(seen, drawn.index, objective)
+    z = np.array([0.0, -_QUANTILE, _QUANTILE])
+    median, one, other = seen.quantiles(view.slice_points(at, drawn), z, objective)
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    blue, orange = COLOURS[:2]
+    shared: dict[str, Any] = {"showlegend": legend}
+    if drawn.kind == "category":
+        error = {"array": high - median, "arrayminus": median - low, "color": blue}
+        yield go.Scatter(
+            x=drawn.ticks, y=median, error_y=error, mode="markers", name="median, 95 %",
+            marker={"color": blue, "symbol": "diamond", "size": 9}, legendgroup="median", **shared,
+        )  # fmt: skip
+    else:
+        yield band(drawn.ticks, low, high, blue, "95 % band", legendgroup="band", **shared)
+        yield go.Scatter(
+            x=drawn.ticks, y=median, mode="lines", name="median", line={"color": blue},
+            legendgroup="median", **shared,
+        )  # fmt: skip
+    x, y = seen.observed(objective)
+    there = seen.space.exists(x)[:, drawn.index] & np.isfinite(y)
+    opacity = 0.15 + 0.85 * view.nearness(seen, x[there], at, [drawn.index])
+    yield go.Scatter(
+        x=drawn.of(seen, x[there]), y=y[there], mode="markers", name="trials", legendgroup="trials",
+        marker={"color": orange, "size": 7, "opacity": opacity}, **shared,
+    )  # fmt: skip
+
+
+def _acquisition_traces(seen: Inspection, at: Any, drawn: view.Axis, legend: bool) -> Any:
+    go = graph_objects()
+    points = np.concatenate([view.slice_points(at, drawn), at[None]])
+    values = seen.acquisition.value(points)
+    values = np.where(np.isfinite(values), values, np.nan)
+    mode = "markers" if drawn.kind == "category" else "lines"
+    yield go.Scatter(
+        x=drawn.ticks, y=values[:-1], mode=mode, name="acquisition", legendgroup="acquisition",
+        line={"color": COLOURS[2]}, marker={"color": COLOURS[2], "size": 9}, showlegend=legend,
+    )  # fmt: skip
+    yield go.Scatter(
+        x=[drawn.tick(seen, at)], y=values[-1:], mode="markers", name="next trial",
+        marker={"color": COLOURS[1], "symbol": "star", "size": 14}, legendgroup="next",
+        showlegend=legend,
+    )  # fmt: skip
+
+
+def _require_objective(seen: Inspection, objective: int) -> None:
+    if not 0 <= objective < len(seen.objectives):
+        raise InvalidInputError(
+            f"objective must be 0 to {len(seen.objectives) - 1}, got {objective!r}; "
+            "it is the index of one of the study's objectives"
+        )
+
+
+def _height(panels: int) -> int:
+    return 140 + 320 * -(-panels // _COLUMNS)

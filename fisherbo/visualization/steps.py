@@ -1,0 +1,104 @@
+"""How far each trial stepped in the space of beliefs, from the best point known before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.space import Array, Integers
+from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.posterior import condition, extend
+from fisherbo.surrogate.warp import warp
+from fisherbo.visualization import view
+from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_MOST = 1000
+_WINDOW = 9
+
+
+def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
+    """KL divergence of the best point's predicted value from each trial's, before the trial.
+
+    Beliefs are those of the model of the trials before, with the hyperparameters of the present:
+    normal distributions of the next (warped) observation at the trial's point and at the
+    observation of the best mean until then.
+
+    Args:
+        seen: A study.
+        objective: Which objective.
+
+    Returns:
+        Numbers of the trials from the second on, at most 1,000 of them, shape ``(m,)``, and
+        divergences in nats, shape ``(m,)``.
+    """
+    data = seen.task.evidence.objectives[objective]
+    x, y = data.x[:_MOST], warp(data.y)[:_MOST]
+    surrogate = seen.surrogate(objective)
+    hyper = Hyper(seen.lengthscale(objective), surrogate.variance, surrogate.noise)
+    nugget = np.full(len(x), surrogate.noise)
+    numbers = np.array([seen.task.trials[i].number for i in data.trial[:_MOST]])
+    posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
+    steps = []
+    for t in range(1, len(x)):
+        best = x[int(np.argmax(posterior.mean(x[:t])))]
+        mean, sd = posterior.predict(np.stack([best, x[t]]))
+        steps.append(_kl(mean, sd**2 + surrogate.noise))
+        posterior = extend(posterior, x[t : t + 1], y[t : t + 1], nugget[t : t + 1])
+    return numbers[1:], np.array(steps)
+
+
+def plot_kl_steps(
+    study: Study, sampler: FisherSampler | None = None, *, objective: int = 0
+) -> Figure:
+    """Figure of the KL length of each trial's step: long ones explore, short ones refine.
+
+    Args:
+        study: A study of any sampler.
+        sampler: Whose model is shown; the study's own, or a new `FisherSampler`, if None.
+        objective: Which objective, of several.
+
+    Raises:
+        InvalidInputError: The study has no value yet.
+        MissingExtraError: plotly is not installed.
+    """
+    go = graph_objects()
+    seen = view.inspected(study, sampler)
+    numbers, steps = kl_steps(seen, objective)
+    shown = np.maximum(steps, 1e-12)  # a repeat of the best point has no place on a log axis
+    pruned = {t.number for t in seen.task.trials if t.state != TrialState.COMPLETE}
+    whole = np.array([number not in pruned for number in numbers.tolist()], dtype=bool)
+    figure = go.Figure()
+    groups = (("complete", whole, "circle"), ("pruned or failed", ~whole, "circle-open"))
+    for name, group, symbol in groups:
+        figure.add_scatter(
+            x=numbers[group], y=shown[group], mode="markers", name=name,
+            marker={"color": COLOURS[0], "symbol": symbol, "size": 7},
+        )  # fmt: skip
+    figure.add_scatter(
+        x=numbers, y=_running_median(shown), mode="lines", name=f"median of {_WINDOW}",
+        line={"color": GREY},
+    )  # fmt: skip
+    lay_out(figure, "KL length of each trial's step from the best point before", "trial number")
+    figure.update_yaxes(title="KL divergence / nats", type="log")
+    return figure
+
+
+def _kl(mean: Array, variance: Array) -> float:
+    """KL divergence of N(mean_0, variance_0) from N(mean_1, variance_1), in nats."""
+    ratio = variance[0] / variance[1]
+    shift = (mean[0] - mean[1]) ** 2 / variance[1]
+    return float(0.5 * (ratio - 1 - np.log(ratio) + shift))
+
+
+def _running_median(values: Array) -> Array:
+    half = _WINDOW // 2
+    windows = (values[max(i - half, 0) : i + half + 1] for i in range(len(values)))
+    return np.array([np.median(window) for window in windows])

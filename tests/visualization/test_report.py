@@ -1,0 +1,86 @@
+import json
+import sys
+
+import optuna
+import pytest
+
+import fisherbo
+from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.visualization import report, save_to_dashboard
+
+OF_ONE = ["history", "posterior", "contour", "acquisition", "importance", "calibration", "steps",
+          "parallel"]  # fmt: skip
+
+
+def test_report_of_a_study(study, tmp_path):
+    found = report(study)
+    assert list(found.figures) == OF_ONE
+    assert found.left_out == {}
+    summary = found.summary
+    assert summary["trials"] == {"complete": 28, "pruned": 2}
+    assert summary["best"]["value"] == study.best_value
+    low, high = summary["recommended"]["interval"]
+    assert low <= summary["recommended"]["value"] <= high
+    json.dumps(summary)
+    path = tmp_path / "new" / "page.html"
+    found.write_html(path)
+    text = path.read_text()
+    for name in OF_ONE:
+        assert f'id="{name}"' in text
+    assert f"number {study.best_trial.number}" in text
+
+
+def test_report_of_several_objectives(two_objectives):
+    found = report(two_objectives)
+    assert "front" in found.figures and "posterior_1" in found.figures
+    assert found.left_out == {}
+    assert len(found.summary["pareto_front"]) == len(two_objectives.best_trials)
+
+
+def test_report_says_what_it_leaves_out():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_categorical("k", ["a", "b"]) == "a", n_trials=6)
+    found = report(study)
+    assert "two numeric parameters" in found.left_out["contour"]
+    assert "Not drawn: contour, since params must be two numeric" in found.to_html()
+
+
+def test_report_of_a_study_without_a_complete_trial():
+    with pytest.raises(InvalidInputError, match="must have a complete trial, got none"):
+        report(optuna.create_study())
+
+
+def test_report_of_a_training_study_shows_the_run():
+    import torch
+
+    x = torch.linspace(-1, 1, 32)[:, None]
+    result = fisherbo.tune_training(
+        lambda: torch.nn.Linear(1, 1),
+        (x, x.sin()),
+        loss="squared_error",
+        n_trials=3,
+        max_steps=5,
+        seed=0,
+    )
+    run = report(result.study).figures["run"]
+    assert run.data[0].name == "loss"
+    assert "damping λ" in [trace.name for trace in run.data]
+
+
+def test_dashboard_attributes_hold_the_figures_and_the_note(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    sampler = fisherbo.FisherSampler(seed=0)
+    study = optuna.create_study(storage=storage, sampler=sampler)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=12)
+    save_to_dashboard(study)
+    save_to_dashboard(study)  # overwrites
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    assert any("fisherbo-posterior" in key for key in attributes)
+    assert not any("fisherbo-history" in key for key in attributes)
+    assert any("recommended" in str(value) for key, value in attributes.items() if "note" in key)
+
+
+def test_without_the_dashboard_the_extra_is_named(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(MissingExtraError, match=r"fisherbo\[dashboard\]"):
+        save_to_dashboard(study)
