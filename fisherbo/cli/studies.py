@@ -43,7 +43,7 @@ def load(storage: str, name: str, sampler: BaseSampler | None = None) -> Study:
     if file is not None and not file.exists():
         raise InvalidInputError(f"storage {storage!r} must exist, got no file {file}")
     with answering(shown(url)):
-        opened = open_storage(storage)
+        opened = open_storage(storage, heartbeat=False)
         known = optuna.get_all_study_names(opened)
         if name not in known:
             raise InvalidInputError(

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
-_KL = 0.02  # of the ellipses, in nats
 _DAMPING = 0.3  # of the metric, as at the ascent's start
-_LARGEST = 0.08  # half-axis of an ellipse, in widths of the search space; larger ones are shrunk
+_TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
 
 
 def plot_posterior_contour(
@@ -39,9 +38,9 @@ def plot_posterior_contour(
 ) -> Figure:
     """Figure of the posterior median over two parameters, its Fisher metric and two ascents.
 
-    Ellipses are steps of equal KL divergence (0.02 nats, to second order) between beliefs about the
-    next observation, by the damped pull-back metric; those wider than 0.08 of the search space are
-    shrunk to that. The paths climb the acquisition from the same points: by the natural gradient in
+    Ellipses are steps of equal KL divergence, to second order, between beliefs about the next
+    observation, by the damped pull-back metric; half-axes above 0.1 of the search space are cut to
+    that. The paths climb the acquisition from the same points: by the natural gradient in
     the sampler's metric, and by the Euclidean gradient with the same damping rule. Other parameters
     are held at the point of the best posterior mean.
 
@@ -140,7 +139,9 @@ def _ellipses(plane: _Plane, objective: int) -> Any:
     surrogate, points = plane.seen.surrogate(objective), plane.points(centre)
     metric = damped_metric(surrogate, points, _DAMPING)[:, plane.index][:, :, plane.index]
     length, axes = np.linalg.eigh(metric)
-    radius = np.minimum(np.sqrt(2 * _KL / length), _LARGEST)
+    unit = np.sqrt(2 / length)  # half-axes of a step of one nat
+    scale = _TYPICAL / np.median(unit.max(-1))
+    radius = np.minimum(scale * unit, _LARGEST)
     angle = np.linspace(0, 2 * np.pi, 41)
     circle = np.stack([np.cos(angle), np.sin(angle)], -1)
     outline = centre[:, None] + (circle * radius[:, None]) @ axes.mT
@@ -148,7 +149,7 @@ def _ellipses(plane: _Plane, objective: int) -> Any:
     x, y = plane.ticks(gaps)
     yield graph_objects().Scatter(
         x=x, y=y, mode="lines", line={"color": "white", "width": 1.5}, hoverinfo="skip",
-        name=f"Fisher metric: {_KL:g} nats",
+        name=f"Fisher metric: {scale**2:.2g} nats",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -123,13 +124,13 @@ def test_every_figure_of_the_report_is_drawn_offline(browser, study, tmp_path):
 def dashboard(storage, study):
     save_to_dashboard(study)
     command = Path(sys.executable).with_name("optuna-dashboard")
-    with socket_port() as port:
-        server = subprocess.Popen(
-            [command, storage, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    port = free_port()
+    server = subprocess.Popen(
+        [command, storage, "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(url)
@@ -139,18 +140,10 @@ def dashboard(storage, study):
         server.wait(10)
 
 
-def socket_port():
-    import contextlib
-    import socket
-
-    @contextlib.contextmanager
-    def free():
-        with socket.socket() as opened:
-            opened.bind(("127.0.0.1", 0))
-            port = opened.getsockname()[1]
-        yield port
-
-    return free()
+def free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 def wait_for(url):
@@ -171,11 +164,11 @@ def test_optuna_dashboard_shows_our_figures_and_note(browser, study, dashboard):
     WebDriverWait(browser, SECONDS).until(
         lambda b: "recommended" in b.find_element(By.TAG_NAME, "body").text
     )
-    browser.get(f"{dashboard}/dashboard/studies/{study._study_id}/analytics")
+    browser.get(f"{dashboard}/dashboard/studies/{study._study_id}")
     names = ["posterior", "contour", "acquisition", "importance", "calibration", "steps"]
     for name in names:
         element = WebDriverWait(browser, SECONDS).until(
-            lambda b, name=name: b.find_element(By.ID, f"fisherbo-{name}")
+            lambda b, name=name: b.find_element(By.ID, f"user-defined-plot:fisherbo-{name}")
         )
         WebDriverWait(browser, SECONDS).until(lambda b, e=element: is_drawn(b, e))
     errors = [line for line in console_errors(browser) if "favicon" not in line["message"]]

@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 import signal
@@ -324,3 +325,13 @@ def test_version(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out.startswith("fisherbo ")
+
+
+def test_json_is_what_the_study_holds(folder, capsys):
+    assert tune("--data", "iris", "-f", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    (result,) = found["results"]
+    study = optuna.load_study(study_name=result["study"], storage="sqlite:///runs/tune.db")
+    assert result["best_value"] == study.best_value
+    assert result["trials"]["complete"] == 2
+    assert found["report"] == "runs/iris-classification.html"

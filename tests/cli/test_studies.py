@@ -1,0 +1,130 @@
+"""`fisherbo ask` and `fisherbo report` on studies in a file, with Optuna's own commands beside."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+import fisherbo
+from fisherbo.cli import main
+
+STORAGE = "sqlite:///mine.db"
+PARAMS = ["-p", "x=-5:5", "-p", "lr=1e-5:1:log", "-p", "n=1:20:int", "-p", "k=a,b"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verbosity = optuna.logging.get_verbosity()
+    yield tmp_path
+    optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(study_name="mine", storage=STORAGE)
+
+
+def objective(trial):
+    return (trial.suggest_float("x", -5, 5) - 1) ** 2 + trial.suggest_float("y", 0, 1)
+
+
+def refused(capsys, *words, code=2):
+    assert main(list(words)) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_ask_gives_the_sampler_s_trial_and_optuna_tells_it(study, capsys):
+    assert main(["ask", "mine", "--storage", STORAGE, *PARAMS, "-f", "json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["number"] == 0
+    assert set(first["params"]) == {"x", "lr", "n", "k"}
+    assert isinstance(first["params"]["n"], int) and first["params"]["k"] in ("a", "b")
+    optuna_command = Path(sys.executable).with_name("optuna")
+    told = [optuna_command, "tell", "--storage", STORAGE, "--study-name", "mine"]
+    subprocess.run([*told, "--trial-number", "0", "--values", "0.3"], check=True)
+    assert main(["ask", "mine", "--storage", STORAGE]) == 0  # the study knows its parameters
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "trial 1"
+    assert [line.split()[0] for line in lines[1:]] == ["x", "lr", "n", "k"]
+    assert study.trials[0].value == 0.3
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "RUNNING"]
+
+
+def test_ask_is_the_sampler_with_the_same_seed(study, capsys):
+    study.sampler = fisherbo.FisherSampler(seed=7)
+    study.optimize(objective, n_trials=12)
+    twin = optuna.create_study(sampler=fisherbo.FisherSampler(seed=7))
+    twin.add_trials(study.trials)
+    assert main(["ask", "mine", "--storage", STORAGE, "--seed", "7", "-f", "json"]) == 0
+    assert (
+        json.loads(capsys.readouterr().out)["params"]
+        == twin.ask(study.trials[0].distributions).params
+    )
+
+
+def test_ask_takes_optuna_s_search_space(study, capsys):
+    space = (
+        '{"x": {"name": "FloatDistribution", "attributes": {"low": 0, "high": 2, "log": false}}}'
+    )
+    assert main(["ask", "mine", "--storage", STORAGE, "--search-space", space, "-f", "json"]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["params"]["x"] <= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "must have a trial that tells its parameters, got none; give them with -p"),
+        (["-p", "x"], "must be NAME=RANGE such as x=-5:5, got 'x'"),
+        (["-p", "x=5:1"], "must be a range, got 'x=5:1'"),
+        (["-p", "x=0:1:log"], "must be a range, got 'x=0:1:log'"),
+        (["-p", "x=1:2:cubed"], "must end with :log, :int or both"),
+        (["--search-space", "[1]"], "must be JSON of Optuna's distributions by name"),
+    ],
+)
+def test_ask_what_cannot_be_asked(study, capsys, words, message):
+    assert message in refused(capsys, "ask", "mine", "--storage", STORAGE, *words)
+    assert study.trials == []
+
+
+@pytest.mark.parametrize("command", ["ask", "report"])
+def test_studies_that_are_not_there(study, capsys, command):
+    line = refused(capsys, command, "yours", "--storage", STORAGE)
+    assert "study 'yours' must be in sqlite:///mine.db, got mine" in line
+    line = refused(capsys, command, "mine", "--storage", "sqlite:///other.db")
+    assert "got no file other.db" in line
+    assert not Path("other.db").exists()
+
+
+def test_report_writes_the_page_and_the_summary(study, capsys, folder):
+    study.optimize(objective, n_trials=15)
+    assert main(["report", "mine", "--storage", STORAGE, "-f", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best"]["value"] == study.best_value
+    assert found["report"] == "mine.html"
+    assert (folder / "mine.html").stat().st_size > 1e6
+    words = ["--output", "new/page.html", "--dashboard", "--value", "error in m"]
+    assert main(["report", "mine", "--storage", STORAGE, *words]) == 0
+    out = capsys.readouterr().out
+    assert "report: new/page.html" in out and out.startswith("study")
+    assert "error in m" in (folder / "new" / "page.html").read_text()
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    assert any("fisherbo-posterior" in key for key in attributes)
+
+
+def test_report_of_nothing(study, capsys):
+    line = refused(capsys, "report", "mine", "--storage", STORAGE)
+    assert "must have a complete trial, got none" in line
+
+
+def test_help_of_every_command_shows_examples(capsys):
+    for command in ("tune", "ask", "report"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert f"fisherbo {command} " in capsys.readouterr().out.split("examples:")[1]
