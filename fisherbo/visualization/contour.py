@@ -25,6 +25,8 @@ _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
 _DAMPING = 0.3  # of the metric, as at the ascent's start
+_STEPS = 300
+_FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
 
 
@@ -41,8 +43,8 @@ def plot_posterior_contour(
     Ellipses are steps of equal KL divergence, to second order, between beliefs about the next
     observation, by the damped pull-back metric; half-axes above 0.1 of the search space are cut to
     that. The paths climb the acquisition from the same points: by the natural gradient in
-    the sampler's metric, and by the Euclidean gradient with the same damping rule. Other parameters
-    are held at the point of the best posterior mean.
+    the sampler's metric, and by the Euclidean gradient with the same damping rule and a first step
+    of a tenth of the search space. Other parameters are held at the point of the best mean.
 
     Args:
         study: A study of any sampler.
@@ -69,7 +71,7 @@ def plot_posterior_contour(
         ends = [_number(drawn.ticks[0]), _number(drawn.ticks[-1])]
         limits = np.log10(ends) if drawn.kind == "log" else ends
         update(title=drawn.name, type=drawn.kind, range=list(limits))
-    figure.update_layout(legend={"orientation": "h", "y": -0.15})
+    figure.update_layout(legend={"orientation": "h", "y": -0.15, "bgcolor": "#DDDDDD"})
     return figure
 
 
@@ -195,7 +197,11 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         )
         return flat if euclidean else found
 
-    natural_ascent(watched, start[None], movable)
+    damping = _DAMPING
+    if euclidean:
+        damping = float(np.linalg.norm(acquisition.evaluate(start[None]).gradient[0, movable]))
+        damping = max(damping, 1e-6) / _FIRST_STEP
+    natural_ascent(watched, start[None], movable, damping=damping, max_steps=_STEPS)
     return np.array(path)
 
 

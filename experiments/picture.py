@@ -1,0 +1,89 @@
+"""The README's picture: a posterior, its Fisher metric, and two ways up the acquisition.
+
+    python -m experiments.picture               experiments/results/picture.svg
+
+FisherSampler minimises the Branin function (22 trials, seed 0); the figure is that of
+`fisherbo.visualization.plot_posterior_contour`. Needs Debian's chromium and chromium-driver, which
+turn plotly's figure into SVG, and selenium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+import fisherbo
+from fisherbo.visualization import plot_posterior_contour
+
+RESULT = Path(__file__).parent / "results" / "picture.svg"
+WIDTH, HEIGHT = 900, 560
+
+
+def branin(trial: optuna.Trial) -> float:
+    """Three minima of 0.398, at (−π, 12.275), (π, 2.275) and (3π, 2.475)."""
+    x, y = trial.suggest_float("x", -5, 10), trial.suggest_float("y", 0, 15)
+    bow = y - 5.1 * x**2 / (4 * math.pi**2) + 5 * x / math.pi - 6
+    return bow**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
+
+
+def svg_of(figure: Any) -> str:
+    """The figure as SVG, drawn by a headless Chromium."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(word)
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        raise SystemExit("needs chromedriver; install it with: apt-get install chromium-driver")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "figure.html"
+        page.write_text(figure.to_html(div_id="figure"))
+        browser = webdriver.Chrome(options=options, service=Service(driver))
+        try:
+            browser.set_script_timeout(60)
+            browser.get(page.as_uri())
+            url = browser.execute_async_script(
+                "const done = arguments[arguments.length - 1];"
+                "Plotly.toImage(document.getElementById('figure'),"
+                f"{{format: 'svg', width: {WIDTH}, height: {HEIGHT}}}).then(done);"
+            )
+        finally:
+            browser.quit()
+    head, _, body = str(url).partition(",")
+    if "base64" in head:
+        return base64.b64decode(body).decode()
+    from urllib.parse import unquote
+
+    return unquote(body)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.picture",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, default=RESULT)
+    args = parser.parse_args(argv)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+    study.optimize(branin, n_trials=22)
+    figure = plot_posterior_contour(study, params=("x", "y"), value="Branin")
+    figure.update_layout(width=WIDTH, height=HEIGHT)
+    args.output.write_text(svg_of(figure))
+    print(f"{args.output}: best {study.best_value:.4f} in {len(study.trials)} trials")
+
+
+if __name__ == "__main__":
+    main()
