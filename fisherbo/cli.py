@@ -1,4 +1,4 @@
-"""The command line: `fisherbo tune` tunes an optimizer on a training problem and reports.
+"""The command line: `fisherbo tune` tunes an optimizer and reports, `fisherbo rl` trains a policy.
 
 Exit codes: 0 done, 1 a run failed or a storage does not answer, 2 bad input, 130 interrupted.
 torch and Optuna are imported inside the command, so that `fisherbo --help` is quick.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
+from fisherbo.rl import command as rl
 
 if TYPE_CHECKING:
     from fisherbo.tuning import TuningResult
@@ -36,6 +37,8 @@ _EXAMPLES = """examples:
       a regression on a CSV file; .parquet and .npz files work alike
   fisherbo tune --storage postgresql://user:password@host/database
       run it in several processes or on several machines: they share the study
+  fisherbo rl CartPole-v1 --algorithm trpo
+      train a policy on a Gymnasium environment
 """
 
 
@@ -52,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         resume = shlex.join(["fisherbo", *words])
-        print(
-            f"\nfisherbo: interrupted; finished trials are kept, resume: {resume}", file=sys.stderr
-        )
+        kept = "finished trials are" if words[:1] == ["tune"] else "what was done is"
+        print(f"\nfisherbo: interrupted; {kept} kept, resume: {resume}", file=sys.stderr)
         return 130
 
 
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(tune)
     _add_output(tune)
     tune.set_defaults(command=_tune)
+    rl.add_to(commands)
     return parser
 
 

@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fisherbo.rl.gae import advantages as advantages
     from fisherbo.rl.agent import Agent as Agent
     from fisherbo.rl.batch import Batch as Batch
     from fisherbo.rl.batch import PolicyStep as PolicyStep
     from fisherbo.rl.curvature import KroneckerCurvature as KroneckerCurvature
+    from fisherbo.rl.gae import advantages as advantages
     from fisherbo.rl.learner import Update as Update
     from fisherbo.rl.policy import Actor as Actor
     from fisherbo.rl.policy import Spec as Spec
     from fisherbo.rl.ppo import policy_gradient_update as policy_gradient_update
     from fisherbo.rl.ppo import ppo_update as ppo_update
     from fisherbo.rl.rollout import Episode as Episode
-    from fisherbo.rl.settings import Settings as Settings
     from fisherbo.rl.run import TrainingResult as TrainingResult
     from fisherbo.rl.run import train as train
+    from fisherbo.rl.settings import Settings as Settings
     from fisherbo.rl.trpo import trpo_update as trpo_update
 
 _HOME = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.rl.environments import (
+    DependencyNotInstalled,
+    Env,
     EnvironmentLike,
     environment_actions,
-    gymnasium,
     opened,
     spec_of,
 )
@@ -161,7 +163,7 @@ class Agent:
             )
         return where
 
-    def _check(self, env: gymnasium.Env[Any, Any]) -> None:
+    def _check(self, env: Env) -> None:
         other = spec_of(env, self.spec.hidden)
         if other != self.spec:
             raise InvalidInputError(
@@ -170,8 +172,8 @@ class Agent:
             )
 
     def _episode(
-        self, env: gymnasium.Env[Any, Any], seed: int, generator: torch.Generator | None
-    ) -> Iterator[tuple[float, gymnasium.Env[Any, Any]]]:
+        self, env: Env, seed: int, generator: torch.Generator | None
+    ) -> Iterator[tuple[float, Env]]:
         """Rewards of an episode, one after the other, with the environment after each step."""
         observation, _ = env.reset(seed=seed)
         over = False
@@ -182,19 +184,36 @@ class Agent:
             yield float(reward), env
 
     def _frames(self, environment: EnvironmentLike, seed: int) -> list[NDArray[np.uint8]]:
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         try:
-            with warnings.catch_warnings(), opened(environment, render_mode="rgb_array") as env:
-                warnings.simplefilter("ignore")  # pygame's, of packages that it imports
+            with _headless(), opened(environment, render_mode="rgb_array") as env:
                 self._check(env)
                 frames = [env.render() for _, env in self._episode(env, seed, None)]
-        except gymnasium.error.DependencyNotInstalled as error:
+        except DependencyNotInstalled as error:
             raise MissingExtraError("pygame", "rl") from error
         if not frames or frames[0] is None:
             raise InvalidInputError(
                 f"environment {environment!r} cannot be drawn: it has no render mode rgb_array"
             )
         return frames  # type: ignore[return-value]  # what rgb_array gives
+
+
+@contextlib.contextmanager
+def _headless() -> Iterator[None]:
+    """Pygame draws without a window, a sound card, a greeting or its imports' warnings."""
+    wanted = {
+        "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+        "SDL_VIDEODRIVER": "dummy",
+        "SDL_AUDIODRIVER": "dummy",
+    }
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _write_gif(frames: list[NDArray[np.uint8]], path: Path, stride: int) -> None:

@@ -23,6 +23,7 @@ from fisherbo.rl.policy import Spec
 try:
     import gymnasium
     from gymnasium import spaces
+    from gymnasium.error import DependencyNotInstalled as DependencyNotInstalled
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
 except ImportError as missing:
     raise MissingExtraError("gymnasium", "rl") from missing
@@ -88,7 +89,9 @@ def make(environment: EnvironmentLike, *, render_mode: str | None = None) -> Env
             f"environment must be a Gymnasium id or make a gymnasium.Env, got "
             f"{type(env).__name__}; pass for example 'CartPole-v1'"
         )
-    if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
+    if not (
+        isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
+    ):
         if not env.observation_space.is_np_flattenable:
             raise InvalidInputError(
                 "the observation space must be one that flattens to an array, got "
@@ -105,7 +108,7 @@ def _made(environment: EnvironmentLike, render_mode: str | None) -> Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions that are out of date
             return gymnasium.make(environment, render_mode=render_mode, disable_env_checker=True)
-    except gymnasium.error.DependencyNotInstalled as error:
+    except DependencyNotInstalled as error:
         raise InvalidInputError(
             f"environment {environment!r} needs a package that is not installed: {_line(error)}"
         ) from error
@@ -148,7 +151,7 @@ def environment_actions(spec: Spec, actions: NDArray[Any]) -> NDArray[Any]:
     """A policy's actions, rows first, as the environment takes them: within bounds, in shape."""
     if spec.family == "categorical":
         return actions + spec.start
-    bounded = actions.clip(np.float32(spec.low), np.float32(spec.high))
+    bounded = actions.clip(np.array(spec.low, np.float32), np.array(spec.high, np.float32))
     return bounded.reshape(len(actions), *spec.shape)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fisherbo.rl.gae import advantages
 from fisherbo.rl.batch import Batch, PolicyStep, standardised
 from fisherbo.rl.critic import fit_critic
 from fisherbo.rl.curvature import KroneckerCurvature
+from fisherbo.rl.gae import advantages
 from fisherbo.rl.policy import Actor, Spec, critic_network
 from fisherbo.rl.ppo import policy_gradient_update, ppo_update
 from fisherbo.rl.rollout import Rollout
@@ -168,9 +168,7 @@ class Learner:
             part.load_state_dict(state[name])
 
 
-def _value_optimizer(
-    critic: nn.Module, settings: Settings, seed: int
-) -> torch.optim.Optimizer:
+def _value_optimizer(critic: nn.Module, settings: Settings, seed: int) -> torch.optim.Optimizer:
     if settings.value_optimizer == "adam":
         return torch.optim.Adam(critic.parameters(), settings.value_lr, fused=True)
     return KFAC(

@@ -1,4 +1,4 @@
-"""The policy and its critic: networks whose outputs are the parameters of a distribution of actions.
+"""Actor and critic: networks; the actor's outputs are parameters of a distribution of actions.
 
 Symbols: z outputs of the actor, (N, C): logits of a categorical, or means and log σ of a normal;
 π(a|s) the policy, V(s) the critic. log σ does not depend on the state.
@@ -76,7 +76,7 @@ class Actor(nn.Module):
         return Normal(means, log_std.exp(), validate_args=False)
 
     def log_probability(self, outputs: Tensor, actions: Tensor) -> Tensor:
-        """log π(a|s), shape ``(N,)``, of actions ``(N,)`` (categorical) or ``(N, A)``."""
+        """Log-probability, shape ``(N,)``, of actions ``(N,)`` (categorical) or ``(N, A)``."""
         log_probability = self.distribution(outputs).log_prob(actions)
         return log_probability if self.family == "categorical" else log_probability.sum(-1)
 
@@ -91,9 +91,7 @@ def critic_network(spec: Spec, generator: torch.Generator) -> nn.Sequential:
     return tanh_network((spec.observations, *spec.hidden, 1), 1.0, generator)
 
 
-def noise(
-    actor: Actor, shape: Sequence[int], actions: int, generator: torch.Generator
-) -> Tensor:
+def noise(actor: Actor, shape: Sequence[int], actions: int, generator: torch.Generator) -> Tensor:
     """What `drawn` needs to draw actions: Gumbel or normal noise, shape ``(*shape, actions)``."""
     if actor.family == "normal":
         return torch.randn(*shape, actions, generator=generator)

@@ -9,7 +9,7 @@ Symbols: r = π_θ(a|s)/π_old(a|s), A advantages, ε clip, H entropy, V critic,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ def minibatches(
 
 
 def _descend(
-    loss: Tensor, optimizer: torch.optim.Optimizer, parameters: list[Tensor], max_norm: float
+    loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], max_norm: float
 ) -> None:
     optimizer.zero_grad()
     loss.backward()

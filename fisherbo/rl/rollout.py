@@ -116,7 +116,7 @@ class Collector:
 
     @property
     def count(self) -> int:
-        """n."""
+        """Number of environments, n."""
         return len(self._value)
 
     @property

@@ -167,9 +167,7 @@ class _Run:
         length = min(self._settings.rollout, -(-left // self.collector.count))
         rollout = self.collector.collect(self._learner.actor, length, self._generator)
         self.episodes += rollout.episodes
-        self.updates.append(
-            self._learner.update(rollout, self.collector.steps, left / self._steps)
-        )
+        self.updates.append(self._learner.update(rollout, self.collector.steps, left / self._steps))
         self._seconds += time.process_time() - begin
         return rollout.episodes
 

@@ -129,7 +129,7 @@ def settings_of(algorithm: str, changes: Mapping[str, Any]) -> Settings:
                 f"unknown setting {name!r}{_near(name, known)}; known are {', '.join(known)}"
             )
         _check(name, value)
-    found = replace(DEFAULTS[algorithm], **changes)  # type: ignore[index]  # checked above
+    found = replace(DEFAULTS[algorithm], **changes)
     return replace(found, hidden=tuple(found.hidden))
 
 

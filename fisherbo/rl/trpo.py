@@ -11,6 +11,7 @@ H = F + λ I, x the direction, δ the radius in nats:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -77,9 +78,7 @@ def trpo_update(
     if direction != "cg":
         curvature = curvature or KroneckerCurvature(actor)
         curvature.update(batch.observations)
-    step = _direction(
-        fisher, gradient, damping, direction, curvature, cg_iterations, cg_tolerance
-    )
+    step = _direction(fisher, gradient, damping, direction, curvature, cg_iterations, cg_tolerance)
     quadratic = step @ (fisher(step) + damping * step)
     length = kl_step_length(quadratic, max_kl).item()
     if not math.isfinite(length):  # no direction changes the policy: the gradient is 0
@@ -158,7 +157,7 @@ def _search(
 
 
 @torch.no_grad()
-def _set(parameters: list[Tensor], values: Tensor) -> None:
+def _set(parameters: Sequence[Tensor], values: Tensor) -> None:
     pieces = values.split([p.numel() for p in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
         parameter.copy_(piece.view_as(parameter))

@@ -54,8 +54,7 @@ def load_checkpoint(path: Path, maker: str = "fisherbo.training.fit") -> dict[st
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInputError(
-            f"{path} is not a checkpoint of {maker}: {reason}; "
-            "remove it or name another file"
+            f"{path} is not a checkpoint of {maker}: {reason}; remove it or name another file"
         ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise InvalidInputError(
