@@ -61,3 +61,11 @@ def bootstrap_interval(
         means[k] = np.mean([rng.choice(d, size=len(d)).mean() for d in drawn])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_interval(values: Array, *, draws: int = 4000) -> tuple[float, float, float]:
+    """Mean with its 95 % bootstrap interval over the values, such as seeds."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)

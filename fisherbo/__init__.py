@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fisherbo.training import NaturalGradient as NaturalGradient
     from fisherbo.tuning import TuningResult as TuningResult
     from fisherbo.tuning import tune_training as tune_training
+    from fisherbo.tuning.policy import PolicyTuning as PolicyTuning
+    from fisherbo.tuning.policy import tune_policy as tune_policy
 
 __version__ = "0.1.0"
 
@@ -24,8 +26,10 @@ _HOME = {
     "KFAC": "fisherbo.training",
     "NOISE_VARIANCE": "fisherbo.sampler.noise",
     "NaturalGradient": "fisherbo.training",
+    "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",
     "TuningResult": "fisherbo.tuning",
+    "tune_policy": "fisherbo.tuning.policy",
     "tune_training": "fisherbo.tuning",
 }
 
@@ -34,9 +38,11 @@ __all__ = [
     "KFAC",
     "NOISE_VARIANCE",
     "NaturalGradient",
+    "PolicyTuning",
     "Recommendation",
     "TuningResult",
     "__version__",
+    "tune_policy",
     "tune_training",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: `fisherbo tune`, `ask` and `report`.
+"""The command line: `fisherbo tune`, `ask`, `report` and `rl`.
 
 Exit codes: 0 done, 1 a run failed or a storage does not answer, 2 bad input, 130 interrupted.
 torch and Optuna are imported inside the commands, so that `fisherbo --help` is quick.
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from fisherbo.cli import ask, report, tune
+from fisherbo.cli import ask, report, rl, tune
 from fisherbo.cli.arguments import Parser
 from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
 
-_COMMANDS = {"tune": tune, "ask": ask, "report": report}
+_COMMANDS = {"tune": tune, "ask": ask, "report": report, "rl": rl}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         resume = shlex.join(["fisherbo", *words])
-        print(
-            f"\nfisherbo: interrupted; finished trials are kept, resume: {resume}", file=sys.stderr
-        )
+        kept = "what was done is" if words[:1] == ["rl"] else "finished trials are"
+        print(f"\nfisherbo: interrupted; {kept} kept, resume: {resume}", file=sys.stderr)
         return 130
 
 

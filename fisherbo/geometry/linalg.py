@@ -229,6 +229,7 @@ def conjugate_gradients(
     *,
     tolerance: float = 1e-10,
     max_iterations: int | None = None,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Approximate solution ``x`` of ``A x = right`` from products ``v ↦ A v`` alone.
 
@@ -237,13 +238,16 @@ def conjugate_gradients(
         right: Shape ``(*b, n)``; each row is a system of its own.
         tolerance: A row stops where ‖r‖ <= tolerance·‖right‖.
         max_iterations: Default: 2n. What is reached by then is returned.
+        preconditioner: Vectors r to M⁻¹ r, of a positive definite M near A. Default: the identity.
 
     Raises:
         NumericalError: If a direction has pᵀAp < 0, or a product is not finite.
     """
-    x, r, p = torch.zeros_like(right), right, right
+    x, r = torch.zeros_like(right), right
+    p = z = r if preconditioner is None else preconditioner(r)
     squared = _dot(r, r)
     goal = tolerance**2 * squared
+    weight = squared if preconditioner is None else _dot(r, z)  # rᵀM⁻¹r
     for _ in range(2 * right.shape[-1] if max_iterations is None else max_iterations):
         if (squared <= goal).all():
             break
@@ -251,10 +255,14 @@ def conjugate_gradients(
         curvature = _dot(p, ap)
         _check_curvature(curvature, squared > goal)
         active = (squared > goal) & (curvature > 0)
-        step = torch.where(active, squared / torch.where(active, curvature, 1.0), 0.0)
+        step = torch.where(active, weight / torch.where(active, curvature, 1.0), 0.0)
         x, r = x + step * p, r - step * ap  # Hestenes & Stiefel (1952), eq. 3:1
-        ratio = torch.where(active, _dot(r, r) / torch.where(active, squared, 1.0), 0.0)
-        p, squared = r + ratio * p, torch.where(active, _dot(r, r), goal)
+        z = r if preconditioner is None else preconditioner(r)
+        fresh = _dot(r, r)
+        renewed = fresh if preconditioner is None else _dot(r, z)
+        ratio = torch.where(active, renewed / torch.where(active, weight, 1.0), 0.0)
+        p, weight = z + ratio * p, renewed
+        squared = torch.where(active, fresh, goal)
     return x
 
 

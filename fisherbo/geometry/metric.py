@@ -107,6 +107,7 @@ def natural_gradient(
     *,
     tolerance: float = 1e-10,
     max_iterations: int | None = None,
+    preconditioner: Product | None = None,
 ) -> Tensor:
     """Natural gradient ``(F + λI)⁻¹ g``, of the gradient's shape (Amari 1998, theorem 1).
 
@@ -119,6 +120,7 @@ def natural_gradient(
         damping: λ >= 0. It makes the direction depend on the chart.
         tolerance: Relative residual of conjugate gradients, which a product uses.
         max_iterations: Of conjugate gradients. Default: 2n.
+        preconditioner: Of conjugate gradients: vectors r to M⁻¹ r, M near F + λI. Default: none.
 
     Raises:
         InvalidInputError: If F is not symmetric positive semi-definite and finite, shapes do not
@@ -141,6 +143,7 @@ def natural_gradient(
         gradient,
         tolerance=tolerance,
         max_iterations=max_iterations,
+        preconditioner=preconditioner,
     )
 
 

@@ -39,8 +39,12 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
         raise
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, maker: str = "fisherbo.training.fit") -> dict[str, Any]:
     """The state that `save_atomically` wrote, on the CPU.
+
+    Args:
+        path: The file.
+        maker: Whose file it should be, for the message.
 
     Raises:
         InvalidInputError: If the file is no checkpoint of this version.
@@ -50,12 +54,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInputError(
-            f"{path} is not a checkpoint of fisherbo.training.fit: {reason}; "
-            "remove it or name another file"
+            f"{path} is not a checkpoint of {maker}: {reason}; remove it or name another file"
         ) from error
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise InvalidInputError(
-            f"{path} is not a checkpoint of version {VERSION} of fisherbo.training.fit; "
+            f"{path} is not a checkpoint of version {VERSION} of {maker}; "
             "remove it or name another file"
         )
     return state

@@ -124,7 +124,7 @@ def test_report_of_nothing(study, capsys):
 
 
 def test_help_of_every_command_shows_examples(capsys):
-    for command in ("tune", "ask", "report"):
+    for command in ("tune", "ask", "report", "rl"):
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
         assert f"fisherbo {command} " in capsys.readouterr().out.split("examples:")[1]

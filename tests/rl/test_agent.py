@@ -1,0 +1,135 @@
+"""A trained policy: it acts alike after a file, is evaluated, drawn, and told from other files."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fisherbo.cli import main
+from fisherbo.cli.rl import _setting
+from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.rl import Agent, train
+
+SMALL = {"n_envs": 2, "rollout": 64, "hidden": (8,)}
+
+
+@pytest.fixture(scope="module", params=["CartPole-v1", "Pendulum-v1"])
+def agent(request):
+    return train(request.param, steps=256, **SMALL).agent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_a_saved_policy_acts_alike(agent, tmp_path):
+    agent.save(tmp_path / "policy.pt")
+    loaded = Agent.load(tmp_path / "policy.pt")
+    assert (loaded.environment, loaded.spec) == (agent.environment, agent.spec)
+    assert loaded.evaluate(2, seed=5) == agent.evaluate(2, seed=5)
+    assert loaded.evaluate(2, seed=6) != agent.evaluate(2, seed=5)
+    drawn = agent.evaluate(2, seed=5, deterministic=False)
+    assert drawn == loaded.evaluate(2, seed=5, deterministic=False)
+
+
+def test_the_evaluation_is_that_of_the_environment(countdown):
+    result = train(lambda: countdown(), steps=64, **SMALL)
+    with pytest.raises(InvalidInputError, match="without an id; pass environment"):
+        result.agent.evaluate(2)
+    found = result.agent.evaluate(3, environment=lambda: countdown(7, reward=0.5))
+    assert found == (3.5, 3.5, 3.5)
+
+
+def test_a_drawing_shows_the_episode(agent, tmp_path):
+    before = dict(os.environ)
+    gif = agent.render(tmp_path / "a" / "episode.gif", seed=1)
+    png = agent.render(tmp_path / "episode.png", seed=1)
+    assert dict(os.environ) == before
+    with Image.open(gif) as picture:
+        frames = picture.n_frames
+    if agent.environment == "CartPole-v1":
+        assert 4 < frames < 251
+    with Image.open(png) as picture:
+        assert picture.width > 5 * picture.height
+        assert len(np.unique(np.asarray(picture))) > 2
+
+
+def test_what_does_not_fit_is_refused(agent, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"must end in .gif or .png"):
+        agent.render(tmp_path / "episode.mp4")
+    with pytest.raises(InvalidInputError, match="episodes must be >= 1"):
+        agent.evaluate(0)
+    with pytest.raises(InvalidInputError, match="like the one that the policy was trained on"):
+        agent.evaluate(1, environment="Acrobot-v1")
+    with pytest.raises(InvalidInputError, match="numbers, got 7"):
+        agent.act(np.zeros(7))
+    (tmp_path / "other.pt").write_bytes(b"x")
+    with pytest.raises(InvalidInputError, match=r"fisherbo.rl.Agent.save"):
+        Agent.load(tmp_path / "other.pt")
+    train("CartPole-v1", steps=128, checkpoint=tmp_path / "run.pt", **SMALL)
+    with pytest.raises(InvalidInputError, match="is no policy"):
+        Agent.load(tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize(("module", "named"), [("pygame", "pygame"), ("PIL", "pillow")])
+def test_a_package_that_drawing_needs_is_named(agent, tmp_path, monkeypatch, module, named):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"{named} is not .*fisherbo\[rl\]"):
+        agent.render(tmp_path / "episode.gif")
+
+
+SETTINGS = ["--set", "n_envs=2", "--set", "rollout=64", "--set", "hidden=8", "--episodes", "2"]
+
+
+def test_the_command_trains_saves_evaluates_and_draws(folder, capsys):
+    command = ["rl", "CartPole-v1", "--algorithm", "ppo", "--steps", "256", *SETTINGS]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "policy: runs/rl/CartPole-v1-ppo-0.pt" in captured.out
+    assert "evaluation: mean return" in captured.out
+    assert "256 of 256 steps, mean return" in captured.err
+    assert [p.name for p in (folder / "runs" / "rl").iterdir()] == ["CartPole-v1-ppo-0.pt"]
+    again = ["rl", "CartPole-v1", "--policy", "runs/rl/CartPole-v1-ppo-0.pt", "--episodes", "2"]
+    assert main([*again, "--render", "pole.png"]) == 0
+    assert "drawing: pole.png" in capsys.readouterr().out
+    assert (folder / "pole.png").stat().st_size > 500
+    assert main([*again, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["CartPol-v1"], "did you mean 'CartPole-v1'"),
+        (["CartPole-v1", "--algorithm", "dqn"], "algorithm must be one of"),
+        (["CartPole-v1", "--steps", "x"], "invalid int value"),
+        (["CartPole-v1", "--steps", "-5"], "steps must be a whole number"),
+        (["CartPole-v1", "--set", "gamma"], "--set needs NAME=VALUE"),
+        (["CartPole-v1", "--set", "gamma=2"], "gamma must be in"),
+        (["CartPole-v1", "--set", "hidden=a,b"], "hidden must be widths"),
+        (["CartPole-v1", "--policy", "none.pt"], "there is no policy none.pt"),
+        (["CartPole-v1", "--render", "a.mp4"], "must end in .gif or .png"),
+        (["CartPole-v1", "--threads", "0"], "--threads must be >= 1"),
+        ([], "the following arguments are required"),
+    ],
+)
+def test_bad_input_of_the_command_is_one_line(folder, capsys, words, message):
+    assert main(["rl", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("fisherbo: error: ")
+    assert message in line
+
+
+def test_the_words_of_set_are_values():
+    found = dict(map(_setting, ["a=1", "b=1e-3", "c=true", "d=None", "e=cg", "hidden=8,4"]))
+    assert found == {"a": 1, "b": 1e-3, "c": True, "d": None, "e": "cg", "hidden": (8, 4)}
