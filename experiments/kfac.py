@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,8 +126,9 @@ def optimizer_of(name: str) -> TunableOptimizer:
     return search_spaces.as_optimizer(OURS[name]) if name in OURS else PEERS[name]
 
 
+@cache
 def version_of(name: str) -> str:
-    """Version of a peer's package, or a digest of fisherbo's training source."""
+    """Version of a peer's package, or a digest of fisherbo's training source, as the run began."""
     if name in OURS:
         files = sorted((Path(fisherbo.__file__).parent / "training").glob("*.py"))
         return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
