@@ -62,34 +62,24 @@ FIRST_EPISODE = 10_000  # seeds of the episodes that policies are evaluated on
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 _NORMALISED: dict[str, Any] = {"normalise_observations": True, "normalise_rewards": True}
-_REGION: dict[str, Any] = {"n_envs": 4, "rollout": 256, "damping": 0.01}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "CartPole-v1": {
-        "TRPO": {**_REGION, "gae_lambda": 0.98, "max_kl": 0.02},
-        "PPO": {
-            **{"n_envs": 8, "rollout": 64, "gae_lambda": 0.9, "lr": 2e-3, "batch_size": 128},
-            "target_kl": None,
-        },
-        "ACKTR": {**_REGION, "gae_lambda": 0.98, "max_kl": 0.02},
-        "policy gradient": {"n_envs": 4, "rollout": 128},
+        "TRPO": {},
+        "PPO": {"rollout": 64, "gae_lambda": 0.9, "lr": 2e-3},
+        "ACKTR": {"gae_lambda": 0.98, "max_kl": 0.02},
+        "policy gradient": {},
     },
     "Acrobot-v1": {
-        "TRPO": {**_NORMALISED, **_REGION, "max_kl": 0.02},
-        "PPO": {
-            **{**_NORMALISED, "n_envs": 8, "rollout": 128, "gae_lambda": 0.94, "lr": 1e-3},
-            **{"batch_size": 128, "target_kl": None},
-        },
-        "ACKTR": {**_NORMALISED, **_REGION, "max_kl": 0.02},
-        "policy gradient": {**_NORMALISED, "n_envs": 4, "rollout": 128},
+        "TRPO": {**_NORMALISED, "max_kl": 0.02},
+        "PPO": {**_NORMALISED, "gae_lambda": 0.94},
+        "ACKTR": {**_NORMALISED, "max_kl": 0.02},
+        "policy gradient": {**_NORMALISED},
     },
     "Pendulum-v1": {
-        "TRPO": {**_REGION, "gamma": 0.9, "max_kl": 0.05},
-        "PPO": {
-            **{"n_envs": 4, "rollout": 512, "gamma": 0.9, "lr": 1e-3, "batch_size": 128},
-            "target_kl": None,
-        },
-        "ACKTR": {**_REGION, "gamma": 0.9, "max_kl": 0.05},
-        "policy gradient": {"n_envs": 4, "rollout": 128, "gamma": 0.9, "lr": 3e-3},
+        "TRPO": {"gamma": 0.9, "max_kl": 0.05, "normalise_observations": False},
+        "PPO": {"n_envs": 4, "rollout": 512, "gamma": 0.9, "batch_size": 64},
+        "ACKTR": {"gamma": 0.9, "max_kl": 0.05, "normalise_observations": False},
+        "policy gradient": {"gamma": 0.9, "lr": 3e-3},
     },
 }
 # rl-baselines3-zoo, hyperparams/ppo.yml and trpo.yml; "lin_" falls linearly to 0

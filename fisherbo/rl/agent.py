@@ -49,12 +49,20 @@ class Agent:
     observed: Moments | None
 
     def act(self, observation: NDArray[Any], generator: torch.Generator | None = None) -> Any:
-        """The action at one observation: the most probable one, or one drawn by the generator."""
+        """The action at one observation: the most probable one, or one drawn by the generator.
+
+        Raises:
+            InvalidInputError: If the observation has another length or is not finite.
+        """
         rows = np.asarray(observation).reshape(1, -1)
         if rows.shape[1] != self.spec.observations:
             raise InvalidInputError(
                 f"an observation of this policy has {self.spec.observations} numbers, got "
                 f"{rows.shape[1]}; give it the environment that it was trained on"
+            )
+        if not np.isfinite(rows).all():
+            raise InvalidInputError(
+                f"an observation must be finite, got {rows[0].tolist()}; mend the environment"
             )
         if self.observed is not None:
             rows = self.observed.standardised(rows)

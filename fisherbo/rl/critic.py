@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -43,6 +45,6 @@ def fit_critic(
             total += loss.item() * len(rows)
         seen += len(rows)
     mean = total / len(batch.targets)
-    if not torch.isfinite(torch.tensor(mean)):
+    if not math.isfinite(mean):
         raise DivergedError(f"the critic's loss is {mean}; lower value_lr")
     return mean

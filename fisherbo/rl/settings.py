@@ -51,7 +51,7 @@ class Settings:
     """
 
     n_envs: int = 4
-    rollout: int = 512
+    rollout: int = 256
     gamma: float = 0.99
     gae_lambda: float = 0.95
     hidden: tuple[int, ...] = (64, 64)
@@ -59,7 +59,7 @@ class Settings:
     normalise_observations: bool | None = None
     normalise_rewards: bool | None = None
     max_kl: float = 0.01
-    damping: float = 0.1
+    damping: float = 0.01
     direction: Direction = "cg"
     cg_iterations: int = 15
     backtrack: float = 0.8
@@ -81,9 +81,9 @@ class Settings:
 
 DEFAULTS: dict[Algorithm, Settings] = {
     "trpo": Settings(),
-    "ppo": Settings(anneal=True, target_kl=0.02),
+    "ppo": Settings(n_envs=8, rollout=128, lr=1e-3, anneal=True, batch_size=128),
     "acktr": Settings(direction="kfac", value_optimizer="kfac", value_lr=0.1, value_batch=512),
-    "vanilla": Settings(lr=1e-2),
+    "vanilla": Settings(rollout=128, lr=1e-2),
 }
 
 _Rule = tuple[Callable[[Any], bool], str]

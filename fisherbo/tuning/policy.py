@@ -114,7 +114,7 @@ def tune_policy(
         _claim(study, config)
 
         def objective(trial: optuna.Trial) -> float:
-            tuned = {name: _asked(trial, name) for name in SPACE}
+            tuned: dict[str, Any] = {name: _asked(trial, name) for name in SPACE}
             seeds = np.random.SeedSequence([seed, trial.number]).generate_state(runs)
             results = [
                 train(environment, steps=steps, seed=int(one), **settings, **tuned) for one in seeds

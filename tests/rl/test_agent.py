@@ -1,5 +1,6 @@
 """A trained policy: it acts alike after a file, is evaluated, drawn, and told from other files."""
 
+import json
 import os
 import sys
 
@@ -11,7 +12,7 @@ from PIL import Image
 from fisherbo.cli import main
 from fisherbo.cli.rl import _setting
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.rl import Agent, train
+from fisherbo.rl import Agent, run, train
 
 SMALL = {"n_envs": 2, "rollout": 64, "hidden": (8,)}
 
@@ -70,6 +71,8 @@ def test_what_does_not_fit_is_refused(agent, tmp_path):
         agent.evaluate(1, environment="Acrobot-v1")
     with pytest.raises(InvalidInputError, match="numbers, got 7"):
         agent.act(np.zeros(7))
+    with pytest.raises(InvalidInputError, match="must be finite"):
+        agent.act(np.full(agent.spec.observations, np.nan))
     (tmp_path / "other.pt").write_bytes(b"x")
     with pytest.raises(InvalidInputError, match=r"fisherbo.rl.Agent.save"):
         Agent.load(tmp_path / "other.pt")
@@ -103,6 +106,33 @@ def test_the_command_trains_saves_evaluates_and_draws(folder, capsys):
     assert main([*again, "--quiet"]) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+    assert main([*command, "--quiet", "-f", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["evaluation"]) == 2
+    assert found["returns"] == list(
+        train("CartPole-v1", algorithm="ppo", steps=256, **SMALL).returns
+    )
+
+
+def test_the_command_goes_on_where_it_was_interrupted(folder, monkeypatch, capsys):
+    whole = train("CartPole-v1", steps=512, **SMALL).agent.actor.state_dict()
+    advance, calls = run._Run.advance, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return advance(self)
+
+    monkeypatch.setattr(run._Run, "advance", interrupted)
+    command = ["rl", "CartPole-v1", "--steps", "512", *SETTINGS]
+    assert main(command) == 130
+    assert "what was done is kept, resume: fisherbo rl CartPole-v1" in capsys.readouterr().err
+    assert main(command) == 0
+    assert len(calls) == 1 + 4  # four updates in all, one of them begun twice
+    resumed = Agent.load("runs/rl/CartPole-v1-trpo-0.pt").actor.state_dict()
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value)
 
 
 @pytest.mark.parametrize(

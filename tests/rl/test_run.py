@@ -256,19 +256,11 @@ def test_moments_are_those_of_all_rows():
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["trpo", "ppo"])
 def test_cart_pole_is_learned(algorithm):
-    """A random policy returns some 20; a fifth of the steps that the experiment takes suffices
-    for 150, on one seed, with a false alarm that was not seen in ten others."""
-    result = train("CartPole-v1", algorithm=algorithm, steps=16_000, seed=0, **LEARNING[algorithm])
+    """A random policy returns some 20; half of the steps that the experiment takes give 150."""
+    result = train("CartPole-v1", algorithm=algorithm, steps=15_000, seed=0)
     assert np.mean(result.returns[:20]) < 50
     assert np.mean(result.agent.evaluate(10, seed=100)) > 150
     if algorithm == "trpo":
         taken = [update.policy for update in result.updates if update.policy.accepted]
         assert len(taken) > 5
         assert all(step.kl <= 0.01 and step.gain > 0 for step in taken)
-
-
-LEARNING = {
-    "trpo": {"n_envs": 2, "rollout": 512},
-    "ppo": {"n_envs": 8, "rollout": 32, "gae_lambda": 0.8, "gamma": 0.98, "lr": 1e-3,
-            "batch_size": 256, "target_kl": None},
-}  # fmt: skip
