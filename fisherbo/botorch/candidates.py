@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from botorch.acquisition import AcquisitionFunction, OneShotAcquisitionFunction
+from botorch.acquisition.acquisition import AcquisitionFunction, OneShotAcquisitionFunction
 from botorch.optim.utils import columnwise_clamp
 from torch import Tensor
 
 from fisherbo.botorch.metric import expected_metric_diagonal, model_of
+from fisherbo.botorch.region import Climb, begin, climb
 from fisherbo.errors import InvalidInputError
-from fisherbo.optimize.region import Climb, begin, climb
 from fisherbo.space import Array, Mask
 
 FixedFeatures = Mapping[int, float | Tensor]
 
 _REFERENCE = 32  # points over which the metric is averaged
 _LOOSE, _TIGHT = 1e-3, 1e-11  # least promise of a step, in units of the range of values climbed
-_EXCHANGES = 4  # sets that an exchange of points lets climb, ...
-_ROUNDS = 3  # ... and how often
+_EXCHANGES = 8  # sets that an exchange of points lets climb, ...
+_ROUNDS = 4  # ... and how often
 _ALIKE = 0.1  # distance, in units of the metric, below which points are not exchanged
 _CHUNK = 512  # sets of points in one evaluation
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from botorch.acquisition.fixed_feature import FixedFeatureAcquisitionFunction
 from botorch.models.model import Model
-from botorch.posteriors import GPyTorchPosterior, PosteriorList
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from botorch.posteriors.posterior_list import PosteriorList
 from gpytorch.distributions import MultitaskMultivariateNormal
 from torch import Tensor
 

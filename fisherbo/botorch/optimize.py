@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.acquisition import AcquisitionFunction
 from botorch.generation.gen import TGenCandidates
-from botorch.optim import optimize_acqf as botorch_optimize_acqf
 from botorch.optim.initializers import TGenInitialConditions
+from botorch.optim.optimize import optimize_acqf as botorch_optimize_acqf
 from torch import Tensor
 
 from fisherbo.botorch.candidates import gen_candidates_natural, refuse_constraints
@@ -25,7 +25,7 @@ def optimize_acqf(
     options: dict[str, bool | float | int | str] | None = None,
     inequality_constraints: list[tuple[Tensor, Tensor, float]] | None = None,
     equality_constraints: list[tuple[Tensor, Tensor, float]] | None = None,
-    nonlinear_inequality_constraints: list[tuple[Callable, bool]] | None = None,
+    nonlinear_inequality_constraints: list[tuple[Callable[..., Any], bool]] | None = None,
     fixed_features: Mapping[int, float | Tensor] | None = None,
     post_processing_func: Callable[[Tensor], Tensor] | None = None,
     batch_initial_conditions: Tensor | None = None,

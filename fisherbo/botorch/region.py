@@ -62,7 +62,7 @@ class Climb:
 
 
 def begin(slope: Slope, start: Array, radius: float = 1.0) -> Climb:
-    """Climbers at ``start`` ``(b, n)`` whose first steps are natural gradients cut to ``radius``."""
+    """Climbers at ``start`` ``(b, n)`` whose first steps are natural gradients of that length."""
     value, gradient = _finite(*slope(start))
     length = np.maximum(np.linalg.norm(gradient, axis=1), _TINY)
     curvature = np.eye(start.shape[1]) * (length / radius)[:, None, None]
@@ -118,9 +118,9 @@ def _step(here: Climb, low: Array, high: Array, movable: Mask) -> tuple[Array, A
     matrix = np.where(both, here.curvature, np.eye(here.z.shape[1]))
     step = np.linalg.solve(matrix, gradient[..., None])[..., 0]
     length = np.maximum(np.linalg.norm(step, axis=1), _TINY)
-    step *= np.minimum(1, here.radius / length)[:, None]
-    step = np.where(free, np.clip(here.z + step, low, high) - here.z, 0.0)
-    return step, (gradient * step).sum(1)
+    target = here.z + step * np.minimum(1, here.radius / length)[:, None]
+    move = np.where(free, np.clip(target, low, high) - here.z, 0.0)
+    return move, (gradient * move).sum(1)
 
 
 def _contends(here: Climb, promise: Array) -> Mask:
