@@ -239,6 +239,8 @@ class _Ascent:
         if time.monotonic() > self.deadline:
             return here
         sets = _exchanges(here, self.chart)
+        if not len(sets):
+            return here
         values = self.chart.values(sets)
         chosen = np.argsort(-values, kind="stable")[:_EXCHANGES]
         new = begin(self.chart.slope, self.chart.coordinates(sets[chosen]))
@@ -249,17 +251,18 @@ class _Ascent:
 
 
 def _exchanges(here: Climb, chart: _Chart) -> Tensor:
-    """The leader's set with each of its points replaced by each other point, ``(m, q, d)``."""
+    """The best set with each of its points replaced by each point elsewhere, ``(m, q, d)``."""
     q = chart.like.shape[1]
     leader = here.z[here.leader].reshape(q, -1)
     pool = leader
     for point in here.z.reshape(len(here.z) * q, -1)[np.argsort(-np.repeat(here.value, q))]:
         if np.linalg.norm(pool - point, axis=1).min() > _ALIKE:
             pool = np.concatenate([pool, point[None]])
-    sets = np.tile(leader, (q, len(pool), 1, 1))
+    others = pool[q:]
+    sets = np.tile(leader, (q, len(others), 1, 1))
     for place in range(q):
-        sets[place, :, place] = pool
-    return chart.points(sets.reshape(q * len(pool), -1))
+        sets[place, :, place] = others
+    return chart.points(sets.reshape(q * len(others), -1))
 
 
 def _range(first: Array, value: Array) -> float:

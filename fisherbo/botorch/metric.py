@@ -90,8 +90,16 @@ def _outputs(posterior: Any) -> Iterator[tuple[Tensor, Tensor]]:
         for k in range(mean.shape[-1]):  # the least variance of differences that there can be
             yield mean[..., k], sd[..., k, None] * sd[..., None, :, k]
     elif isinstance(posterior.distribution, MultitaskMultivariateNormal):
-        for k in range(posterior.distribution.num_tasks):
-            part = posterior.distribution[..., k]
-            yield part.mean, part.covariance_matrix
+        yield from _tasks(posterior.distribution)
     else:
         yield posterior.distribution.mean, posterior.distribution.covariance_matrix
+
+
+def _tasks(joint: MultitaskMultivariateNormal) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of each task; GPyTorch's own indexing is slow, and warns."""
+    matrix, (n, m) = joint.covariance_matrix, joint.mean.shape[-2:]
+    order = (n, m, n, m) if joint._interleaved else (m, n, m, n)
+    blocks = matrix.reshape(*matrix.shape[:-2], *order)
+    for k in range(m):
+        block = blocks[..., :, k, :, k] if joint._interleaved else blocks[..., k, :, k, :]
+        yield joint.mean[..., k], block

@@ -17,7 +17,7 @@ from botorch.acquisition.fixed_feature import FixedFeatureAcquisitionFunction
 from botorch.acquisition.multi_objective import qLogExpectedHypervolumeImprovement
 from botorch.acquisition.proximal import ProximalAcquisitionFunction
 from botorch.generation.gen import gen_candidates_scipy, gen_candidates_torch
-from botorch.models import ModelListGP, MultiTaskGP, SingleTaskGP
+from botorch.models import ModelListGP, MultiTaskGP
 from botorch.models.ensemble import EnsembleModel
 from botorch.optim import optimize_acqf as theirs
 from botorch.optim import optimize_acqf_mixed
@@ -216,8 +216,7 @@ def test_values_are_left_out_where_they_are_not_wanted():
 
 
 def test_single_precision_stays_single():
-    x = points(12, 2)
-    model = SingleTaskGP(x.float(), wavy(x).float()).eval()
+    model = make_model().float()
     candidate, value = optimum(ours, UpperConfidenceBound(model, 4.0), box(2).float())
     assert candidate.dtype == value.dtype == torch.float32
     assert ((candidate >= 0) & (candidate <= 1)).all()
@@ -231,8 +230,9 @@ def test_two_objectives_of_a_list_of_models():
     acquisition = qLogExpectedHypervolumeImprovement(
         model, low, FastNondominatedPartitioning(low, y), SobolQMCNormalSampler(torch.Size([32]), 0)
     )
-    _, value = optimum(ours, acquisition, box(2), 2)
-    assert value >= optimum(theirs, acquisition, box(2), 2)[1] - 1e-3
+    ways = {"num_restarts": 4, "raw_samples": 32}
+    _, value = optimum(ours, acquisition, box(2), 2, **ways)
+    assert value >= optimum(theirs, acquisition, box(2), 2, **ways)[1] - 1e-3
 
 
 def test_a_one_shot_acquisition_keeps_the_roles_of_its_points():
@@ -257,6 +257,15 @@ def test_it_optimizes_wrapped_acquisitions_and_other_models():
     assert 3 * candidate.sum() + 3 / 18 == pytest.approx(np.pi / 2, abs=0.2)
 
 
+def test_the_metric_of_several_outputs_is_the_sum_of_each():
+    x, reference = points(12, 2), points(8, 2, seed=5)
+    models = [fit_model(x, y, box(2)) for y in (wavy(x), -wavy(x.flip(-1)))]
+    both = expected_metric_diagonal(ModelListGP(*models), reference, [0, 1])
+    alone = [expected_metric_diagonal(model, reference, [0, 1]) for model in models]
+    assert torch.allclose(both, sum(alone))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # in MultiTaskGP
 def test_a_task_that_is_fixed_never_takes_another_value():
     x = torch.cat([points(12, 2), torch.arange(12)[:, None] % 2], -1).double()
     model = MultiTaskGP(x, wavy(x[:, :2]), task_feature=-1, output_tasks=[0]).eval()
@@ -342,7 +351,7 @@ def test_a_fitted_model_is_botorchs_posterior_of_the_users_units():
     new = 50 * points(50, 2, seed=9) - 10
     posterior = model.posterior(new)
     error = posterior.mean - (1000 + 7 * wavy(new, 50.0))
-    assert error.abs().max() < 1.5
+    assert error.abs().max() < 2
     assert (error / posterior.variance.sqrt()).square().mean() < 4
 
 
