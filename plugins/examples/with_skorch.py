@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import optuna
 import torch
-from skorch import NeuralNetClassifier
 from sklearn.datasets import load_iris
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetClassifier
 from torch import nn
 
 from fisherbo import FisherSampler
@@ -25,7 +25,7 @@ def objective(trial: optuna.Trial) -> float:
         criterion=nn.CrossEntropyLoss,
         lr=trial.suggest_float("lr", 1e-3, 1.0, log=True),
         optimizer__momentum=trial.suggest_float("momentum", 0.0, 0.95),
-        max_epochs=10,
+        max_epochs=5,
         train_split=None,
         verbose=0,
     )
