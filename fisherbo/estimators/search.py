@@ -240,9 +240,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         sampler = FisherSampler(seed=seed) if self.sampler is None else deepcopy(self.sampler)
         config = {} if self.storage is None else self._config(space, protocol, routed)
         pruner = as_pruner(self.pruning)
-        return open_journal(
-            self.storage, self.study_name, space, metrics, sampler, pruner, config
-        )
+        return open_journal(self.storage, self.study_name, space, metrics, sampler, pruner, config)
 
     def _objectives(self) -> tuple[str, ...] | None:
         """Metrics that the study improves; None where there is one score."""
@@ -254,9 +252,10 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
     def _config(self, space: SearchSpace, protocol: Protocol, routed: Any) -> dict[str, Any]:
         """What makes two searches the same search."""
-        given = {k: dict(v.items()) for k, v in (
-            ("fit", routed.estimator.fit), ("score", routed.scorer.score)
-        )}
+        given = {
+            k: dict(v.items())
+            for k, v in (("fit", routed.estimator.fit), ("score", routed.scorer.score))
+        }
         return {
             "data": fingerprint((protocol.X, protocol.y, protocol.splits, given)),
             "estimator": described({"": self.estimator, **self.estimator.get_params()}),

@@ -266,7 +266,7 @@ def _of_scipy(name: str, value: Any) -> Axis:
 
 def _of_draws(name: str, value: Drawable) -> Axis:
     """A distribution that can only be drawn from, by the order of a fixed sample."""
-    rng = np.random.RandomState(0)  # noqa: NPY002  # what rvs takes
+    rng = np.random.RandomState(0)  # what rvs takes
     draws = [value.rvs(random_state=rng) for _ in range(DRAWS)]
     if not all(_is_number(draw) for draw in draws):
         raise TypeError(
