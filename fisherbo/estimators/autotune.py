@@ -1,4 +1,4 @@
-"""What ``learning_rate="auto"`` and ``damping="auto"`` stand for: a short study on the training rows.
+"""What ``learning_rate="auto"`` and ``damping="auto"`` stand for: a short study on training rows.
 
 Each trial trains the network for a few steps on three quarters of at most 2048 rows; its value is
 the least loss of the other quarter.
@@ -23,8 +23,8 @@ from fisherbo.tuning.study import tune_training
 MOST_ROWS = 2048
 LEAST_ROWS = 60
 HELD_OUT = 0.25
-STEPS = 20
-DESIGN = 4  # trials before the model
+STEPS = 16
+DESIGN = 3  # trials before the model
 
 
 def defaults(solver: str) -> dict[str, float]:

@@ -114,7 +114,7 @@ def completed(record: list[Fold], n_splits: int) -> list[Fold]:
         return record
     last = record[-1]
     named = {key: last[key] for key in ("test_scores", "train_scores") if key in last}
-    filler = {
+    filler: dict[str, Any] = {
         key: {m: math.fsum(f[key][m] for f in record) / len(record) for m in value}
         if isinstance(value, dict)
         else math.fsum(f[key] for f in record) / len(record)

@@ -109,7 +109,7 @@ def open_journal(
         name = f"search-{joblib.hash(sorted(config.items()))[:12]}"
     with quiet():
         study = optuna.create_study(
-            storage=open_storage(storage),
+            storage=open_storage(storage, heartbeat=False),
             study_name=name,
             directions=["maximize"] * len(metrics or ("score",)),
             sampler=sampler,

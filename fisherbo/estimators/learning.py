@@ -124,6 +124,14 @@ def repeats(weight: Array) -> tuple[Array, Array | None]:
     return kept, weight[kept]
 
 
+def canonical_order(x: Array, y: Array, weight: Array | None) -> Array:
+    """Order that does not depend on the one that rows come in: by their bytes."""
+    columns = [x, y] if weight is None else [x, y, weight]
+    table = np.ascontiguousarray(np.column_stack(columns), dtype=np.float64)
+    words = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))
+    return words.ravel().argsort(kind="stable")
+
+
 def make_optimizer(
     model: nn.Module, recipe: Recipe, likelihood: Likelihood
 ) -> torch.optim.Optimizer:

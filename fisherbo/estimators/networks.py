@@ -1,4 +1,4 @@
-"""`KFACClassifier` and `KFACRegressor`: multilayer perceptrons trained by K-FAC, for scikit-learn."""
+"""`KFACClassifier` and `KFACRegressor`: perceptrons trained by K-FAC, for scikit-learn."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ from fisherbo.estimators.learning import (
     Recipe,
     Rows,
     as_rows,
+    canonical_order,
     make_optimizer,
     repeats,
 )
@@ -112,10 +113,10 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         momentum: float = 0.9,
         max_iter: int = 100,
         tol: float = 1e-3,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int = 4,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_tuning_trials: int = 6,
+        n_tuning_trials: int = 5,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -138,7 +139,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the network.
 
@@ -207,6 +208,8 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             kept, weight = repeats(sample_weight)
             X, y = X[kept], y[kept]
+        order = canonical_order(X, y, weight)
+        X, y, weight = X[order], y[order], None if weight is None else weight[order]
         begun = state or self._begin(X, y, seed)
         if begun.layers[-1][1].shape[0] != self._width(y):
             raise ValueError(
@@ -389,7 +392,7 @@ class KFACClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         True
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> KFACClassifier:
@@ -403,14 +406,14 @@ class KFACClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         """
         if _check_partial_fit_first_call(self, classes):
             self._multilabel = type_of_target(y).startswith("multilabel")
-        return self._partial(X, y, sample_weight)  # type: ignore[no-any-return]
+        return self._partial(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """Classes (n,), or labels (n, outputs)."""
         output = self._output(X)
         if self._multilabel:
             return (output > 0).astype(int)
-        return self.classes_[output.argmax(1)]  # type: ignore[no-any-return]
+        return self.classes_[output.argmax(1)]
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n, classes); of several labels each its own."""
@@ -511,7 +514,7 @@ class KFACRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         True
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """Train for one epoch on these rows; the first call settles scales and "auto".
 
@@ -520,7 +523,7 @@ class KFACRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             y: targets (n,) or (n, outputs).
             sample_weight: weights (n,).
         """
-        return self._partial(X, y, sample_weight)  # type: ignore[no-any-return]
+        return self._partial(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """Targets (n,) or (n, outputs)."""

@@ -24,13 +24,15 @@ from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
-from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._search import BaseSearchCV, _search_estimator_has
 from sklearn.model_selection._validation import (
     _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import Interval
+from sklearn.utils._set_output import _safe_set_output
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel
 from sklearn.utils.validation import _check_method_params
 
@@ -154,7 +156,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         self.sampler = sampler
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> FisherSearchCV:
         """Search, then refit the best candidate on all data.
 
@@ -196,6 +198,14 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         self.cv_results_ = results
         self.study_ = journal.study
         root.call_on_fit_task_end(estimator=self, **seen)
+        return self
+
+    @available_if(_search_estimator_has("set_output"))  # type: ignore[untyped-decorator]
+    def set_output(self, *, transform: str | None = None) -> FisherSearchCV:
+        """Have the estimator's transforms give "pandas", "polars" or "default" containers."""
+        _safe_set_output(self.estimator, transform=transform)
+        if hasattr(self, "best_estimator_"):
+            _safe_set_output(self.best_estimator_, transform=transform)
         return self
 
     def _space(self) -> SearchSpace:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
@@ -237,7 +237,7 @@ def _of_list(name: str, values: list[Any]) -> Axis:
 
 
 def _of_numbers(name: str, values: list[Any]) -> Axis:
-    gaps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(values)}
     if all(isinstance(v, Integral) for v in values) and len(gaps) == 1 and min(gaps) > 0:
         low, step = int(values[0]), int(gaps.pop())
         even = IntDistribution(low, int(values[-1]), step=step)
@@ -289,7 +289,9 @@ def _choices(values: list[Any]) -> tuple[CategoricalChoiceType, ...]:
     """The values themselves if storages can keep them and tell them apart, else words."""
     if all(_is_plain(v) for v in values):
         plain = [v.item() if isinstance(v, np.generic) else v for v in values]
-        if len(set(plain)) == len(plain) and not any(v != v for v in plain):
+        if len(set(plain)) == len(plain) and not any(
+            isinstance(v, float) and math.isnan(v) for v in plain
+        ):
             return tuple(plain)
     return tuple(f"{i}:{_word(v)}" for i, v in enumerate(values))
 

@@ -25,8 +25,10 @@ SQLITE_LOCK_SECONDS = 60
 ATTEMPTS = 5
 
 
-def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
+def open_storage(storage: str | BaseStorage | None, *, heartbeat: bool = True) -> BaseStorage:
     """Storage of a URL, of the path of an SQLite file, or in memory for None.
+
+    Heartbeats are kept by `Study.optimize` alone; leave them out where trials are asked for.
 
     Raises:
         InvalidInputError: the URL is malformed or of a database that SQLAlchemy does not know.
@@ -41,7 +43,7 @@ def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
     try:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        return _open(url)
+        return _open(url, heartbeat)
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
         raise _failed(shown(url), error) from error
 
@@ -115,13 +117,13 @@ def _with_driver(url: URL) -> URL:
     )
 
 
-def _open(url: URL) -> BaseStorage:
+def _open(url: URL, heartbeat: bool) -> BaseStorage:
     """RDB storage; tried again while another process makes the tables of the same new database."""
     for attempt in range(ATTEMPTS):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                return _rdb(url)
+                return _rdb(url, heartbeat)
         except SQLAlchemyError as error:
             if attempt == ATTEMPTS - 1 or not _is_race(error):
                 raise
@@ -129,12 +131,12 @@ def _open(url: URL) -> BaseStorage:
     raise AssertionError("unreachable")
 
 
-def _rdb(url: URL) -> BaseStorage:
+def _rdb(url: URL, heartbeat: bool) -> BaseStorage:
     rdb = RDBStorage(
         url.render_as_string(hide_password=False),
         engine_kwargs=_engine_options(url),
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=GRACE_SECONDS,
+        heartbeat_interval=HEARTBEAT_SECONDS if heartbeat else None,
+        grace_period=GRACE_SECONDS if heartbeat else None,
     )
     return optuna.storages.get_storage(rdb)
 
