@@ -63,7 +63,7 @@ def target_scaling(y: Array) -> Scaling:
 
 def _scaling(values: Array, spread: Array) -> Scaling:
     centre = values.mean(0)
-    smallest = np.finfo(np.float64).eps * np.abs(centre)  # rounding of a constant is no spread
+    smallest = 1e-12 * np.abs(centre)  # what rounding leaves of a constant is no spread
     return Scaling(centre, np.where(spread > smallest, spread, 1.0))
 
 

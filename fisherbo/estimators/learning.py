@@ -26,6 +26,8 @@ Scorer = Callable[[Array], float]
 """Outputs of the validation rows to their score, larger is better."""
 
 SOLVERS = ("kfac", "ekfac", "adam", "sgd")
+KL_CLIP = 1.0  # twice the KL divergence that one natural gradient may move the predictions by
+LOST = 0.05  # share of what the loss has gained that may be lost again at the end
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
 
 SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
@@ -151,6 +153,7 @@ def make_optimizer(
         damping=recipe.damping,
         momentum=recipe.momentum,
         weight_decay=alpha,
+        kl_clip=KL_CLIP,
         eigen_correction=recipe.solver == "ekfac",
         recover=True,
         distributed=False,
@@ -184,7 +187,7 @@ class Course:
         losses: mean training loss of each epoch.
         scores: validation score of each epoch.
         converged: whether it ended before the last epoch.
-        best: weights of the best validation score.
+        best: weights after the epoch of the best validation score, or else of the least loss.
     """
 
     rows: Rows
@@ -221,8 +224,13 @@ class Course:
             )
         except _EndedError:
             self.converged = True
-        if self.best is not None:
+        if self.best is not None and (self.validation is not None or self._went_astray()):
             model.load_state_dict(self.best)
+
+    def _went_astray(self) -> bool:
+        """Whether the loss ends far above its least; a rise within the noise of batches is none."""
+        least = min(self.losses)
+        return self.losses[-1] - least > LOST * (self.losses[0] - least)
 
     def _loss(self, output: Tensor, y: Tensor) -> Tensor:
         loss = self.rows.loss(output, y)
@@ -241,6 +249,8 @@ class Course:
         value = -self.losses[-1]
         if self.validation is not None:
             value = self._validate(report.model)
+        if value > self._record:
+            self.best = {name: w.clone() for name, w in report.model.state_dict().items()}
         improved = value >= self._record + self.recipe.tol
         self._stale = 0 if improved or not math.isfinite(self._record) else self._stale + 1
         self._record = max(self._record, value)
@@ -257,6 +267,4 @@ class Course:
             output = model(x)
         model.train()
         self.scores.append(score(output.numpy().astype(np.float64)))
-        if self.best is None or self.scores[-1] > self._record:
-            self.best = {name: value.clone() for name, value in model.state_dict().items()}
         return self.scores[-1]

@@ -1,6 +1,7 @@
 import pickle
 import time
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ class Fragile(ClassifierMixin, BaseEstimator):
 class Noted(Fragile):
     """Notes the numbers of rows that it was fitted on."""
 
-    fits = []
+    fits: ClassVar[list[int]] = []
 
     def fit(self, X, y):
         Noted.fits.append(len(X))
@@ -439,12 +440,12 @@ def test_nothing_is_printed_or_changed_globally(iris, capsys):
     X, y = iris
     before = optuna.logging.get_verbosity()
     filters = list(warnings.filters)
-    np.random.seed(5)
-    state = np.random.get_state()[1].copy()
+    np.random.seed(5)  # noqa: NPY002  # the global state is what is watched
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     space = {"var_smoothing": loguniform(1e-12, 1)}
     FisherSearchCV(GaussianNB(), space, n_trials=12, cv=3, random_state=0).fit(X, y)
     assert optuna.logging.get_verbosity() == before
     assert warnings.filters == filters
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     seen = capsys.readouterr()
     assert seen.out == seen.err == ""
