@@ -23,7 +23,7 @@ from fisherbo.tuning.study import tune_training
 MOST_ROWS = 2048
 LEAST_ROWS = 60
 HELD_OUT = 0.25
-STEPS = 16
+STEPS = 12
 DESIGN = 3  # trials before the model
 
 
