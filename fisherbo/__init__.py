@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fisherbo.estimators import FisherSearchCV as FisherSearchCV
+    from fisherbo.estimators import KFACClassifier as KFACClassifier
+    from fisherbo.estimators import KFACRegressor as KFACRegressor
     from fisherbo.sampler.noise import NOISE_VARIANCE as NOISE_VARIANCE
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
@@ -23,7 +26,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "FisherSampler": "fisherbo.sampler.sampler",
+    "FisherSearchCV": "fisherbo.estimators",
     "KFAC": "fisherbo.training",
+    "KFACClassifier": "fisherbo.estimators",
+    "KFACRegressor": "fisherbo.estimators",
     "NOISE_VARIANCE": "fisherbo.sampler.noise",
     "NaturalGradient": "fisherbo.training",
     "PolicyTuning": "fisherbo.tuning.policy",
@@ -35,7 +41,10 @@ _HOME = {
 
 __all__ = [
     "FisherSampler",
+    "FisherSearchCV",
     "KFAC",
+    "KFACClassifier",
+    "KFACRegressor",
     "NOISE_VARIANCE",
     "NaturalGradient",
     "PolicyTuning",

@@ -30,7 +30,8 @@ def open_storage(storage: str | BaseStorage | None, *, heartbeat: bool = True) -
 
     Args:
         storage: What to open.
-        heartbeat: Whether trials are given up when their worker falls silent.
+        heartbeat: Whether trials are given up when their worker falls silent; `Study.optimize`
+            alone keeps heartbeats, so not where trials are asked for.
 
     Raises:
         InvalidInputError: the URL is malformed or of a database that SQLAlchemy does not know.
@@ -138,7 +139,7 @@ def _rdb(url: URL, heartbeat: bool) -> BaseStorage:
         url.render_as_string(hide_password=False),
         engine_kwargs=_engine_options(url),
         heartbeat_interval=HEARTBEAT_SECONDS if heartbeat else None,
-        grace_period=GRACE_SECONDS,
+        grace_period=GRACE_SECONDS if heartbeat else None,
     )
     return optuna.storages.get_storage(rdb)
 

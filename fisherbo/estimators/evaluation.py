@@ -1,0 +1,136 @@
+"""Candidates by folds: which fits are run, together or one fold after the other.
+
+A candidate's record is a list of what scikit-learn's `_fit_and_score` returns, one a fold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection._validation import _fit_and_score
+from sklearn.utils.parallel import Parallel, delayed
+
+Fold = dict[str, Any]
+Ended = Callable[[int, list[Fold]], bool]
+"""Index of a candidate and its folds so far to whether it shall have no more of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """What every candidate is put through.
+
+    Attributes:
+        caller: the search, as callbacks want it.
+        estimator: cloned for each fit.
+        splits: (training rows, test rows) of each fold, the same for every candidate.
+        options: further arguments of `_fit_and_score`.
+    """
+
+    caller: Any
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[tuple[Any, Any]]
+    options: Mapping[str, Any]
+
+    def evaluate(
+        self, parallel: Parallel, candidates: Sequence[dict[str, Any]], context: Any, ended: Ended
+    ) -> list[list[Fold]]:
+        """Records of the candidates, all fits at once."""
+        folds = range(len(self.splits))
+        fits = [(i, fold) for i in range(len(candidates)) for fold in folds]
+        out = iter(self._run(parallel, candidates, fits, context))
+        return [[next(out) for _ in folds] for _ in candidates]
+
+    def evaluate_by_fold(
+        self, parallel: Parallel, candidates: Sequence[dict[str, Any]], context: Any, ended: Ended
+    ) -> list[list[Fold]]:
+        """Records of the candidates, a fold at a time; those that `ended` names get no more."""
+        records: list[list[Fold]] = [[] for _ in candidates]
+        alive = list(range(len(candidates)))
+        for fold in range(len(self.splits)):
+            out = self._run(parallel, candidates, [(i, fold) for i in alive], context)
+            for i, result in zip(alive, out, strict=True):
+                records[i].append(result)
+            alive = [i for i in alive if not ended(i, records[i])]
+        return records
+
+    def _run(
+        self,
+        parallel: Parallel,
+        candidates: Sequence[dict[str, Any]],
+        fits: Sequence[tuple[int, int]],
+        context: Any,
+    ) -> Iterable[Fold]:
+        count = len(self.splits)
+        contexts = [
+            context.subcontext(task_name="candidate-split-evaluation", task_id=i * count + fold)
+            for i, fold in fits
+        ]
+        return parallel(
+            delayed(_fit_and_score)(
+                clone(self.estimator),
+                self.X,
+                self.y,
+                train=self.splits[fold][0],
+                test=self.splits[fold][1],
+                parameters=candidates[i],
+                split_progress=(fold, count),
+                candidate_progress=(i, len(candidates)),
+                caller=self.caller,
+                callback_ctx=own,
+                **self.options,
+            )
+            for (i, fold), own in zip(fits, contexts, strict=True)
+        )
+
+
+def plain(record: Sequence[Fold]) -> list[Fold]:
+    """The record in JSON's types."""
+    return [{name: _plain(value) for name, value in fold.items()} for fold in record]
+
+
+def scores(record: Sequence[Fold], metrics: Sequence[str] | None) -> list[list[float]]:
+    """Test scores, metric by fold; of the first metric or the only score if none is named."""
+    rows = [_row(fold["test_scores"], metrics) for fold in record]
+    width = max(len(row) for row in rows)
+    return [[row[min(m, len(row) - 1)] for row in rows] for m in range(width)]
+
+
+def means(record: Sequence[Fold], metrics: Sequence[str] | None) -> list[float]:
+    """Mean test score of each metric; NaN if a fold has none."""
+    return [float(np.mean(row)) for row in scores(record, metrics)]
+
+
+def completed(record: list[Fold], n_splits: int) -> list[Fold]:
+    """The record with a fold of the mean scores for each that was not run."""
+    missing = n_splits - len(record)
+    if missing == 0:
+        return record
+    last = record[-1]
+    named = {key: last[key] for key in ("test_scores", "train_scores") if key in last}
+    filler: dict[str, Any] = {
+        key: {m: math.fsum(f[key][m] for f in record) / len(record) for m in value}
+        if isinstance(value, dict)
+        else math.fsum(f[key] for f in record) / len(record)
+        for key, value in named.items()
+    }
+    return [*record, *[{**last, "fit_error": None, **filler}] * missing]
+
+
+def _row(found: Any, metrics: Sequence[str] | None) -> list[float]:
+    if not isinstance(found, Mapping):
+        return [float(found)]
+    names = metrics if metrics is not None else list(found)[:1]
+    return [float(found[name]) for name in names]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): float(number) for name, number in value.items()}
+    return value if value is None or isinstance(value, str) else float(value)

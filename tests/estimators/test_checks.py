@@ -1,0 +1,62 @@
+"""scikit-learn's own checks of estimators, on all three."""
+
+import pytest
+from optuna.samplers import RandomSampler
+from scipy.stats import loguniform
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fisherbo import FisherSearchCV, KFACClassifier, KFACRegressor
+
+FIXED = {"learning_rate": 0.1, "damping": 0.1, "max_iter": 40}
+# What GridSearchCV and RandomizedSearchCV fail themselves
+# (sklearn.utils._test_common.instance_generator.PER_ESTIMATOR_XFAIL_CHECKS).
+SEARCH = {
+    "check_supervised_y_2d": "DataConversionWarning not caught",
+    "check_requires_y_none": "Doesn't fail gracefully",
+}
+
+
+def expected(estimator):
+    if not isinstance(estimator, FisherSearchCV):
+        return {}
+    ridge = isinstance(estimator.estimator, Ridge)
+    return {name: why for name, why in SEARCH.items() if ridge or name == "check_requires_y_none"}
+
+
+def search(estimator, space):
+    return FisherSearchCV(
+        estimator, space, n_trials=3, cv=2, error_score="raise", sampler=RandomSampler(seed=0)
+    )
+
+
+@parametrize_with_checks(
+    [
+        search(Ridge(), {"alpha": loguniform(0.1, 1.0)}),
+        search(LogisticRegression(), {"C": loguniform(0.1, 1.0)}),
+        KFACClassifier(**FIXED),
+        KFACRegressor(**FIXED),
+    ],
+    expected_failed_checks=expected,
+    xfail_strict=True,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_estimators_keep_scikit_learns_rules(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        FisherSearchCV(Ridge(), {"alpha": loguniform(0.1, 1.0)}, n_trials=12, cv=2),
+        KFACClassifier(max_iter=20),
+        KFACRegressor(max_iter=20),
+    ],
+    expected_failed_checks=expected,
+    xfail_strict=True,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_estimators_that_tune_by_models_keep_them_too(estimator, check):
+    check(estimator)
