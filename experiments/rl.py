@@ -62,6 +62,8 @@ FIRST_EPISODE = 10_000  # seeds of the episodes that policies are evaluated on
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 _NORMALISED: dict[str, Any] = {"normalise_observations": True, "normalise_rewards": True}
+# Pendulum's episodes are of 200 steps: rollouts that hold whole ones show every phase alike
+_WHOLE_EPISODES: dict[str, Any] = {"n_envs": 10, "rollout": 200, "normalise_observations": False}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "CartPole-v1": {
         "TRPO": {},
@@ -76,9 +78,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "policy gradient": {**_NORMALISED},
     },
     "Pendulum-v1": {
-        "TRPO": {"gamma": 0.9, "max_kl": 0.05, "normalise_observations": False},
+        "TRPO": {"gamma": 0.95, "max_kl": 0.03, **_WHOLE_EPISODES},
         "PPO": {"n_envs": 4, "rollout": 512, "gamma": 0.9, "batch_size": 64},
-        "ACKTR": {"gamma": 0.9, "max_kl": 0.05, "normalise_observations": False},
+        "ACKTR": {"gamma": 0.95, "max_kl": 0.03, **_WHOLE_EPISODES},
         "policy gradient": {"gamma": 0.9, "lr": 3e-3},
     },
 }

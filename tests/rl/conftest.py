@@ -38,7 +38,7 @@ def countdown():
     return Countdown
 
 
-def make_actor(family, seed=0, hidden=(8,), observations=3, actions=2):
+def _actor(family, seed=0, hidden=(8,), observations=3, actions=2):
     """A policy whose last layer is not small, so that its actions differ between states."""
     generator = torch.Generator().manual_seed(seed)
     actor = Actor(Spec(observations, actions, family, hidden), generator, log_std=-0.3)
@@ -47,7 +47,7 @@ def make_actor(family, seed=0, hidden=(8,), observations=3, actions=2):
     return actor
 
 
-def make_batch(actor, rows=60, seed=1, observations=3):
+def _batch(actor, rows=60, seed=1, observations=3):
     """Steps of the policy with advantages of its actions."""
     generator = torch.Generator().manual_seed(seed)
     seen = torch.randn(rows, observations, generator=generator)
@@ -64,11 +64,21 @@ def make_batch(actor, rows=60, seed=1, observations=3):
     return Batch(seen, actions, advantages, advantages)
 
 
+@pytest.fixture
+def make_actor():
+    return _actor
+
+
+@pytest.fixture
+def make_batch():
+    return _batch
+
+
 @pytest.fixture(params=["categorical", "normal"])
 def actor(request):
-    return make_actor(request.param)
+    return _actor(request.param)
 
 
 @pytest.fixture
 def batch(actor):
-    return make_batch(actor)
+    return _batch(actor)

@@ -11,7 +11,6 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from fisherbo.rl import Batch, trpo_update
-from tests.rl.conftest import make_actor
 
 STATES, ACTIONS, GAMMA = 6, 3, 0.8
 
@@ -41,7 +40,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_return_is_at_least_the_surrogate_less_the_divergence(seed):
+def test_the_return_is_at_least_the_surrogate_less_the_divergence(make_actor, seed):
     """Schulman et al. (2015), theorem 1."""
     world = World(seed)
     one = world.policy(make_actor("categorical", seed, (8,), STATES, ACTIONS).double())
@@ -60,7 +59,7 @@ def test_the_return_is_at_least_the_surrogate_less_the_divergence(seed):
 
 
 @pytest.mark.parametrize("direction", ["cg", "kfac", "kfac-preconditioned-cg"])
-def test_small_steps_on_exact_advantages_raise_the_return_each_time(direction):
+def test_small_steps_on_exact_advantages_raise_the_return_each_time(make_actor, direction):
     """States as often as they are visited, actions as probable as they are: no noise is left."""
     world = World(3)
     actor = make_actor("categorical", 0, (8,), STATES, ACTIONS).double()

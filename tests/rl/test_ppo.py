@@ -9,7 +9,6 @@ from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.rl import Batch, Spec, policy_gradient_update, ppo_update
 from fisherbo.rl.policy import critic_network
 from fisherbo.rl.ppo import approximate_kl, clipped_loss, minibatches
-from tests.rl.conftest import make_actor, make_batch
 
 
 def parts(actor, lr=1e-2):
@@ -41,7 +40,9 @@ def test_the_estimate_of_the_divergence_is_unbiased_and_never_negative():
     assert (p * each).sum().item() == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-6)
 
 
-def test_one_pass_over_one_minibatch_is_one_step_of_the_optimizer_on_the_loss(actor, batch):
+def test_one_pass_over_one_minibatch_is_one_step_of_the_optimizer_on_the_loss(
+    make_actor, actor, batch
+):
     twin = make_actor(actor.family)
     critic, optimizer = parts(actor)
     other, others = parts(twin)
@@ -87,7 +88,7 @@ def test_minibatches_hold_every_row_once_an_epoch():
         assert sorted(rows.tolist()) == list(range(10))
 
 
-def test_the_policy_gradient_is_that_of_the_surrogate(actor, batch):
+def test_the_policy_gradient_is_that_of_the_surrogate(make_actor, actor, batch):
     """One step of gradient descent moves by lr·E[A ∇log π]."""
     twin = make_actor(actor.family)
     optimizer = torch.optim.SGD(actor.parameters(), 0.1)
@@ -100,7 +101,7 @@ def test_the_policy_gradient_is_that_of_the_surrogate(actor, batch):
     assert step.gain > 0
 
 
-def test_what_is_not_finite_is_refused():
+def test_what_is_not_finite_is_refused(make_actor, make_batch):
     actor = make_actor("categorical")
     batch = make_batch(actor)
     bad = Batch(

@@ -10,7 +10,6 @@ from torch.func import functional_call
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry import conjugate_gradients, fisher_vector_product
 from fisherbo.rl import Batch, KroneckerCurvature, trpo_update
-from tests.rl.conftest import make_actor, make_batch
 
 DIRECTIONS = ["cg", "kfac", "kfac-preconditioned-cg"]
 
@@ -75,7 +74,9 @@ def test_the_direction_is_the_natural_gradient_of_the_dense_fisher(actor, batch)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("family", ["categorical", "normal"])
-def test_an_accepted_update_gains_within_the_trust_region(family, seed, direction):
+def test_an_accepted_update_gains_within_the_trust_region(
+    make_actor, make_batch, family, seed, direction
+):
     actor = make_actor(family, seed)
     batch = make_batch(actor, seed=seed + 10)
     curvature = None if direction == "cg" else KroneckerCurvature(actor)
@@ -102,7 +103,9 @@ def test_an_accepted_update_gains_within_the_trust_region(family, seed, directio
 
 
 @pytest.mark.parametrize("family", ["categorical", "normal"])
-def test_a_refused_step_is_shortened_or_restores_the_weights_bit_for_bit(family):
+def test_a_refused_step_is_shortened_or_restores_the_weights_bit_for_bit(
+    make_actor, make_batch, family
+):
     """Where KL exceeds its quadratic model the first step is refused: here for some seeds."""
     refused = 0
     for seed in range(8):
@@ -140,7 +143,7 @@ def test_what_is_not_finite_is_refused_and_nothing_changes(actor, batch, bad):
     assert torch.equal(flat(actor), before)
 
 
-def test_kronecker_factors_are_exact_for_one_row_of_one_layer():
+def test_kronecker_factors_are_exact_for_one_row_of_one_layer(make_actor):
     """With one layer, one observation and σ = e^−0.3 the blocks are the Fisher itself."""
     actor = make_actor("normal", hidden=(1,), observations=3, actions=2).double()
     actor.body = torch.nn.Sequential(actor.body[-1].__class__(3, 2).double())
