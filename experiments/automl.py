@@ -1,7 +1,7 @@
 """FisherSearchCV against other searches for scikit-learn, KFACClassifier against MLPClassifier.
 
     python -m experiments.automl --quick        3 tasks and 2 data sets, 1 seed, without skopt
-    python -m experiments.automl --write        10 tasks and 7 data sets, 5 seeds, some 40 minutes
+    python -m experiments.automl --write        11 tasks, 7 data sets, 5 seeds; hours with skopt
     python -m experiments.automl --dev          seeds 100 to 102: methods are tuned on these only
 
 Searches: every method gets the same splits. An evaluation is the cross-validation of one candidate.
@@ -48,6 +48,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import loguniform, randint, uniform
 from sklearn import datasets
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # makes it importable
@@ -115,14 +116,32 @@ def choice(*values: Any) -> list[Any]:
     return list(values)
 
 
+class Scale(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A scaler by name: OptunaSearchCV cannot choose among objects."""
+
+    def __init__(self, kind: str = "standard") -> None:
+        self.kind = kind
+
+    def fit(self, X: Array, y: Any = None) -> Scale:
+        """Fit the scaler of that name."""
+        kinds = {"standard": StandardScaler(), "minmax": MinMaxScaler(), "none": None}
+        chosen = kinds[self.kind]
+        self.scaler_ = None if chosen is None else chosen.fit(X)
+        return self
+
+    def transform(self, X: Array) -> Array:
+        """Scaled rows."""
+        return X if self.scaler_ is None else self.scaler_.transform(X)
+
+
 def scaled(model: Any) -> Pipeline:
     return Pipeline([("scale", StandardScaler()), ("model", model)])
 
 
 def tasks() -> dict[str, Task]:
     forest, hist = RandomForestClassifier(random_state=0), HistGradientBoostingClassifier()
-    steps = Pipeline([("scale", StandardScaler()), ("reduce", PCA()), ("model", SVC())])
-    scale = choice(StandardScaler(), MinMaxScaler(), "passthrough")
+    steps = Pipeline([("scale", Scale()), ("reduce", PCA()), ("model", SVC())])
+    scale = choice("standard", "minmax", "none")
     poly = Pipeline(
         [("poly", PolynomialFeatures()), ("scale", StandardScaler()), ("model", ElasticNet())]
     )
@@ -182,15 +201,15 @@ def tasks() -> dict[str, Task]:
             "breast_cancer", 300, steps, "roc_auc",
             [
                 {
-                    "model": [SVC()], "scale": scale, "reduce__n_components": integer(1, 20),
+                    "model": [SVC()], "scale__kind": scale, "reduce__n_components": integer(1, 20),
                     "model__C": log(1e-3, 1e3), "model__gamma": log(1e-5, 10),
                 },
                 {
-                    "model": [LogisticRegression(max_iter=200)], "scale": scale,
+                    "model": [LogisticRegression(max_iter=200)], "scale__kind": scale,
                     "reduce__n_components": integer(1, 20), "model__C": log(1e-4, 1e3),
                 },
                 {
-                    "model": [KNeighborsClassifier()], "scale": scale,
+                    "model": [KNeighborsClassifier()], "scale__kind": scale,
                     "reduce__n_components": integer(1, 20), "model__n_neighbors": integer(1, 40),
                     "model__weights": choice("uniform", "distance"),
                 },
@@ -327,11 +346,14 @@ class OneByOne:
         several = len(self.task.space) > 1
         total = EVALUATIONS if several else LONGER["tpe"]
         for branch, share in zip(self.task.space, shares(total, self.task), strict=True):
+            fixed = {k: v[0] for k, v in branch.items() if isinstance(v, list) and len(v) == 1}
             space = {
                 name: CategoricalDistribution(kind) if isinstance(kind, list) else kind
                 for name, kind in branch.items()
+                if name not in fixed
             }
-            OptunaSearchCV(self.task.estimator, space, n_trials=share, **self.options).fit(X, y)
+            estimator = clone(self.task.estimator).set_params(**fixed)
+            OptunaSearchCV(estimator, space, n_trials=share, **self.options).fit(X, y)
 
 
 def of_skopt(task: Task, options: dict[str, Any]) -> Any:
@@ -438,7 +460,6 @@ def fits(cell: FitCell) -> rows.Row:
 
 
 Found = Mapping[SearchCell, rows.Row]
-Values = dict[str, dict[tuple[str, int], float]]
 
 
 def best_after(row: rows.Row, evaluations: int) -> float:
@@ -451,21 +472,18 @@ def best_at(row: rows.Row, second: float) -> float:
     return best_after(row, max(1, int(known)))
 
 
-def compared(found: Found, *, at_time: bool) -> Values:
-    """Score of each method on each (task, seed) that all methods have, in random search's IQR."""
-    cells = {(c.task, c.seed) for c in found}
-    names = [m for m in METHODS if any(c.method == m for c in found)]
-    values: Values = {name: {} for name in names}
-    for task, seed in sorted(cells):
-        made = {name: found.get(SearchCell(name, task, seed)) for name in names}
-        if None in made.values():
+def gaps(found: Found, peer: str, *, at_time: bool) -> dict[tuple[str, int], float]:
+    """FisherSearchCV's score less a peer's, by (task, seed), in random search's IQR."""
+    made = {}
+    for cell, row in found.items():
+        ours = found.get(SearchCell(FISHER, cell.task, cell.seed))
+        if cell.method != peer or ours is None:
             continue
-        end = made[FISHER]["seconds"][EVALUATIONS - 1]  # type: ignore[index]
-        for name, row in made.items():
-            assert row is not None
-            best = best_at(row, end) if at_time else best_after(row, EVALUATIONS)
-            values[name][task, seed] = best / spread(found, task)
-    return values
+        end = ours["seconds"][EVALUATIONS - 1]
+        best = best_at(row, end) if at_time else best_after(row, EVALUATIONS)
+        gap = best_after(ours, EVALUATIONS) - best
+        made[cell.task, cell.seed] = gap / spread(found, cell.task)
+    return made
 
 
 def spread(found: Found, task: str) -> float:
@@ -475,30 +493,35 @@ def spread(found: Found, task: str) -> float:
     return float(high - low) or 1.0
 
 
-def search_table(values: Values, title: str) -> Table:
+def search_table(found: Found, title: str, *, at_time: bool) -> Table:
     """FisherSearchCV against each peer."""
     table = Table(title=title)
-    heads = ("median of tasks' medians", "mean", "wins", "ties", "losses", "p (Holm)", "ahead in")
+    heads = ("pairs", "median of medians", "mean", "wins", "ties", "losses", "p (Holm)", "ahead in")
     table.add_column("FisherSearchCV less ...")
     for head in heads:
         table.add_column(head, justify="right")
-    peers = [name for name in values if name != FISHER]
-    keys = list(values[FISHER])
-    gaps = {p: np.array([values[FISHER][k] - values[p][k] for k in keys]) for p in peers}
-    p_values = holm([wilcoxon_p(np.where(abs(g) < TIE, 0, g)) for g in gaps.values()])
+    peers = [m for m in METHODS if m != FISHER and any(c.method == m for c in found)]
+    by_peer = {peer: gaps(found, peer, at_time=at_time) for peer in peers}
+    p_values = holm([wilcoxon_p(rounded(list(gap.values()))) for gap in by_peer.values()])
     for peer, p in zip(peers, p_values, strict=True):
-        gap = gaps[peer]
-        by_task = by_tasks(keys, gap)
-        medians = np.array([np.median(g) for g in by_task.values()])
+        gap = rounded(list(by_peer[peer].values()))
+        medians = np.array([np.median(g) for g in by_tasks(list(by_peer[peer]), gap).values()])
         table.add_row(
             METHODS[peer],
+            str(len(gap)),
             f"{np.median(medians):+.4f}",
             f"{gap.mean():+.4f}",
             *(f"{100 * share:.0f} %" for share in outcome(gap)),
             f"{p:.2g}",
-            f"{int((medians > TIE).sum())} of {len(medians)} tasks",
+            f"{int((medians > 0).sum())} of {len(medians)} tasks",
         )
     return table
+
+
+def rounded(gap: Sequence[float]) -> Array:
+    """Gaps, those of ties 0."""
+    values = np.asarray(gap)
+    return np.where(np.abs(values) < TIE, 0.0, values)
 
 
 def by_tasks(keys: Sequence[tuple[str, int]], gap: Array) -> dict[str, Array]:
@@ -508,7 +531,7 @@ def by_tasks(keys: Sequence[tuple[str, int]], gap: Array) -> dict[str, Array]:
 
 def outcome(gap: Array) -> tuple[float, float, float]:
     """Shares of wins, ties and losses."""
-    win, loss = float((gap > TIE).mean()), float((gap < -TIE).mean())
+    win, loss = float((gap > 0).mean()), float((gap < 0).mean())
     return win, 1 - win - loss, loss
 
 
@@ -523,6 +546,9 @@ def task_table(found: Found) -> Table:
         cells = []
         for name in names:
             made = [r for c, r in found.items() if (c.method, c.task) == (name, task)]
+            if not made:
+                cells.append("–")
+                continue
             score = np.mean([best_after(r, EVALUATIONS) for r in made])
             last = min(EVALUATIONS, min(len(r["seconds"]) for r in made)) - 1
             cells.append(f"{score:.4f} ({np.mean([r['seconds'][last] for r in made]):.1f})")
@@ -567,6 +593,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--networks-only", action="store_true")
+    parser.add_argument("--kept", action="store_true", help="report on what was made so far")
     parser.add_argument("--write", action="store_true", help="write experiments/results/automl.md")
     args = parser.parse_args(argv)
     seeds = range(100, 103) if args.dev else range(1 if args.quick else args.seeds)
@@ -579,12 +606,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = ("digits", "diabetes") if args.quick else tuple(NETWORKS)
     twice = range(seeds.start, seeds.start + 2 * len(seeds))
     fit_cells = [FitCell(d, kind, s) for s in twice for d in data for kind in (False, True)]
-    fitted = rows.collect("automl", fit_cells, fits)
+    fitted = kept(fit_cells) if args.kept else rows.collect("automl", fit_cells, fits)
     console.print(network_table(fitted))
     if not args.networks_only:
         chosen = QUICK if args.quick else tuple(tasks())
-        cells = [SearchCell(m, t, s) for s in seeds for t in chosen for m in methods]
-        found = rows.collect("automl", cells, search)
+        slow = [m for m in methods if m == SKOPT]  # last: it takes longer than all others together
+        quick = [m for m in methods if m != SKOPT]
+        cells = [
+            SearchCell(m, t, s)
+            for group in (quick, slow)
+            for s in seeds
+            for t in chosen
+            for m in group
+        ]
+        found = kept(cells) if args.kept else rows.collect("automl", cells, search)
         console.print(task_table(found))
         report(console, found)
     if args.write:
@@ -593,13 +628,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"wrote {rows.write(console, 'automl', title, shown)}")
 
 
+def kept(cells: Sequence[rows.C]) -> dict[rows.C, rows.Row]:
+    """Rows of the cells that were made so far."""
+    stored = rows.load(rows.RUNS / "automl.jsonl")
+    return {cell: stored[cell.key()] for cell in cells if cell.key() in stored}
+
+
 def report(console: Console, found: Found) -> None:
     for at_time, words in ((False, f"after {EVALUATIONS} evaluations"), (True, "at equal time")):
-        values = compared(found, at_time=at_time)
-        if values[FISHER]:
-            count = len(values[FISHER])
-            title = f"Best score {words}, in IQRs of random scores, {count} pairs (task, seed)"
-            console.print(search_table(values, title))
+        title = f"Best score {words}, differences in IQRs of random candidates' scores"
+        console.print(search_table(found, title, at_time=at_time))
 
 
 if __name__ == "__main__":
