@@ -2,6 +2,7 @@
 
     python -m experiments.botorch --quick        8 problems, 1 seed
     python -m experiments.botorch --write        38 problems, 5 seeds
+    python -m experiments.botorch --control --seeds 2 --write
 
 Every problem is a test function of BoTorch in some dimension, a `SingleTaskGP` fitted to a
 scrambled Sobol design of its values, and an acquisition of it. Both optimizers are called with the
@@ -13,6 +14,9 @@ included. One evaluation is a set of q points; a call of the acquisition takes m
 A difference of values up to 1e-6 max(1, |value|) is a tie. Problems are compared by their medians
 over the seeds; p by Wilcoxon over the problems; intervals by bootstrap over the problems. Rows are
 kept in runs/botorch.jsonl; --again makes them anew.
+
+With --control the rival is not BoTorch but ours without the posterior: the same ascent in the
+Euclidean metric of the box scaled to the unit cube.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -48,6 +53,7 @@ from torch import Tensor
 
 import fisherbo.botorch
 from experiments import rows, statistics
+from fisherbo.botorch import candidates
 from fisherbo.botorch import optimize_acqf as ours
 from fisherbo.space import Array
 
@@ -87,6 +93,7 @@ class Cell:
     acquisition: str
     q: int
     seed: int
+    control: bool = False
 
     @property
     def problem(self) -> str:
@@ -98,13 +105,14 @@ class Cell:
         package = Path(fisherbo.botorch.__file__).parent
         source = b"".join(p.read_bytes() for p in sorted(package.glob("*.py")))
         who = f"{hashlib.sha256(source).hexdigest()[:12]}/botorch-{version('botorch')}"
-        return f"{who}/{RESTARTS},{RAW_SAMPLES},{REPEATS}/{self.problem}/{self.seed}"
+        rival = "/control" if self.control else ""
+        return f"{who}/{RESTARTS},{RAW_SAMPLES},{REPEATS}/{self.problem}/{self.seed}{rival}"
 
 
-def every_cell(quick: bool, seeds: int, first: int) -> list[Cell]:
+def every_cell(quick: bool, seeds: int, first: int, control: bool = False) -> list[Cell]:
     full = [(f, d, a, q) for f, d in FUNCTIONS for a, q in ACQUISITIONS] + list(EXTRA)
     chosen = QUICK if quick else full
-    return [Cell(*problem, first + seed) for seed in range(seeds) for problem in chosen]
+    return [Cell(*problem, first + seed, control) for seed in range(seeds) for problem in chosen]
 
 
 def make_model(cell: Cell) -> tuple[SingleTaskGP, Tensor, Tensor]:
@@ -154,9 +162,22 @@ def work(cell: Cell) -> rows.Row:
     acquisition = make_acquisition(cell, model, best)
     made: dict[str, list[tuple[float, int, int, float]]] = {"ours": [], "theirs": []}
     for _ in range(REPEATS):
-        for name, optimize in (("theirs", theirs), ("ours", ours)):
+        rival = in_the_box if cell.control else theirs
+        for name, optimize in (("theirs", rival), ("ours", ours)):
             made[name].append(measure(optimize, acquisition, bounds, cell))
     return {name: summary(runs) for name, runs in made.items()}
+
+
+def in_the_box(
+    acquisition: AcquisitionFunction, bounds: Tensor, q: int, restarts: int, samples: int
+) -> tuple[Tensor, Tensor | None]:
+    """Ours with the metric of the box in place of the posterior's."""
+
+    def cube(model: object, points: Tensor, movable: list[int]) -> Tensor:
+        return (bounds[1] - bounds[0])[movable] ** -2
+
+    with patch.object(candidates, "expected_metric_diagonal", cube):
+        return ours(acquisition, bounds, q, restarts, samples)
 
 
 def measure(
@@ -223,12 +244,12 @@ def comparisons(found: dict[Cell, rows.Row]) -> dict[str, Comparison]:
     }
 
 
-def report(found: dict[str, Comparison], console: Console) -> None:
-    table = Table(title="BoTorch's optimize_acqf and ours: medians over the seeds")
+def report(found: dict[str, Comparison], console: Console, rival: str = "BoTorch") -> None:
+    table = Table(title=f"optimize_acqf, {rival}'s and ours: medians over the seeds")
     table.add_column("problem")
     for name in (
-        *("value, BoTorch", "ours", "ours − BoTorch", "won/tied/lost", "evaluations, BoTorch"),
-        *("ours", "CPU ms, BoTorch", "ours", "time ratio"),
+        *(f"value, {rival}", "ours", f"ours − {rival}", "won/tied/lost", f"evaluations, {rival}"),
+        *("ours", f"CPU ms, {rival}", "ours", "time ratio"),
     ):
         table.add_column(name, justify="right")
     for problem, c in found.items():
@@ -242,10 +263,10 @@ def report(found: dict[str, Comparison], console: Console) -> None:
     for title, single in (("All problems", None), ("q = 1", True), ("q > 1", False)):
         chosen = [c for p, c in found.items() if single in (None, p.endswith("q=1"))]
         if chosen:
-            console.print(verdict(title, chosen), highlight=False, soft_wrap=True)
+            console.print(verdict(title, chosen, rival), highlight=False, soft_wrap=True)
 
 
-def verdict(title: str, found: Sequence[Comparison]) -> str:
+def verdict(title: str, found: Sequence[Comparison], rival: str) -> str:
     """Values won, tied and lost, and ratios with intervals, of some problems."""
     medians = np.array([np.median(c.gain) for c in found])
     runs = np.concatenate([c.gain for c in found])
@@ -260,7 +281,7 @@ def verdict(title: str, found: Sequence[Comparison]) -> str:
     return (
         f"{title}: {len(found)}. Median difference of values {np.median(medians):+.2g} (problems "
         f"won/tied/lost {balance(medians)}, p = {statistics.wilcoxon_p(medians):.2g}; runs "
-        f"{balance(runs)}). Ours over BoTorch's, geometric means: {ratios}; faster on {faster}."
+        f"{balance(runs)}). Ours over {rival}'s, geometric means: {ratios}; faster on {faster}."
     )
 
 
@@ -285,17 +306,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="8 problems, 1 seed: no verdict")
     parser.add_argument("--seeds", type=int, default=None, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed; 100 to develop")
+    parser.add_argument("--control", action="store_true", help="against the box's metric")
     parser.add_argument("--again", action="store_true", help="make kept rows anew")
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     seeds = args.seeds or (1 if args.quick else SEEDS)
-    cells = every_cell(args.quick, seeds, args.first)
+    cells = every_cell(args.quick, seeds, args.first, args.control)
     found = rows.collect("botorch", cells, work, again=args.again)
     console = Console(width=180, record=True)
-    report(comparisons(found), console)
+    report(comparisons(found), console, "box" if args.control else "BoTorch")
     if args.write:
-        command = "Made by `python -m experiments.botorch --write`"
-        rows.write(console, "botorch", "Optimizers of BoTorch's acquisitions", command)
+        name, how = ("botorch_control", " --control") if args.control else ("botorch", "")
+        command = f"Made by `python -m experiments.botorch{how} --seeds {seeds} --write`"
+        rows.write(console, name, "Optimizers of BoTorch's acquisitions", command)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def test_workers_of_a_dask_cluster_share_a_study(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None,
-    reason="mlflow 3 needs protobuf < 7; beside the constraints' protobuf 7 pip takes mlflow 1.27",
+    reason="mlflow 3 needs pyarrow < 26, the constraints have 26.0.1; pip then takes mlflow 1.27",
 )
 def test_every_trial_is_a_run_of_mlflow(tmp_path):
     said = run("with_mlflow", 15, tmp_path)
