@@ -111,7 +111,7 @@ class _Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: Any = "auto",
         damping: Any = "auto",
         momentum: float = 0.9,
-        max_iter: int = 100,
+        max_iter: int = 200,
         tol: float = 1e-3,
         n_iter_no_change: int = 10,
         early_stopping: bool = False,
@@ -366,7 +366,7 @@ class KFACClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         momentum: of "kfac", "ekfac" and "sgd".
         max_iter: epochs.
         tol: improvement of the training loss, or of the validation score, that counts as one.
-        n_iter_no_change: epochs without one that end the training.
+        n_iter_no_change: epochs without one that end the training; at least 40 steps.
         early_stopping: whether a part of the rows is held out and the weights of the best accuracy
             there are kept.
         validation_fraction: that part.
@@ -489,7 +489,7 @@ class KFACRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         momentum: of "kfac", "ekfac" and "sgd".
         max_iter: epochs.
         tol: improvement of the training loss, or of the validation score, that counts as one.
-        n_iter_no_change: epochs without one that end the training.
+        n_iter_no_change: epochs without one that end the training; at least 40 steps.
         early_stopping: whether a part of the rows is held out and the weights of the best R² there
             are kept.
         validation_fraction: that part.
