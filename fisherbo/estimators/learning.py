@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ LOST = 0.05  # share of what the loss has gained that may be lost again at the e
 LEAST_STEPS = 40  # that patience lasts: momentum swings for as long where an epoch is one step
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
 
-SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
+SPACES: Mapping[str, Mapping[str, FloatDistribution]] = {
     "kfac": {
         "learning_rate": FloatDistribution(0.03, 0.3, log=True),
         "damping": FloatDistribution(0.03, 1.0, log=True),
