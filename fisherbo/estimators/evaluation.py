@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
@@ -134,3 +136,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): float(number) for name, number in value.items()}
     return value if value is None or isinstance(value, str) else float(value)
+
+
+def without_pruned(results: dict[str, Any], ran: NDArray[np.int_], n_splits: int) -> dict[str, Any]:
+    """Results in which folds that were not run, and means of pruned candidates, are NaN.
+
+    Pruned candidates rank behind all others.
+    """
+    pruned = ran < n_splits
+    changed = dict(results)
+    for key, column in results.items():
+        fold = key.split("_")[0].removeprefix("split")
+        if key.startswith("split") and fold.isdigit():
+            changed[key] = np.where(ran <= int(fold), np.nan, column)
+        elif key.startswith(("mean_test", "std_test", "mean_train", "std_train")):
+            changed[key] = np.where(pruned, np.nan, column)
+    for key in [k for k in results if k.startswith("rank_test_")]:
+        mean = changed[f"mean_test_{key.removeprefix('rank_test_')}"]
+        known = np.where(np.isnan(mean), -np.inf, mean)
+        changed[key] = rankdata(-known, method="min").astype(np.int32)
+    return changed

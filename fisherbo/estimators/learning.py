@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,9 +28,10 @@ Scorer = Callable[[Array], float]
 SOLVERS = ("kfac", "ekfac", "adam", "sgd")
 KL_CLIP = 1.0  # twice the KL divergence that one natural gradient may move the predictions by
 LOST = 0.05  # share of what the loss has gained that may be lost again at the end
+LEAST_STEPS = 40  # that patience lasts: momentum swings for as long where an epoch is one step
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
 
-SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
+SPACES: Mapping[str, Mapping[str, FloatDistribution]] = {
     "kfac": {
         "learning_rate": FloatDistribution(0.03, 0.3, log=True),
         "damping": FloatDistribution(0.03, 1.0, log=True),
@@ -201,6 +202,7 @@ class Course:
     _evaluated: list[float] = field(default_factory=list)
     _record: float = -math.inf
     _stale: int = 0
+    _patience: int = 1
 
     def run(self, model: nn.Module, optimizer: torch.optim.Optimizer, shuffle_seed: int) -> None:
         """Train the model until the end.
@@ -212,6 +214,7 @@ class Course:
         size = min(recipe.batch_size, len(rows.x))
         generator = torch.Generator().manual_seed(shuffle_seed)
         every = math.ceil(len(rows.x) / size)
+        self._patience = max(recipe.patience, math.ceil(LEAST_STEPS / every))
         try:
             fit(
                 model,
@@ -254,7 +257,7 @@ class Course:
         improved = value >= self._record + self.recipe.tol
         self._stale = 0 if improved or not math.isfinite(self._record) else self._stale + 1
         self._record = max(self._record, value)
-        ended = self._stale >= self.recipe.patience
+        ended = self._stale >= self._patience
         epoch = Epoch(len(self.losses), self.losses[-1], report.model, last or ended)
         if self.on_epoch(epoch) or ended:
             raise _EndedError

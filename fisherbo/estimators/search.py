@@ -15,12 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import Trial
-from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
@@ -36,7 +34,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel
 from sklearn.utils.validation import _check_method_params
 
-from fisherbo.estimators.evaluation import Fold, Protocol, means, scores
+from fisherbo.estimators.evaluation import Fold, Protocol, means, scores, without_pruned
 from fisherbo.estimators.journal import (
     MOST_OBJECTIVES,
     Journal,
@@ -100,7 +98,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         >>> from sklearn.svm import SVC
         >>> X, y = load_iris(return_X_y=True)
         >>> search = FisherSearchCV(SVC(), {"C": loguniform(1e-3, 1e3)}, n_trials=12)
-        >>> search.fit(X, y).best_score_ > 0.95
+        >>> bool(search.fit(X, y).best_score_ > 0.95)
         True
     """
 
@@ -359,7 +357,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         results = self._format_results(candidates, self.n_splits_, out, more)
         if any(pruned):
             ran = [len(t.user_attrs["folds"]) for t in journal.finished()]
-            results = _without_pruned(results, np.array(ran), self.n_splits_)
+            results = without_pruned(results, np.array(ran), self.n_splits_)
         return results, out[0]["test_scores"]
 
     def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:
@@ -383,28 +381,6 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         context.call_on_fit_task_end(estimator=self, **seen)
-
-
-def _without_pruned(
-    results: dict[str, Any], ran: NDArray[np.int_], n_splits: int
-) -> dict[str, Any]:
-    """Results in which folds that were not run, and means of pruned candidates, are NaN.
-
-    Pruned candidates rank behind all others.
-    """
-    pruned = ran < n_splits
-    changed = dict(results)
-    for key, column in results.items():
-        fold = key.split("_")[0].removeprefix("split")
-        if key.startswith("split") and fold.isdigit():
-            changed[key] = np.where(ran <= int(fold), np.nan, column)
-        elif key.startswith(("mean_test", "std_test", "mean_train", "std_train")):
-            changed[key] = np.where(pruned, np.nan, column)
-    for key in [k for k in results if k.startswith("rank_test_")]:
-        mean = changed[f"mean_test_{key.removeprefix('rank_test_')}"]
-        known = np.where(np.isnan(mean), -np.inf, mean)
-        changed[key] = rankdata(-known, method="min").astype(np.int32)
-    return changed
 
 
 def _warn_small(size: int, n_trials: int) -> None:
