@@ -12,6 +12,7 @@ import torch
 from botorch.acquisition.acquisition import AcquisitionFunction, OneShotAcquisitionFunction
 from botorch.optim.utils import columnwise_clamp
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 from fisherbo.botorch.metric import expected_metric_diagonal, model_of
 from fisherbo.botorch.region import Climb, begin, climb
@@ -25,6 +26,7 @@ _LOOSE, _TIGHT = 1e-3, 1e-11  # least promise of a step, in units of the range o
 _EXCHANGES = 8  # sets that an exchange of points lets climb, ...
 _ROUNDS = 4  # ... and how often
 _ALIKE = 0.1  # distance, in units of the metric, below which points are not exchanged
+_POOL = 128  # points of other sets of which exchanges are made
 _CHUNK = 512  # sets of points in one evaluation
 
 
@@ -173,7 +175,7 @@ def _chart(
     movable = [j for j in range(d) if j not in fixed]
     scale = np.ones(d)
     if movable:
-        reference = start.reshape(-1, d)[:_REFERENCE]
+        reference = _reference(start.reshape(-1, d), lower, upper, movable)
         metric = expected_metric_diagonal(model_of(acquisition), reference, movable)
         scale[movable] = np.sqrt(_array(metric))
     moves = np.isin(np.arange(d), movable)
@@ -181,6 +183,22 @@ def _chart(
     high = np.where(moves, _bound(upper, d, np.inf) * scale, np.inf)
     tiled = (np.tile(part, q) for part in (scale, low, high, moves & (low < high)))
     return _Chart(acquisition, start[:1], *tiled)
+
+
+def _reference(
+    points: Tensor, lower: float | Tensor | None, upper: float | Tensor | None, movable: list[int]
+) -> Tensor:
+    """Over which the metric is averaged: the starts, and others of the box where these are few."""
+    d = points.shape[1]
+    low, high = _bound(lower, d, -np.inf), _bound(upper, d, np.inf)
+    missing = _REFERENCE - len(points)
+    if missing <= _REFERENCE // 2 or not np.isfinite(high - low)[movable].all():
+        return points[:_REFERENCE]
+    unit = SobolEngine(len(movable)).fast_forward(1).draw(missing, dtype=torch.float64).numpy()
+    fill = points[:1].repeat(missing, 1)
+    wide = low[movable] + unit * (high - low)[movable]
+    fill[:, movable] = torch.from_numpy(wide).to(points)
+    return torch.cat([points, fill])
 
 
 @dataclass(frozen=True)
@@ -255,7 +273,8 @@ def _exchanges(here: Climb, chart: _Chart) -> Tensor:
     q = chart.like.shape[1]
     leader = here.z[here.leader].reshape(q, -1)
     pool = leader
-    for point in here.z.reshape(len(here.z) * q, -1)[np.argsort(-np.repeat(here.value, q))]:
+    best_first = np.argsort(-np.repeat(here.value, q), kind="stable")[:_POOL]
+    for point in here.z.reshape(len(here.z) * q, -1)[best_first]:
         if np.linalg.norm(pool - point, axis=1).min() > _ALIKE:
             pool = np.concatenate([pool, point[None]])
     others = pool[q:]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from fisherbo.space import Array, Integers, Mask
 
@@ -126,7 +127,7 @@ def _step(here: Climb, low: Array, high: Array, movable: Mask) -> tuple[Array, A
 def _contends(here: Climb, promise: Array) -> Mask:
     """Which may still end highest: none that is far below, nor the lower of two on one hill."""
     hopeful = here.value + 100 * promise >= here.value.max()
-    gap = np.linalg.norm(here.z[:, None] - here.z, axis=-1)
+    gap = cdist(here.z, here.z)
     lower = here.value[:, None] < here.value
     return hopeful & ~((gap < 0.05) & lower).any(1)
 

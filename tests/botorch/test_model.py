@@ -29,7 +29,7 @@ def optima(model):
 
 MAKERS = {
     "LogEI": lambda m: acquisitions.LogExpectedImprovement(m, 1.0),
-    "LogPI": lambda m: acquisitions.analytic.LogProbabilityOfImprovement(m, 1.0),
+    "LogPI": lambda m: acquisitions.analytic.LogProbabilityOfImprovement(m, 2.0),
     "UCB": lambda m: acquisitions.UpperConfidenceBound(m, 2.0),
     "mean": acquisitions.PosteriorMean,
     "sd": lambda m: acquisitions.PosteriorStandardDeviation(m),

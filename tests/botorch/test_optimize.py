@@ -131,6 +131,18 @@ def test_the_optimum_does_not_depend_on_the_units_of_inputs_and_values():
     assert large.item() == pytest.approx(1e4 * value.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_one_start_is_enough_in_any_units(unit):
+    x, start = points(12, 2), torch.tensor([[[0.4, 0.6]]], dtype=torch.double)
+    found = []
+    for scale in (1.0, unit):
+        model = fit_model(scale * x, wavy(x), box(2, scale))
+        acquisition = UpperConfidenceBound(model, 4.0)
+        z, _ = ours(acquisition, box(2, scale), 1, 1, batch_initial_conditions=scale * start)
+        found.append(z / scale)
+    assert torch.allclose(*found, atol=1e-4)
+
+
 def test_the_candidates_of_every_start_are_local_optima():
     acquisition = UpperConfidenceBound(make_model(), 4.0)
     start = points(5, 2, seed=3)[:, None]
