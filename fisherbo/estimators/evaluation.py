@@ -5,7 +5,6 @@ A candidate's record is a list of what scikit-learn's `_fit_and_score` returns, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,19 +109,8 @@ def means(record: Sequence[Fold], metrics: Sequence[str] | None) -> list[float]:
 
 
 def completed(record: list[Fold], n_splits: int) -> list[Fold]:
-    """The record with a fold of the mean scores for each that was not run."""
-    missing = n_splits - len(record)
-    if missing == 0:
-        return record
-    last = record[-1]
-    named = {key: last[key] for key in ("test_scores", "train_scores") if key in last}
-    filler: dict[str, Any] = {
-        key: {m: math.fsum(f[key][m] for f in record) / len(record) for m in value}
-        if isinstance(value, dict)
-        else math.fsum(f[key] for f in record) / len(record)
-        for key, value in named.items()
-    }
-    return [*record, *[{**last, "fit_error": None, **filler}] * missing]
+    """The record with its last fold in the place of those that were not run."""
+    return record + [record[-1]] * (n_splits - len(record))
 
 
 def _row(found: Any, metrics: Sequence[str] | None) -> list[float]:
@@ -138,19 +126,23 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else float(value)
 
 
-def without_pruned(results: dict[str, Any], ran: NDArray[np.int_], n_splits: int) -> dict[str, Any]:
-    """Results in which folds that were not run, and means of pruned candidates, are NaN.
+def without_missing(
+    results: dict[str, Any], ran: NDArray[np.int_], n_splits: int
+) -> dict[str, Any]:
+    """Results in which folds that were not run, and the means over them, are NaN.
 
-    Pruned candidates rank behind all others.
+    Such candidates rank behind all others.
     """
-    pruned = ran < n_splits
+    cut = ran < n_splits
+    if not cut.any():
+        return results
     changed = dict(results)
     for key, column in results.items():
         fold = key.split("_")[0].removeprefix("split")
         if key.startswith("split") and fold.isdigit():
             changed[key] = np.where(ran <= int(fold), np.nan, column)
         elif key.startswith(("mean_test", "std_test", "mean_train", "std_train")):
-            changed[key] = np.where(pruned, np.nan, column)
+            changed[key] = np.where(cut, np.nan, column)
     for key in [k for k in results if k.startswith("rank_test_")]:
         mean = changed[f"mean_test_{key.removeprefix('rank_test_')}"]
         known = np.where(np.isnan(mean), -np.inf, mean)

@@ -53,12 +53,15 @@ class Journal:
 
     def ask(self, count: int) -> list[tuple[Trial, Params]]:
         """New trials with the estimator's parameters; each sees the others as running."""
-        asked = []
-        for _ in range(count):
-            trial = self.study.ask()
-            self.space.suggest(trial)
-            asked.append((trial, self.space.decode(trial.params)))
-        return asked
+        trials: list[Trial] = []
+        try:
+            for _ in range(count):
+                trials.append(self.study.ask())
+                self.space.suggest(trials[-1])
+        except BaseException:
+            self.give_up(trials)
+            raise
+        return [(trial, self.space.decode(trial.params)) for trial in trials]
 
     def tell(self, trial: Trial, record: Sequence[Fold], *, whole: bool) -> None:
         """End a trial: complete, pruned where a fold was not run, failed where one has no score."""
@@ -77,14 +80,20 @@ class Journal:
             if FOLDS not in trial.user_attrs:
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
-    def results(self, n_splits: int) -> tuple[list[Params], list[Fold], list[bool]]:
-        """Candidates, their folds one after the other, and whether each candidate was pruned."""
-        candidates, folds, pruned = [], [], []
-        for trial in self.finished():
-            candidates.append(self.space.decode(trial.params))
-            folds += completed(trial.user_attrs[FOLDS], n_splits)
-            pruned.append(len(trial.user_attrs[FOLDS]) < n_splits)
-        return candidates, [dict(fold) for fold in folds], pruned
+    def results(self, n_splits: int) -> tuple[list[Params], list[Fold]]:
+        """Candidates, and their folds one after the other; `completed` where some were not run."""
+        trials = self.finished()
+        records = [completed(trial.user_attrs[FOLDS], n_splits) for trial in trials]
+        folds = [dict(fold) for record in records for fold in record]
+        return [self.space.decode(trial.params) for trial in trials], folds
+
+    def folds_run(self) -> list[int]:
+        """Number of folds of each candidate."""
+        return [len(trial.user_attrs[FOLDS]) for trial in self.finished()]
+
+    def pruned(self) -> list[bool]:
+        """Whether each candidate was pruned."""
+        return [trial.state == TrialState.PRUNED for trial in self.finished()]
 
 
 def open_journal(

@@ -34,7 +34,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel
 from sklearn.utils.validation import _check_method_params
 
-from fisherbo.estimators.evaluation import Fold, Protocol, means, scores, without_pruned
+from fisherbo.estimators.evaluation import Fold, Protocol, means, scores, without_missing
 from fisherbo.estimators.journal import (
     MOST_OBJECTIVES,
     Journal,
@@ -269,7 +269,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             "estimator": described({"": self.estimator, **self.estimator.get_params()}),
             "space": space.describe(),
             "scoring": described({"scoring": self.scoring}),
-            "objectives": self._objectives(),
+            "objectives": list(self._objectives() or ()),
+            "error_score": str(self.error_score),
             "train_score": self.return_train_score,
         }
 
@@ -347,17 +348,15 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
     def _results(self, journal: Journal) -> tuple[dict[str, Any], Any]:
         """``cv_results_`` and the first test score, which tells whether there are several."""
-        candidates, out, pruned = journal.results(self.n_splits_)
+        candidates, out = journal.results(self.n_splits_)
         if not out:
             raise ValueError(_NO_FITS)
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(out, self.error_score)
-        more = {"pruned": pruned} if self.pruning is not False else {}
+        more = {"pruned": journal.pruned()} if self.pruning is not False else {}
         results = self._format_results(candidates, self.n_splits_, out, more)
-        if any(pruned):
-            ran = [len(t.user_attrs["folds"]) for t in journal.finished()]
-            results = without_pruned(results, np.array(ran), self.n_splits_)
+        results = without_missing(results, np.array(journal.folds_run()), self.n_splits_)
         return results, out[0]["test_scores"]
 
     def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:

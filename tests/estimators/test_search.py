@@ -235,6 +235,26 @@ def test_a_pruned_candidate_is_never_chosen_and_the_refit_sees_all_rows(cancer):
     assert [state == TrialState.PRUNED for state in states] == pruned.tolist()
 
 
+def test_with_pruning_a_candidate_that_fails_has_no_further_folds(cancer):
+    X, y = cancer
+    Noted.fits.clear()
+
+    def told(estimator, X, y):
+        return {"a": estimator.level, "b": 1.0}
+
+    search = quick(
+        Noted(), {"level": uniform(-1, 2)}, cv=5, n_trials=10, pruning=True, scoring=told, refit="a"
+    )
+    with pytest.warns(FitFailedWarning), pytest.warns(UserWarning, match="non-finite"):
+        search.fit(X, y)
+    failed = np.array([p["level"] < 0 for p in search.cv_results_["params"]])
+    assert failed.any()
+    assert not search.cv_results_["pruned"][failed].any()
+    assert np.isnan(search.cv_results_["mean_test_b"][failed]).all()
+    assert sum(n == 160 for n in Noted.fits) < 5 * 10 - 4 * failed.sum() + 1
+    assert search.best_params_["level"] == max(p["level"] for p in search.cv_results_["params"])
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_pruners_of_optuna_serve_and_several_objectives_do_not(cancer):
     X, y = cancer
@@ -278,6 +298,14 @@ def test_a_search_goes_on_where_it_stopped(iris, tmp_path):
     )
     assert ended.best_params_ == whole.best_params_
     assert len(search(14, storage=storage).fit(X, y).study_.trials) == 14  # nothing is left to do
+
+
+def test_a_search_of_several_metrics_goes_on_too(iris, tmp_path):
+    X, y = iris
+    options = {"storage": str(tmp_path / "study.db"), "scoring": ["accuracy", "f1_macro"]}
+    quick(n_trials=2, refit="f1_macro", **options).fit(X, y)
+    ended = quick(n_trials=4, refit="f1_macro", **options).fit(X, y)
+    assert len(ended.study_.trials) == len(ended.cv_results_["mean_test_accuracy"]) == 4
 
 
 def test_a_search_that_was_interrupted_leaves_no_trial_running(iris, tmp_path):
