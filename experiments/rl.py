@@ -73,13 +73,16 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "Acrobot-v1": {
         "TRPO": {**_NORMALISED, "max_kl": 0.02},
-        "PPO": {**_NORMALISED, "gae_lambda": 0.94},
+        "PPO": {
+            **{**_NORMALISED, "n_envs": 16, "rollout": 256, "gae_lambda": 0.94, "lr": 3e-4},
+            **{"anneal": False, "epochs": 4, "batch_size": 64},
+        },
         "ACKTR": {**_NORMALISED, "max_kl": 0.02},
         "policy gradient": {**_NORMALISED},
     },
     "Pendulum-v1": {
         "TRPO": {"gamma": 0.95, "max_kl": 0.03, **_WHOLE_EPISODES},
-        "PPO": {"n_envs": 4, "rollout": 512, "gamma": 0.9, "batch_size": 64},
+        "PPO": {"gamma": 0.95, "batch_size": 64, **_WHOLE_EPISODES},
         "ACKTR": {"gamma": 0.95, "max_kl": 0.03, **_WHOLE_EPISODES},
         "policy gradient": {"gamma": 0.9, "lr": 3e-3},
     },
