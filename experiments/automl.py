@@ -8,9 +8,10 @@ Searches: every method gets the same splits. An evaluation is the cross-validati
 Scores are compared after 50 evaluations, and at the CPU second at which FisherSearchCV has done its
 50 (RandomizedSearchCV goes on to 150 evaluations for that, OptunaSearchCV to 120). The budget of
 HalvingRandomSearchCV is the rows of 50 evaluations: 150 candidates on a ninth of them, 50 on a
-third, 17 on all; its best candidate is then scored as the others are. RandomizedSearchCV, halving
-and FisherSearchCV choose among the dicts of a list; BayesSearchCV shares its evaluations among them
-alike, and so does OptunaSearchCV here (50 then), which cannot take a list.
+third, 17 on all; its best candidate is then scored as the others are, whenever it is ready.
+RandomizedSearchCV, halving and FisherSearchCV choose among the dicts of a list; BayesSearchCV
+shares its evaluations among them alike, and so does OptunaSearchCV here (50 then), which cannot
+take a list.
 
 Differences are paired by task and seed and measured in the interquartile range of random
 candidates' scores. p-values: Wilcoxon signed-rank test, corrected by Holm. A tie is a difference
