@@ -1,8 +1,8 @@
 """scikit-learn's own checks of estimators, on all three."""
 
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
-from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -14,6 +14,15 @@ FIXED = {"learning_rate": 0.1, "damping": 0.1, "max_iter": 40}
 SEARCH_OF_RIDGE = {"check_supervised_y_2d": "DataConversionWarning not caught"}
 
 
+# names of tests hold the arguments' texts, which have to be the same in every process
+TENTH_TO_ONE = FloatDistribution(0.1, 1.0, log=True)
+
+
+class Sampler(RandomSampler):
+    def __repr__(self):
+        return "RandomSampler(seed=0)"
+
+
 def expected(estimator):
     inner = getattr(estimator, "estimator", None)
     return SEARCH_OF_RIDGE if isinstance(inner, Ridge) else {}
@@ -21,14 +30,14 @@ def expected(estimator):
 
 def search(estimator, space):
     return FisherSearchCV(
-        estimator, space, n_trials=3, cv=2, error_score="raise", sampler=RandomSampler(seed=0)
+        estimator, space, n_trials=3, cv=2, error_score="raise", sampler=Sampler(seed=0)
     )
 
 
 @parametrize_with_checks(
     [
-        search(Ridge(), {"alpha": loguniform(0.1, 1.0)}),
-        search(LogisticRegression(), {"C": loguniform(0.1, 1.0)}),
+        search(Ridge(), {"alpha": TENTH_TO_ONE}),
+        search(LogisticRegression(), {"C": TENTH_TO_ONE}),
         KFACClassifier(**FIXED),
         KFACRegressor(**FIXED),
     ],
@@ -44,9 +53,7 @@ def test_estimators_keep_scikit_learns_rules(estimator, check):
 @pytest.mark.slow
 @parametrize_with_checks(
     [
-        FisherSearchCV(
-            Ridge(), {"alpha": loguniform(0.1, 1.0)}, n_trials=12, cv=2, error_score="raise"
-        ),
+        FisherSearchCV(Ridge(), {"alpha": TENTH_TO_ONE}, n_trials=12, cv=2, error_score="raise"),
         KFACClassifier(max_iter=20),
         KFACRegressor(max_iter=20),
     ],
