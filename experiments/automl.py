@@ -552,7 +552,9 @@ def task_table(found: Found) -> Table:
                 continue
             score = np.mean([best_after(r, EVALUATIONS) for r in made])
             last = min(EVALUATIONS, min(len(r["seconds"]) for r in made)) - 1
-            cells.append(f"{score:.4f} ({np.mean([r['seconds'][last] for r in made]):.1f})")
+            seconds = np.mean([r["seconds"][last] for r in made])
+            fewer = f" {len(made)} seeds" if len(made) < len({c.seed for c in found}) else ""
+            cells.append(f"{score:.4f} ({seconds:.1f}){fewer}")
         table.add_row(task, *cells)
     return table
 
@@ -624,7 +626,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(task_table(found))
         report(console, found)
     if args.write:
-        shown = "python -m experiments.automl --write"
+        shown = "python -m experiments.automl" + " --kept" * args.kept + " --write"
         title = "The AutoML step: searches and networks for scikit-learn"
         console.print(f"wrote {rows.write(console, 'automl', title, shown)}")
 
