@@ -16,7 +16,8 @@ without that evaluation. Intervals are 95 %, bootstrapped over seeds, and differ
 seed: a tie is one whose interval holds 0. Rows are kept in runs/rl.jsonl, a figure goes to
 runs/rl.html. Our settings come from seeds 100 to 107; those of PPO on Acrobot-v1 and of TRPO, ACKTR
 and PPO on Pendulum-v1 were chosen there a second time, after runs of seeds 0 and 1 with the first
-ones had missed the target.
+ones had missed the target, and that of TRPO on CartPole-v1 after 3 of its 5 seeds had ended at 500:
+the critic's learning rate of 3e-3 ended there on all of 50 seeds from 100 on, 1e-3 on 43.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ _NORMALISED: dict[str, Any] = {"normalise_observations": True, "normalise_reward
 _WHOLE_EPISODES: dict[str, Any] = {"n_envs": 10, "rollout": 200, "normalise_observations": False}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "CartPole-v1": {
-        "TRPO": {},
+        "TRPO": {"value_lr": 3e-3},
         "PPO": {"rollout": 64, "gae_lambda": 0.9, "lr": 2e-3},
         "ACKTR": {"gae_lambda": 0.98, "max_kl": 0.02},
         "policy gradient": {},
@@ -144,7 +145,7 @@ def version_of(method: str) -> str:
     if method in PEERS:
         return version("stable-baselines3" if method == "SB3 PPO" else "sb3-contrib")
     folder = Path(fisherbo.__file__).parent / "rl"
-    unused = ("command.py", "progress.py", "agent.py", "__init__.py")
+    unused = ("progress.py", "agent.py", "__init__.py")
     files = sorted(p for p in folder.glob("*.py") if p.name not in unused)
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 
