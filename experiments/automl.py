@@ -117,7 +117,7 @@ def choice(*values: Any) -> list[Any]:
     return list(values)
 
 
-class Scale(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Scale(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A scaler by name: OptunaSearchCV cannot choose among objects."""
 
     def __init__(self, kind: str = "standard") -> None:

@@ -50,13 +50,18 @@ import fisherbo
 from experiments import rows
 from experiments.statistics import mean_interval
 from fisherbo.rl import train
-from fisherbo.rl.settings import described, settings_of
+from fisherbo.rl.settings import Algorithm, described, settings_of
 
 Array = NDArray[np.float64]
 
 STEPS = {"CartPole-v1": 30_000, "Acrobot-v1": 100_000, "Pendulum-v1": 150_000}
 TARGETS = {"CartPole-v1": 500.0, "Acrobot-v1": -90.0, "Pendulum-v1": -250.0}
-OURS = {"TRPO": "trpo", "PPO": "ppo", "ACKTR": "acktr", "policy gradient": "vanilla"}
+OURS: dict[str, Algorithm] = {
+    "TRPO": "trpo",
+    "PPO": "ppo",
+    "ACKTR": "acktr",
+    "policy gradient": "vanilla",
+}
 PEERS = {"SB3 PPO": "PPO", "sb3-contrib TRPO": "TRPO"}
 NAMES = (*OURS, *PEERS)
 RIVALS = {"TRPO": "sb3-contrib TRPO", "PPO": "SB3 PPO"}
@@ -167,7 +172,7 @@ def run(cell: Cell) -> rows.Row:
 def ours(cell: Cell) -> rows.Row:
     result = train(
         cell.environment,
-        algorithm=OURS[cell.method],  # type: ignore[arg-type]  # one of the literals
+        algorithm=OURS[cell.method],
         steps=cell.steps,
         seed=cell.seed,
         **SETTINGS[cell.environment][cell.method],

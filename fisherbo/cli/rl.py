@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fisherbo.cli.arguments import add_format
+from fisherbo.cli.arguments import add_format, positive_int, seed
 from fisherbo.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trpo, ppo, acktr or vanilla (default: trpo)",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=int, default=50_000, metavar="N",
+        "--steps", type=positive_int, default=50_000, metavar="N",
         help="steps of all environments together (default: 50000)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed (default: 0)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="change a setting, such as gamma, gae_lambda, max_kl, damping, lr, n_envs, rollout",
@@ -53,13 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "beside it, while it trains, its checkpoint",
     )  # fmt: skip
     parser.add_argument(
-        "--episodes", type=int, default=20, metavar="N", help="of the evaluation (default: 20)"
+        "--episodes",
+        type=positive_int,
+        default=20,
+        metavar="N",
+        help="of the evaluation (default: 20)",
     )
     parser.add_argument(
         "--render", type=Path, metavar="FILE", help="draw an episode to a .gif or .png file"
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)"
+        "--threads", type=positive_int, default=1, metavar="N", help="threads of torch (default: 1)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no figures")
     add_format(parser)
@@ -67,8 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo rl`; returns the exit code."""
-    if arguments.threads < 1:
-        raise InvalidInputError(f"--threads must be >= 1, got {arguments.threads}; 1 is usual")
     if arguments.render is not None and arguments.render.suffix.lower() not in (".gif", ".png"):
         raise InvalidInputError(f"--render must end in .gif or .png, got {arguments.render}")
 

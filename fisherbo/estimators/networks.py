@@ -21,7 +21,7 @@ from fisherbo.estimators.perceptron import Network
 from fisherbo.tuning.losses import Likelihood
 
 
-class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]
+class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """Multilayer perceptron for classes, trained by K-FAC (Martens & Grosse 2015).
 
     In the place of `sklearn.neural_network.MLPClassifier`: the same weights and curves as
@@ -65,7 +65,7 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         True
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> KFACClassifier:
@@ -143,7 +143,7 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         return tags
 
 
-class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]
+class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """Multilayer perceptron for numbers, trained by K-FAC (Martens & Grosse 2015).
 
     In the place of `sklearn.neural_network.MLPRegressor`: the same weights and curves as
@@ -187,7 +187,7 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]
         True
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """Train for one epoch on these rows; the first call settles scales and "auto".
 

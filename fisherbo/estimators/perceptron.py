@@ -69,7 +69,7 @@ class State:
     optimizer: dict[str, Any] | None = None
 
 
-class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What the classifier and the regressor have in common."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -131,7 +131,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the network.
 

@@ -154,7 +154,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         self.sampler = sampler
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def fit(self, X: Any, y: Any = None, **params: Any) -> FisherSearchCV:
         """Search, then refit the best candidate on all data.
 
@@ -198,7 +198,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         root.call_on_fit_task_end(estimator=self, **seen)
         return self
 
-    @available_if(_search_estimator_has("set_output"))  # type: ignore[untyped-decorator]
+    @available_if(_search_estimator_has("set_output"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def set_output(self, *, transform: str | None = None) -> FisherSearchCV:
         """Have the estimator's transforms give "pandas", "polars" or "default" containers."""
         _safe_set_output(self.estimator, transform=transform)

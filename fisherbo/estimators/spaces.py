@@ -342,5 +342,5 @@ def _suggest(trial: Trial, label: str, distribution: BaseDistribution) -> None:
         trial.suggest_int(label, low, high, step=step, log=distribution.log)
     else:
         assert isinstance(distribution, FloatDistribution)
-        low, high = distribution.low, distribution.high  # type: ignore[assignment]
-        trial.suggest_float(label, low, high, step=distribution.step, log=distribution.log)
+        start, end, width = distribution.low, distribution.high, distribution.step
+        trial.suggest_float(label, start, end, step=width, log=distribution.log)

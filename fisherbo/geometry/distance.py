@@ -71,7 +71,7 @@ def geodesic(p: Distribution, q: Distribution, t: float | Tensor) -> Distributio
         InvalidInputError: As `fisher_rao_distance`, and if ``t`` is not in [0, 1].
     """
     family = common_family(p, q)
-    like = p.mean if family is not Categorical else p.probs  # type: ignore[attr-defined]  # has it
+    like = p.probs if isinstance(p, Categorical) else p.mean
     time = torch.as_tensor(t, dtype=like.dtype, device=like.device)
     if not ((time >= 0) & (time <= 1)).all():
         raise InvalidInputError(f"t must be in [0, 1], got {t}; 0 gives p and 1 gives q")

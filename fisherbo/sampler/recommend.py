@@ -21,7 +21,7 @@ from fisherbo.space import Array, Data
 from fisherbo.surrogate.protocol import Surrogate
 
 LEVEL = 0.95
-_QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
+QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,6 @@ def is_candidate(trial: FrozenTrial) -> bool:
 
 def interval(mean: float, sd: float, y: Array, warped: Array, sign: float) -> tuple[float, ...]:
     """Median, lower and upper end in the objective's units; ``sign`` −1 where it is minimised."""
-    ends = np.array([mean, mean - _QUANTILE * sd, mean + _QUANTILE * sd])
+    ends = np.array([mean, mean - QUANTILE * sd, mean + QUANTILE * sd])
     middle, worse, better = (sign * unwarp(ends, y, warped)).tolist()
     return middle, min(worse, better), max(worse, better)

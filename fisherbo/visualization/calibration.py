@@ -16,6 +16,7 @@ from scipy.special import ndtr
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.transfer import Taught
 from fisherbo.space import Array
@@ -25,8 +26,6 @@ from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out, 
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-_QUANTILE = 1.959963984540054  # of the standard normal at .975
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def plot_calibration(
             float(max(found.observed.max(), found.mean.max()))]  # fmt: skip
     figure.add_trace(go.Scatter(
         x=found.mean, y=found.observed, mode="markers", name="observations",
-        error_x={"array": _QUANTILE * found.sd, "color": "rgba(0,114,178,0.3)"},
+        error_x={"array": QUANTILE * found.sd, "color": "rgba(0,114,178,0.3)"},
         marker={"color": COLOURS[0], "size": 7},
     ), row=1, col=1)  # fmt: skip
     level = np.linspace(0, 1, 101)

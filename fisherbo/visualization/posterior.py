@@ -10,6 +10,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, band, graph_objects, lay_out, place, subplots
@@ -17,7 +18,6 @@ from fisherbo.visualization.style import COLOURS, band, graph_objects, lay_out, 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_QUANTILE = 1.959963984540054  # of the standard normal at .975
 _COLUMNS = 3
 _MOST = 6
 
@@ -104,7 +104,7 @@ def plot_acquisition_slice(
 def _posterior_traces(seen: Inspection, drawn: view.Axis, objective: int, legend: bool) -> Any:
     go = graph_objects()
     at = view.through(seen, drawn.index, objective)
-    z = np.array([0.0, -_QUANTILE, _QUANTILE])
+    z = np.array([0.0, -QUANTILE, QUANTILE])
     median, one, other = seen.quantiles(view.slice_points(at, drawn), z, objective)
     low, high = np.minimum(one, other), np.maximum(one, other)
     blue, orange = COLOURS[:2]

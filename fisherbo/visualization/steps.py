@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from optuna.study import Study
 from optuna.trial import TrialState
+from torch.distributions import Normal
 
+from fisherbo.geometry.divergence import kl
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Integers
@@ -43,16 +46,16 @@ def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
     x, y = data.x[:_MOST], warp(data.y)[:_MOST]
     surrogate = seen.surrogate(objective)
     hyper = Hyper(seen.lengthscale(objective), surrogate.variance, surrogate.noise)
-    nugget = np.full(len(x), surrogate.noise)
     numbers = np.array([seen.task.trials[i].number for i in data.trial[:_MOST]])
     posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
-    steps = []
+    means, variances = [], []
     for t in range(1, len(x)):
         best = x[int(np.argmax(posterior.mean(x[:t])))]
         mean, sd = posterior.predict(np.stack([best, x[t]]))
-        steps.append(_kl(mean, sd**2 + surrogate.noise))
-        posterior = extend(posterior, x[t : t + 1], y[t : t + 1], nugget[t : t + 1])
-    return numbers[1:], np.array(steps)
+        means.append(mean)
+        variances.append(sd**2 + surrogate.noise)
+        posterior = extend(posterior, x[t : t + 1], y[t : t + 1], np.array([surrogate.noise]))
+    return numbers[1:], _kl(np.array(means), np.array(variances))
 
 
 def plot_kl_steps(
@@ -91,11 +94,14 @@ def plot_kl_steps(
     return figure
 
 
-def _kl(mean: Array, variance: Array) -> float:
-    """KL divergence of N(mean_0, variance_0) from N(mean_1, variance_1), in nats."""
-    ratio = variance[0] / variance[1]
-    shift = (mean[0] - mean[1]) ** 2 / variance[1]
-    return float(0.5 * (ratio - 1 - np.log(ratio) + shift))
+def _kl(mean: Array, variance: Array) -> Array:
+    """KL divergence of the second of two normal distributions a row from the first, ``(m,)``."""
+    if not len(mean):
+        return np.empty(0)
+    means, deviations = torch.tensor(mean).T, torch.tensor(variance).sqrt().T
+    best, chosen = (Normal(m, s) for m, s in zip(means, deviations, strict=True))
+    found: Array = kl(best, chosen).numpy()
+    return found
 
 
 def _running_median(values: Array) -> Array:

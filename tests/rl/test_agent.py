@@ -140,14 +140,14 @@ def test_the_command_goes_on_where_it_was_interrupted(folder, monkeypatch, capsy
     [
         (["CartPol-v1"], "did you mean 'CartPole-v1'"),
         (["CartPole-v1", "--algorithm", "dqn"], "algorithm must be one of"),
-        (["CartPole-v1", "--steps", "x"], "invalid int value"),
-        (["CartPole-v1", "--steps", "-5"], "steps must be a whole number"),
+        (["CartPole-v1", "--steps", "x"], "must be a whole number of at least 1, got 'x'"),
+        (["CartPole-v1", "--steps", "-5"], "must be a whole number of at least 1, got '-5'"),
         (["CartPole-v1", "--set", "gamma"], "--set needs NAME=VALUE"),
         (["CartPole-v1", "--set", "gamma=2"], "gamma must be in"),
         (["CartPole-v1", "--set", "hidden=a,b"], "hidden must be widths"),
         (["CartPole-v1", "--policy", "none.pt"], "there is no policy none.pt"),
         (["CartPole-v1", "--render", "a.mp4"], "must end in .gif or .png"),
-        (["CartPole-v1", "--threads", "0"], "--threads must be >= 1"),
+        (["CartPole-v1", "--threads", "0"], "--threads: must be a whole number of at least 1"),
         ([], "the following arguments are required"),
     ],
 )
