@@ -55,7 +55,13 @@ def _euclidean(gradient: Array, surrogate: Any) -> tuple[Array, Array]:
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "no-warp": lambda: patch("fisherbo.sampler.belief.warp", lambda y: standardize(bounded(y))),
     "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
-    "no-plateaus": lambda: patch("fisherbo.sampler.suggestion._plateaus", lambda *_: None),
+    "no-plateaus": lambda: patch(
+        "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))
+    ),
+    "no-stalls": lambda: patch("fisherbo.sampler.suggestion.stall_radius", lambda _: 0.0),
+    "latent-improvement": lambda: patch(
+        "fisherbo.sampler.evidence.Evidence._tells_values", lambda _: False
+    ),
     "no-conditions": lambda: patch("fisherbo.sampler.task.with_conditions", lambda s, _: s),
     "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
     "euclidean": lambda: patch("fisherbo.acquisition.improvement.score_parts", _euclidean),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array
@@ -13,23 +15,33 @@ from fisherbo.surrogate.protocol import Surrogate
 
 @dataclass(frozen=True)
 class ExpectedImprovement:
-    """Log expected improvement on a value.
+    """Log expected improvement on a value, of f or of the next observation.
 
     Attributes:
         surrogate: Beliefs about the objective, larger is better.
         best: Value to improve on.
+        noise: Variance that observations have beside f's: 0 where f itself is to improve, τ² where
+            what looks like noise is part of the objective, which the kernel does not resolve.
     """
 
     surrogate: Surrogate
     best: float
+    noise: float = 0.0
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
-        return log_expected_improvement(*self.surrogate.predict(x), self.best)[0]
+        mean, sd = self.surrogate.predict(x)
+        return log_expected_improvement(mean, self._observed(sd), self.best)[0]
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
         p = self.surrogate.predict_with_gradient(x)
-        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, self.best)
+        sd = self._observed(p.sd)
+        value, by_mean, by_sd = log_expected_improvement(p.mean, sd, self.best)
+        by_sd = by_sd * p.sd / sd
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
         return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))
+
+    def _observed(self, sd: Array) -> Array:
+        """Standard deviations of observations."""
+        return np.sqrt(sd**2 + self.noise)

@@ -117,6 +117,8 @@ def _search_discrete(
     )
     found = _Found(*searched)
     fresh = found.best(effort.starts)
+    if not len(fresh):  # the search left the allowed points
+        fresh = starts
     for sweep in range(effort.sweeps + 1):
         if space.continuous.any():
             movable = space.continuous & space.exists(fresh)

@@ -11,7 +11,9 @@ from fisherbo.acquisition.feasibility import Feasibility, product
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.sampler.belief import Belief
+from fisherbo.sampler.evidence import Taken
 from fisherbo.space import Array, Mask
+from fisherbo.surrogate.protocol import Surrogate
 
 _ANCHORS = 4
 
@@ -32,33 +34,41 @@ class Aim:
 def aim(
     objectives: Sequence[Belief],
     constraints: Sequence[Belief],
-    taken: Array,
-    slack: Array,
+    taken: Taken,
     rng: np.random.Generator,
 ) -> Aim:
     """Improvement on the feasible points times the probability to be feasible.
 
-    Where no point is feasible yet, or no objective has a value, feasibility alone.
+    Where no point is feasible yet, or no objective has a value, feasibility alone. What is to be
+    improved on is the best value where a point's value is always the same, and otherwise the best
+    expectation.
 
     Args:
         objectives: Beliefs about each, larger is better.
         constraints: Beliefs about the slack of each.
-        taken: Points that were or are under evaluation, shape ``(t, d)``.
-        slack: Observed slack of each constraint there, NaN where it is not known, ``(t, c)``.
+        taken: Points that were or are under evaluation.
         rng: Source of randomness.
     """
     factors: tuple[Acquisition, ...] = tuple(Feasibility(c.expecting) for c in constraints)
-    holds = _holds(constraints, taken, slack)
+    points = taken.x
+    holds = _holds(constraints, points, taken.slack)
     if not objectives or not holds.any():
-        promise = product(tuple(Feasibility(c.surrogate) for c in constraints)).value(taken)
+        promise = product(tuple(Feasibility(c.surrogate) for c in constraints)).value(points)
         leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
-        return Aim(product(factors), taken[leaders])
+        return Aim(product(factors), points[leaders])
     if len(objectives) == 1:
-        mean = np.where(holds, objectives[0].surrogate.mean(taken), -np.inf)
+        mean = np.where(holds, objectives[0].surrogate.mean(points), -np.inf)
         leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
-        improvement = ExpectedImprovement(objectives[0].expecting, float(mean[leaders[0]]))
-        return Aim(product((improvement, *factors)), taken[leaders])
-    return _aim_at_front(objectives, factors, taken[holds], rng)
+        improvement = _improvement(objectives[0].expecting, mean[holds], taken.value[holds])
+        return Aim(product((improvement, *factors)), points[leaders])
+    return _aim_at_front(objectives, factors, points[holds], rng)
+
+
+def _improvement(surrogate: Surrogate, mean: Array, value: Array) -> ExpectedImprovement:
+    """Over the best value; where they are not known, over the best mean."""
+    if np.isnan(value).any():
+        return ExpectedImprovement(surrogate, float(mean.max()))
+    return ExpectedImprovement(surrogate, float(value.max()), surrogate.noise)
 
 
 def _aim_at_front(

@@ -10,9 +10,28 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler import memory
+from fisherbo.sampler.noise import NOISE_VARIANCE
 from fisherbo.sampler.objectives import observed, without
 from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack, failures
 from fisherbo.space import Array, Data, Mask, Space, distinct
+from fisherbo.surrogate.replicates import merged
+from fisherbo.surrogate.warp import warp
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Points that were or are under evaluation.
+
+    Attributes:
+        x: Shape ``(t, d)``.
+        slack: Observed slack of each constraint, NaN where it is not known, shape ``(t, c)``.
+        value: Warped values, shape ``(t,)``; NaN if there are several objectives or pending points,
+            or if chance has a part in the values.
+    """
+
+    x: Array
+    slack: Array
+    value: Array
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,7 @@ class Evidence:
         x: Coordinates of all trials that were read, shape ``(n, d)``.
         asked: Which of them were not killed from outside, shape ``(n,)``.
         count: Number of trials that have values or failed.
+        noisy: Whether evaluations of one point are known to differ.
     """
 
     objectives: tuple[Data, ...]
@@ -32,27 +52,33 @@ class Evidence:
     x: Array
     asked: Mask
     count: int
+    noisy: bool = False
 
     @property
     def visited(self) -> Array:
         """Points that were or are under evaluation, shape ``(v, d)``."""
         return self.x[self.asked]
 
-    def taken(self, space: Space) -> tuple[Array, Array]:
-        """Points with values and pending ones ``(t, d)``, and their slacks ``(t, c)`` or NaN.
-
-        Where coordinates of the space are held, the points with these instead.
-        """
+    def taken(self, space: Space) -> Taken:
+        """Points with values and pending ones; with coordinates that the space holds, if any."""
         data = self.objectives[0]
         points = np.concatenate([data.x, data.pending])
         slack = np.full((len(points), len(self.slacks)), np.nan)
+        value = np.full(len(points), np.nan)
         if space.held is None:
             for column, s in zip(slack.T, self.slacks, strict=True):
                 column[: len(data.x)] = s.y[data.trial]
-            return points, slack
+            if self._tells_values():
+                value = warp(data.y)
+            return Taken(points, slack, value)
         points = space.snap(points)
         first, _ = distinct(points)
-        return points[first], slack[first]
+        return Taken(points[first], slack[first], value[first])
+
+    def _tells_values(self) -> bool:
+        data = self.objectives[0]
+        alone = len(self.objectives) == 1 and not len(data.pending)
+        return alone and len(data.y) > 0 and not self.noisy
 
     def expecting(self, x: Array) -> Evidence:
         """The evidence with one more point ``(d,)`` under evaluation."""
@@ -64,6 +90,7 @@ class Evidence:
             np.concatenate([self.x, x[None]]),
             np.append(self.asked, True),
             self.count,
+            self.noisy,
         )
 
     def merit(self) -> Array:
@@ -106,7 +133,16 @@ def gather(
             objectives = tuple(without(data, failed.nonzero()[0]) for data in objectives)
     x = np.where(np.isnan(rows), space.centre, rows)
     killed = np.array([_is_killed(t) for t in trials], dtype=bool)
-    return Evidence(objectives, tuple(slacks), x, there & ~killed, count)
+    noisy = _are_noisy(objectives[0], trials)
+    return Evidence(objectives, tuple(slacks), x, there & ~killed, count, noisy)
+
+
+def _are_noisy(data: Data, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether values of one point differ, or some trial tells its noise."""
+    if any(NOISE_VARIANCE in trials[i].user_attrs for i in data.trial):
+        return True
+    told = np.isfinite(data.y)
+    return merged(data.x[told], data.y[told]).scatter > 0
 
 
 def _within(slack: Slack, there: Mask) -> Slack:

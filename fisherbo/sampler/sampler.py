@@ -200,7 +200,7 @@ class FisherSampler(BaseSampler):
         with self._learner.isolated(rng):
             objectives = self._learner.objectives(task, self._lesson(task))
             constraints = self._learner.constraints(task)
-        aimed = aim(objectives, constraints, *task.evidence.taken(task.target), rng)
+        aimed = aim(objectives, constraints, task.evidence.taken(task.target), rng)
         return Inspection(task, tuple(objectives), tuple(constraints), aimed.acquisition, x)
 
     def reseed_rng(self) -> None:

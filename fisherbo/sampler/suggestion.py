@@ -8,12 +8,13 @@ from functools import partial
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from fisherbo.acquisition.balls import Balls, balls, stall_radius
 from fisherbo.acquisition.feasibility import Restricted
-from fisherbo.acquisition.plateau import Plateaus, plateaus
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.sampler.aim import Aim, aim
 from fisherbo.sampler.belief import Belief
+from fisherbo.sampler.evidence import Evidence
 from fisherbo.sampler.restriction import Restriction
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Teachers
@@ -61,12 +62,12 @@ def best_point(
     rng: np.random.Generator,
     restriction: Restriction | None,
 ) -> Array:
-    """Coordinates of the largest acquisition that is found off the known plateaus, ``(d,)``."""
+    """Coordinates of the largest acquisition that is found outside the known balls, ``(d,)``."""
     target, evidence = task.target, task.evidence
-    taken, slack = evidence.taken(target)
-    aimed, further = aim(objectives, constraints, taken, slack, rng), None
+    taken = evidence.taken(target)
+    aimed, further = aim(objectives, constraints, taken, rng), None
     if restriction is not None:
-        drawn = np.concatenate([restriction.draw(rng), target.snap(taken)])
+        drawn = np.concatenate([restriction.draw(rng), target.snap(taken.x)])
         further = restriction.require(drawn)
         aimed = Aim(Restricted(aimed.acquisition, restriction), aimed.anchors)
     anchors = target.snap(aimed.anchors)
@@ -76,31 +77,42 @@ def best_point(
         found = propose(acquisition, target, anchors, rng, visited=visited, further=further)
         return found.x, found.utility
 
-    flat = _plateaus(task, objectives)
-    if flat is not None:
+    known = _known_balls(task, objectives)
+    if known is not None:
         for halvings in range(_MOST_HALVINGS):  # smaller balls where these leave no room
-            free = partial(flat.outside, share=0.5**halvings)
+            free = partial(known.outside, share=0.5**halvings)
             x, utility = best(Restricted(aimed.acquisition, free))
             if utility > -np.inf:
                 return x
     return best(aimed.acquisition)[0]
 
 
-def _plateaus(task: Task, objectives: Sequence[Belief]) -> Plateaus | None:
-    """Where a single objective is presumed to be constant, in spaces that are not all discrete.
+def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
+    """Where another evaluation of a single objective is presumed to say little.
 
-    Where all is discrete no point is chosen twice as it is.
+    Only in spaces that are not all discrete: in others no point is chosen twice as it is.
     """
     if len(objectives) != 1 or not task.target.continuous.any():
         return None
     data, surrogate = task.evidence.objectives[0], objectives[0].surrogate
-    if len(np.unique(data.y)) == len(data.y):
+    radius = stall_radius(_age_of_best(task.evidence))
+    if radius == 0 and len(np.unique(data.y)) == len(data.y):
         return None
     told = np.array([_is_told(task.trials[i]) for i in data.trial], dtype=bool)
     x, y = data.x[told], data.y[told]
     lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
     chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
-    return plateaus(x[chosen], y[chosen], Embedding.of(lengthscale, task.space.choices))
+    embedding = Embedding.of(lengthscale, task.space.choices)
+    return balls(x[chosen], y[chosen], embedding, radius)
+
+
+def _age_of_best(evidence: Evidence) -> int:
+    """Observations after the first of the best feasible value."""
+    data = evidence.objectives[0]
+    feasible = np.ones(len(data.y), dtype=bool)
+    for slack in evidence.slacks:
+        feasible &= np.logical_not(slack.y[data.trial] < 0)
+    return len(data.y) - 1 - int(np.argmax(np.where(feasible, data.y, -np.inf)))
 
 
 def _is_told(trial: FrozenTrial) -> bool:

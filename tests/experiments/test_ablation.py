@@ -8,7 +8,9 @@ import pytest
 from experiments import ablation, rows, traces
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
+from fisherbo.acquisition import balls
 from fisherbo.sampler import suggestion, task
+from fisherbo.surrogate.kernel import Embedding
 
 needs_coco = pytest.mark.skipif(
     importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"
@@ -24,14 +26,23 @@ def cell(variant, problem="mixint_f015_i03_d05", suite="mixint", budget=22):
 def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
     before = ablation.work(cell(FULL))["best"]
     alike = {v for v in VARIANTS if ablation.work(cell(v))["best"] == before}
-    assert alike <= {*ablation.TRAINING, "no-neighbours", "fit-each-trial"}  # 12 trials are few
+    assert alike <= {
+        *ablation.TRAINING,
+        "no-stalls",
+        "no-neighbours",
+        "fit-each-trial",
+    }  # 12 trials are few
     assert ablation.work(cell(FULL))["best"] == before
 
 
-def test_variants_of_plateaus_and_conditions_take_them_out():
-    assert suggestion._plateaus(None, []) is None
-    with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"]():
-        assert suggestion._plateaus("anything", "at all") is None
+def test_variants_of_balls_and_conditions_take_them_out():
+    x = np.array([[0.1], [0.2], [0.9]])
+    embedding = Embedding.of(np.ones(1), np.zeros(1, dtype=int))
+    y = np.array([1.0, 1.0, 2.0])
+    assert balls.balls(x, y, embedding) is not None
+    with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
+        assert balls.balls(x, y, embedding) is None
+        assert suggestion.stall_radius(5) == 0
         assert task.with_conditions("space", "points") == "space"
 
 

@@ -1,4 +1,4 @@
-"""Plateaus against their definition by brute force, and studies of step functions."""
+"""Balls against their definition by brute force, and studies of step functions and rough ones."""
 
 import numpy as np
 import optuna
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fisherbo import FisherSampler
-from fisherbo.acquisition.plateau import plateaus
+from fisherbo.acquisition.balls import balls, stall_radius
 from fisherbo.surrogate.kernel import Embedding
 
 CHOICES = np.array([0, 3])
@@ -40,7 +40,7 @@ def test_radii_are_those_of_the_definition(seed):
         if inside:
             reach = max(inside)
             expected.append(min(max(min(2 * reach, (reach + nearest) / 2), 0.02), 0.67))
-    found = plateaus(x, y, embedding())
+    found = balls(x, y, embedding())
     assert (found is None) == (not expected)
     if found is not None:
         assert found.radius == pytest.approx(expected, abs=1e-6)
@@ -48,7 +48,7 @@ def test_radii_are_those_of_the_definition(seed):
 
 def test_points_are_outside_unless_near_a_flat_point():
     x, y = np.array([[0.1, 0.0], [0.12, 0.0], [0.8, 0.0]]), np.array([1.0, 1.0, 2.0])
-    found = plateaus(x, y, embedding())
+    found = balls(x, y, embedding())
     reach = far(x[0], x[1])
     assert found.radius == pytest.approx([2 * reach, 2 * reach])
     asked = np.array([[0.1, 0.0], [0.155, 0.0], [0.17, 0.0], [0.1, 1.0], [0.8, 0.0]])
@@ -57,12 +57,25 @@ def test_points_are_outside_unless_near_a_flat_point():
 
 def test_values_that_all_differ_have_no_plateau():
     x, y = draw(0)
-    assert plateaus(x, y + 1e-12 * np.arange(len(y)), embedding()) is None
+    assert balls(x, y + 1e-12 * np.arange(len(y)), embedding()) is None
 
 
 def test_a_point_of_another_value_between_two_equal_ones_forbids_a_plateau():
     x = np.array([[0.1, 0.0], [0.2, 0.0], [0.3, 0.0]])
-    assert plateaus(x, np.array([1.0, 2.0, 1.0]), embedding()) is None
+    assert balls(x, np.array([1.0, 2.0, 1.0]), embedding()) is None
+
+
+def test_a_stalled_search_keeps_away_from_all_points():
+    x, y = draw(0)
+    found = balls(x, y + 1e-12 * np.arange(len(y)), embedding(), 0.1)
+    assert found.radius == pytest.approx(np.full(len(x), 0.1))
+    assert not found.outside(x).any()
+
+
+def test_the_radius_is_that_of_a_stalled_search_in_every_other_trial():
+    assert [stall_radius(age) for age in (0, 4, 6, 8)] == [0, 0, 0, 0]
+    assert [stall_radius(age) for age in (5, 7, 9)] == pytest.approx([0.02, 0.045, 0.10125])
+    assert stall_radius(10**6 + 1) == 0.67
 
 
 def steps(trial):
