@@ -31,14 +31,14 @@ class Effort:
         sweeps: Rounds of discrete neighbours, each with an ascent, after the search.
     """
 
-    pool: int = 256
+    pool: int = 128
     near: int = 32
-    starts: int = 8
-    centres: int = 16
+    starts: int = 4
+    centres: int = 4
     steps: int = 30
     generations: int = 6
     count: int = 16
-    sweeps: int = 2
+    sweeps: int = 1
 
 
 @dataclass(frozen=True)
