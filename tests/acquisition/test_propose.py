@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from fisherbo.acquisition.feasibility import Restricted
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
@@ -133,3 +134,13 @@ def test_ascent_does_not_depend_on_the_units_of_the_coordinates():
     assert 2 * two.x == pytest.approx(one.x)
     assert ((one.x > 0) & (one.x < 1)).all()
     assert one.x != pytest.approx(start)
+
+
+def test_a_mixed_search_that_leaves_the_allowed_points_keeps_those_it_began_with():
+    space = cube(0, 3)
+    posterior, best, anchors = surrogate(space, 0)
+    allowed = np.array([[0.123456, 0.5]])  # no other point, so that no search finds one
+    only = Restricted(ExpectedImprovement(posterior, best), lambda x: (x == allowed).all(1))
+    found = propose(only, space, anchors, np.random.default_rng(0), further=allowed)
+    assert found.x.tolist() == allowed[0].tolist()
+    assert found.utility == pytest.approx(log_ei(posterior, best, allowed)[0])
