@@ -25,7 +25,7 @@ from fisherbo.space import Array, Mask
 from fisherbo.surrogate.kernel import Embedding, distance
 
 _LEAST, _MOST = 0.02, 0.67  # radius, in units of t; correlations of .9999 and .92
-_PATIENCE = 5  # trials since the best value, from which on a search is stalled
+_PATIENCE = 3  # trials since the best value, from which on a search is stalled
 _GROWTH = 1.5  # of the radius, with each trial
 
 

@@ -52,7 +52,7 @@ class FisherSampler(BaseSampler):
     warped values of all finished trials; the next trial maximises log expected improvement over the
     best value, or over the best posterior mean where values are known to be noisy (a point has two,
     or :data:`NOISE_VARIANCE` is given) or trials are running. While the best value is more than
-    four trials old, every other trial keeps away from all known points. Random numbers depend on
+    two trials old, every other trial keeps away from all known points. Random numbers depend on
     the seed and the trial's number alone, and fitted hyperparameters are kept in the study: a
     resumed study goes on exactly as an uninterrupted one.
 

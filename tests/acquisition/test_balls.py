@@ -73,8 +73,8 @@ def test_a_stalled_search_keeps_away_from_all_points():
 
 
 def test_the_radius_is_that_of_a_stalled_search_in_every_other_trial():
-    assert [stall_radius(age) for age in (0, 4, 6, 8)] == [0, 0, 0, 0]
-    assert [stall_radius(age) for age in (5, 7, 9)] == pytest.approx([0.02, 0.045, 0.10125])
+    assert [stall_radius(age) for age in (0, 2, 4, 6)] == [0, 0, 0, 0]
+    assert [stall_radius(age) for age in (3, 5, 7)] == pytest.approx([0.02, 0.045, 0.10125])
     assert stall_radius(10**6 + 1) == 0.67
 
 

@@ -42,7 +42,7 @@ def test_variants_of_balls_and_conditions_take_them_out():
     assert balls.balls(x, y, embedding) is not None
     with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
         assert balls.balls(x, y, embedding) is None
-        assert suggestion.stall_radius(5) == 0
+        assert suggestion.stall_radius(3) == 0
         assert task.with_conditions("space", "points") == "space"
 
 
