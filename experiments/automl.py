@@ -72,7 +72,7 @@ from sklearn.svm import SVC, SVR
 
 import fisherbo
 from experiments import rows
-from experiments.peers import sampler_version
+from experiments.peers import sampler_version, source_digest
 from experiments.statistics import holm, wilcoxon_p
 
 Array = NDArray[Any]
@@ -267,7 +267,8 @@ class SearchCell:
         """Versions, task and seed."""
         peer = {"tpe": "optuna-integration", SKOPT: "scikit-optimize"}.get(self.method)
         if self.method == FISHER:
-            return f"{FISHER} {sampler_version(FISHER)}: {self.task}, seed {self.seed}"
+            source = f"{sampler_version(FISHER)}-{source_digest('estimators/search.py')}"
+            return f"{FISHER} {source}: {self.task}, seed {self.seed}"
         made_by = fisherbo.__version__ if peer is None else version(peer)
         return f"{self.method} {made_by}: {self.task}, seed {self.seed}"
 

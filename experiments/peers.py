@@ -287,11 +287,16 @@ def sampler_version(name: str) -> str:
         case "hebo":
             return f"hebo-{HEBO_VERSION}"
         case "fisher":
-            root = Path(__file__).parents[1] / "fisherbo"
-            files = sorted(p for part in _SAMPLER_CODE for p in _python_files(root / part))
-            return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
+            return source_digest(*_SAMPLER_CODE)
         case _:
             return f"optuna-{version('optuna')}"
+
+
+def source_digest(*parts: str) -> str:
+    """A digest of fisherbo's source in these files and folders."""
+    root = Path(__file__).parents[1] / "fisherbo"
+    files = sorted(p for part in parts for p in _python_files(root / part))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 
 
 def _python_files(path: Path) -> list[Path]:

@@ -46,6 +46,9 @@ from fisherbo.estimators.journal import (
 from fisherbo.estimators.spaces import SearchSpace, as_space
 from fisherbo.sampler.sampler import FisherSampler
 
+_DESIGN = (
+    5  # trials before the model is used; later beginnings fall behind other searches for longer
+)
 _NO_FITS = "No fits were performed. Was the CV iterator empty? Were there no candidates?"
 
 
@@ -82,7 +85,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         error_score: as in scikit-learn.
         return_train_score: as in scikit-learn.
         random_state: seed of the sampler.
-        sampler: sampler of Optuna in place of ours; it is copied.
+        sampler: sampler of Optuna in place of ours, which uses its model after 5 trials; it is
+            copied.
         verbose: as in scikit-learn.
 
     Attributes:
@@ -245,7 +249,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
                 "pruning=False"
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        sampler = FisherSampler(seed=seed) if self.sampler is None else deepcopy(self.sampler)
+        own = FisherSampler(seed=seed, n_startup_trials=_DESIGN)
+        sampler = own if self.sampler is None else deepcopy(self.sampler)
         config = {} if self.storage is None else self._config(space, protocol, routed)
         pruner = as_pruner(self.pruning)
         return open_journal(self.storage, self.study_name, space, metrics, sampler, pruner, config)
