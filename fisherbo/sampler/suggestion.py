@@ -109,10 +109,10 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
 def _age_of_best(evidence: Evidence) -> int:
     """Observations after the first of the best feasible value."""
     data = evidence.objectives[0]
-    feasible = np.ones(len(data.y), dtype=bool)
+    counts = np.isfinite(data.y)  # an infinitely good value is a fault of the objective
     for slack in evidence.slacks:
-        feasible &= np.logical_not(slack.y[data.trial] < 0)
-    return len(data.y) - 1 - int(np.argmax(np.where(feasible, data.y, -np.inf)))
+        counts &= np.logical_not(slack.y[data.trial] < 0)
+    return len(data.y) - 1 - int(np.argmax(np.where(counts, data.y, -np.inf)))
 
 
 def _is_told(trial: FrozenTrial) -> bool:

@@ -11,6 +11,7 @@ from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.convert import to_space
 from fisherbo.sampler.evidence import gather
+from fisherbo.sampler.suggestion import _age_of_best
 from fisherbo.surrogate.fit import Hyper
 from fisherbo.surrogate.posterior import condition, with_fantasies
 
@@ -93,3 +94,14 @@ def test_a_search_of_a_rough_objective_does_not_stay_where_its_best_value_is(see
     late = np.array([t.params["x"] for t in study.trials[30:]])
     gaps = np.abs(late[:, None] - [t.params["x"] for t in study.trials[:30]]).min(1)
     assert (gaps > 1e-3).mean() > 0.4
+
+
+def test_the_best_value_is_finite_and_feasible():
+    maximize = [optuna.study.StudyDirection.MAXIMIZE]
+    trials = [trial(0.1, np.inf), trial(0.2, 5.0), trial(0.3, 9.0), trial(0.4, 1.0)]
+    rows = np.array([[t.params["x"]] for t in trials])
+    assert _age_of_best(gather(SPACE, rows, trials, maximize, {})) == 1
+    slack = {2: {"c": 1.0}, 0: {"c": -1.0}, 1: {"c": -1.0}, 3: {"c": -1.0}}
+    for number, t in enumerate(trials):
+        t.number = number
+    assert _age_of_best(gather(SPACE, rows, trials, maximize, slack)) == 2
