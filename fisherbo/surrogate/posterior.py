@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
 from fisherbo.space import Array, Integers
 from fisherbo.surrogate.fit import NOISE_FLOOR, Hyper
@@ -186,7 +187,10 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
     among.flat[:: len(x) + 1] = 1 + nugget / posterior.hyper.signal
     across = posterior.correlation(posterior.x, x)
     weights = posterior.precision @ across
-    inner = lapack.inverse(lapack.cholesky(among - across.T @ weights))
+    try:
+        inner = lapack.inverse(lapack.cholesky(among - across.T @ weights))
+    except NumericalError:  # rounding left nothing of S: long lengthscales and hardly any noise
+        return _anew(posterior, x, y, nugget)
     outer = weights @ inner
     precision = np.block([[posterior.precision + outer @ weights.T, -outer], [-outer.T, inner]])
     return replace(
@@ -196,6 +200,18 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
         nugget=np.append(posterior.nugget, nugget),
         precision=precision,
         alpha=precision @ (np.append(posterior.y, y) - posterior.constant),
+    )
+
+
+def _anew(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior:
+    """The same by one factorisation of all observations."""
+    return condition(
+        np.concatenate([posterior.x, x]),
+        np.append(posterior.y, y),
+        posterior.choices,
+        posterior.hyper,
+        nugget=np.append(posterior.nugget, nugget),
+        constant=posterior.constant,
     )
 
 

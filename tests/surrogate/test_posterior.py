@@ -196,3 +196,16 @@ def test_new_values_at_the_same_points_need_no_new_factor():
     renewed = with_values(condition(x, y, NUMERIC, hyper, constant=0.3), 2 * y)
     expected = condition(x, 2 * y, NUMERIC, hyper, constant=0.3)
     assert renewed.predict(points)[0] == pytest.approx(expected.predict(points)[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_extension_that_rounding_spoils_is_made_anew(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(4, size=(70, 5)) / 3
+    x = x + 1e-3 * rng.random(x.shape)
+    hyper = Hyper(np.array([126.0, 75.0, 45.0, 27.0, 14.0]), 39.0, 1e-6)  # of a linear objective
+    y, choices = x.sum(1), np.zeros(5, dtype=np.int64)
+    part = condition(x[:64], y[:64], choices, hyper)
+    extended = extend(part, x[64:], y[64:], np.full(6, 1e-6))
+    assert extended.predict(x)[0] == pytest.approx(y, abs=1e-2)
+    assert np.isfinite(extended.precision).all()
