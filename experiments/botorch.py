@@ -22,14 +22,12 @@ Euclidean metric of the box scaled to the unit cube.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,8 +49,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-import fisherbo.botorch
 from experiments import rows, statistics
+from experiments.peers import source_digest
 from fisherbo.botorch import candidates
 from fisherbo.botorch import optimize_acqf as ours
 from fisherbo.space import Array
@@ -102,9 +100,7 @@ class Cell:
 
     def key(self) -> str:
         """Names the versions and all settings."""
-        package = Path(fisherbo.botorch.__file__).parent
-        source = b"".join(p.read_bytes() for p in sorted(package.glob("*.py")))
-        who = f"{hashlib.sha256(source).hexdigest()[:12]}/botorch-{version('botorch')}"
+        who = f"{source_digest('botorch')}/botorch-{version('botorch')}"
         rival = "/control" if self.control else ""
         return f"{who}/{RESTARTS},{RAW_SAMPLES},{REPEATS}/{self.problem}/{self.seed}{rival}"
 

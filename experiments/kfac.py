@@ -22,7 +22,6 @@ seeds, which are paired. Rows are kept in runs/kfac.jsonl, figures go to runs/kf
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import os
 import time
@@ -32,7 +31,6 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,6 +49,7 @@ from torch import nn
 import fisherbo
 from experiments import rows
 from experiments.networks import PROBLEMS, Problem
+from experiments.peers import source_digest
 from fisherbo.errors import NumericalError
 from fisherbo.training import KFAC, fit
 from fisherbo.tuning import search_spaces
@@ -130,8 +129,7 @@ def optimizer_of(name: str) -> TunableOptimizer:
 def version_of(name: str) -> str:
     """Version of a peer's package, or a digest of fisherbo's training source, as the run began."""
     if name in OURS:
-        files = sorted((Path(fisherbo.__file__).parent / "training").glob("*.py"))
-        return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
+        return source_digest("training")
     package = "pytorch-optimizer" if name in ("SOAP", "Shampoo") else "torch"
     return f"{package}-{version(package)}"
 

@@ -7,8 +7,7 @@ evaluated again and again, since a smooth model expects gains just beside the be
 Stalls. Where an objective is rough below the model's lengthscale, or its last digits alone are left
 to gain, trials just beside the best point bring nothing, and the model would go on with them. While
 the best value is old, every other trial keeps away from all points by a radius that grows with the
-best value's age; the others go on as ever, so that a smooth objective converges half as fast at
-worst.
+best value's age; the others go on as ever, for what is smooth may converge slowly too.
 
 Symbols: t prior distance of two points, √5 |δ/ℓ|. The reach of a point is its distance to the
 farthest point of equal value that has no point of another value nearer. The cell is presumed to go

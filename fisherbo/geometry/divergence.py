@@ -34,7 +34,7 @@ def kl(p: Distribution, q: Distribution) -> Tensor:
     batch = broadcast_batch(p, q)
     try:
         return _exact_kl(p.expand(batch), q.expand(batch))
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # torch's word for a pair that nobody registered
         raise InvalidInputError(
             f"no closed form of KL({type(p).__name__} ‖ {type(q).__name__}) is known; supported "
             "are pairs within a family (Binomial: with equal total_count) and those that "

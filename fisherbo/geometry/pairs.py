@@ -26,13 +26,17 @@ def common_family(p: Distribution, q: Distribution) -> type[Distribution]:
     check_range(p)
     check_range(q)
     broadcast_batch(p, q)
-    # the stubs do not follow `family`
-    if family is Binomial and (p.total_count != q.total_count).any():  # type: ignore[attr-defined]
+    if isinstance(p, Binomial) and isinstance(q, Binomial):
+        _require_equal_counts(p, q)
+    return family
+
+
+def _require_equal_counts(p: Binomial, q: Binomial) -> None:
+    if (p.total_count != q.total_count).any():
         raise InvalidInputError(
             "Fisher–Rao distances of binomials need equal numbers of trials, got total_count "
-            f"{p.total_count} and {q.total_count}"  # type: ignore[attr-defined]
+            f"{p.total_count} and {q.total_count}"
         )
-    return family
 
 
 def broadcast_batch(p: Distribution, q: Distribution) -> torch.Size:
