@@ -46,9 +46,8 @@ from fisherbo.estimators.journal import (
 from fisherbo.estimators.spaces import SearchSpace, as_space
 from fisherbo.sampler.sampler import FisherSampler
 
-_DESIGN = (
-    5  # trials before the model is used; later beginnings fall behind other searches for longer
-)
+_FEWEST_FIRST, _MOST_FIRST = 5, 10  # trials before the model is used
+_FIRST_SHARE = 5  # a fifth: few in a short search, which must gain soon
 _NO_FITS = "No fits were performed. Was the CV iterator empty? Were there no candidates?"
 
 
@@ -85,8 +84,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         error_score: as in scikit-learn.
         return_train_score: as in scikit-learn.
         random_state: seed of the sampler.
-        sampler: sampler of Optuna in place of ours, which uses its model after 5 trials; it is
-            copied.
+        sampler: sampler of Optuna in place of ours, which uses its model after a fifth of
+            ``n_trials``, at least 5 and at most 10; it is copied.
         verbose: as in scikit-learn.
 
     Attributes:
@@ -249,7 +248,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
                 "pruning=False"
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        own = FisherSampler(seed=seed, n_startup_trials=_DESIGN)
+        first = min(max(self.n_trials // _FIRST_SHARE, _FEWEST_FIRST), _MOST_FIRST)
+        own = FisherSampler(seed=seed, n_startup_trials=first)
         sampler = own if self.sampler is None else deepcopy(self.sampler)
         config = {} if self.storage is None else self._config(space, protocol, routed)
         pruner = as_pruner(self.pruning)
