@@ -280,6 +280,20 @@ def test_the_time_budget_ends_the_search(iris):
     assert search.best_estimator_.level == search.best_params_["level"]
 
 
+def test_the_model_is_used_after_a_fifth_of_the_trials(line):
+    def levels(n_trials):
+        search = FisherSearchCV(
+            Fragile(), {"level": uniform(0, 1)}, n_trials=n_trials, cv=2, refit=False, random_state=0
+        )
+        return list(search.fit(*line).cv_results_["param_level"])
+
+    short, middling, long = levels(12), levels(40), levels(60)
+    assert short[:5] == middling[:5]
+    assert short[5] != middling[5]
+    assert middling[:8] == long[:8]
+    assert middling[8] != long[8]
+
+
 def test_a_search_goes_on_where_it_stopped(iris, tmp_path):
     X, y = iris
     storage = str(tmp_path / "study.db")
