@@ -283,7 +283,12 @@ def test_the_time_budget_ends_the_search(iris):
 def test_the_model_is_used_after_a_fifth_of_the_trials(line):
     def levels(n_trials):
         search = FisherSearchCV(
-            Fragile(), {"level": uniform(0, 1)}, n_trials=n_trials, cv=2, refit=False, random_state=0
+            Fragile(),
+            {"level": uniform(0, 1)},
+            n_trials=n_trials,
+            cv=2,
+            refit=False,
+            random_state=0,
         )
         return list(search.fit(*line).cv_results_["param_level"])
 
