@@ -1,7 +1,7 @@
 """What one bad value costs: an outlier, an infinity, a failure, or an objective that is constant.
 
     python -m experiments.robustness --quick    2 functions, 5 seeds, 25 evaluations
-    python -m experiments.robustness --write    4 functions, 10 seeds, 40 evaluations
+    python -m experiments.robustness --write    4 functions, 40 seeds, 40 evaluations
 
 On every function and seed a study is run clean and again with the value of one of the ten design
 points replaced (one of the nine that are not the best, drawn by the seed):
@@ -292,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     real = [f for f in FUNCTIONS if not f.startswith("constant")]
     parser.add_argument("--quick", action="store_true", help="under 5 minutes")
     parser.add_argument("--functions", nargs="+", default=real, choices=real)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--budget", type=int, default=40)
     parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -321,7 +321,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(report({c: row for c, row in found.items() if c not in flat}))
     console.print(constant_report(found, flat))
     if args.write:
-        command = "Made by `python -m experiments.robustness --write`"
+        all_of_them = args.samplers == list(DEFAULT_SAMPLERS)
+        samplers = "" if all_of_them else f" --samplers {' '.join(args.samplers)}"
+        command = f"Made by `python -m experiments.robustness{samplers} --write`"
         rows.write(console, "robustness", "What one bad value costs", command)
 
 
