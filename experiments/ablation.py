@@ -228,11 +228,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if any(cell.suite == name for cell in found):
             console.print(report(name, found))
     if args.write:
-        which = "" if args.suites == list(tasks()) else " --suites " + " ".join(args.suites)
-        shown = f"python -m experiments.ablation{' --quick' if args.quick else which} --write"
-        digest = sampler_version("fisher")
         made_by = (
-            f"Made by `{shown}` at source digest {digest}, on the pairs that methods are tuned on."
+            f"Made by `{rows.command('ablation', argv)}` at source digest "
+            f"{sampler_version('fisher')}, on the pairs that methods are tuned on."
         )
         rows.write(console, "ablation", "What each part of the sampler is worth", made_by)
 

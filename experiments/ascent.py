@@ -674,8 +674,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if made:
             report(problem, made, console)
     if args.write:
-        command = "Made by `python -m experiments.ascent --write`"
-        rows.write(console, "ascent", "Optimizers of the acquisition", command)
+        made_by = f"Made by `{rows.command('ascent', argv)}`"
+        rows.write(console, "ascent", "Optimizers of the acquisition", made_by)
 
 
 if __name__ == "__main__":

@@ -288,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         console.print(workers_report(found))
     if args.write:
-        made_by = f"Made by `python -m experiments.citizen{' --quick' * args.quick} --write`"
+        made_by = f"Made by `{rows.command('citizen', argv)}`"
         rows.write(console, "citizen", "What studies are like", made_by)
 
 

@@ -8,7 +8,8 @@
 A loss is a mean over 5 folds of 80 % of the data, of the Brier score (of the error rate, for models
 without probabilities) or of the squared error as a share of the variance. Spaces are mixed and many
 are conditional: a kernel's own parameters, an optimizer's, a chosen model's. Regret is normalised:
-0 is the best that any trace in runs/hpo.jsonl found, 1 the median of 64 random points.
+0 is the best that any trace in runs/hpo.jsonl found, 1 the median of 64 random points. Seeds 2 and
+3 were added before any of them was run, since two left the order of the two best to chance.
 """
 
 from __future__ import annotations

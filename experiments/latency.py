@@ -267,8 +267,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(width=150, record=True)
     console.print(report(found))
     if args.write:
-        command = "Made by `python -m experiments.latency --write`"
-        rows.write(console, "latency", "Time of a suggestion", command)
+        made_by = f"Made by `{rows.command('latency', argv)}`"
+        rows.write(console, "latency", "Time of a suggestion", made_by)
 
 
 if __name__ == "__main__":

@@ -321,10 +321,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(report({c: row for c, row in found.items() if c not in flat}))
     console.print(constant_report(found, flat))
     if args.write:
-        all_of_them = args.samplers == list(DEFAULT_SAMPLERS)
-        samplers = "" if all_of_them else f" --samplers {' '.join(args.samplers)}"
-        command = f"Made by `python -m experiments.robustness{samplers} --write`"
-        rows.write(console, "robustness", "What one bad value costs", command)
+        made_by = f"Made by `{rows.command('robustness', argv)}`"
+        rows.write(console, "robustness", "What one bad value costs", made_by)
 
 
 if __name__ == "__main__":

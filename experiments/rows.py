@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -138,6 +140,12 @@ def _elsewhere(
 def hush() -> None:
     """Peers' warnings would tear the progress bar."""
     warnings.simplefilter("ignore")
+
+
+def command(name: str, argv: Sequence[str] | None) -> str:
+    """The command line of experiments.NAME with these arguments, or the process's own if None."""
+    given = sys.argv[1:] if argv is None else argv
+    return shlex.join(["python", "-m", f"experiments.{name}", *given])
 
 
 def write(console: Console, name: str, title: str, made_by: str) -> Path:

@@ -247,8 +247,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(width=180, record=True)
     console.print(report(found, cells))
     if args.write:
-        command = "Made by `python -m experiments.scale --write`"
-        rows.write(console, "scale", "Ten thousand trials", command)
+        made_by = f"Made by `{rows.command('scale', argv)}`"
+        rows.write(console, "scale", "Ten thousand trials", made_by)
 
 
 if __name__ == "__main__":

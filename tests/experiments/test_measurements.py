@@ -241,3 +241,9 @@ def test_robustness_runs(folder):
     text = (folder / "results" / "robustness.md").read_text()
     assert "constant objective" in text
     assert "again" in text
+
+
+def test_a_report_names_the_command_that_made_it(monkeypatch):
+    assert rows.command("scale", ["--tail", "3"]) == "python -m experiments.scale --tail 3"
+    monkeypatch.setattr("sys.argv", ["scale.py", "--quick", "--problems", "a b"])
+    assert rows.command("scale", None) == "python -m experiments.scale --quick --problems 'a b'"
