@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.acquisition.standard import evaluation
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array
-from fisherbo.surrogate.metric import score_parts
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -31,17 +31,11 @@ class ExpectedImprovement:
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
         mean, sd = self.surrogate.predict(x)
-        return log_expected_improvement(mean, self._observed(sd), self.best)[0]
+        return log_expected_improvement(mean, np.sqrt(sd**2 + self.noise), self.best)[0]
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and score metric."""
+        """The same with gradient and information metric."""
         p = self.surrogate.predict_with_gradient(x)
-        sd = self._observed(p.sd)
-        value, by_mean, by_sd = log_expected_improvement(p.mean, sd, self.best)
-        by_sd = by_sd * p.sd / sd
-        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))
-
-    def _observed(self, sd: Array) -> Array:
-        """Standard deviations of observations."""
-        return np.sqrt(sd**2 + self.noise)
+        p = p.with_noise(self.noise) if self.noise else p
+        utility = log_expected_improvement(p.mean, p.sd, self.best)
+        return evaluation(p, self.best, utility, self.surrogate)

@@ -34,7 +34,7 @@ def log_expected_improvement(
         Three arrays of shape ``(*b,)``, in nats and nats per unit of ``mean`` and ``sd``.
     """
     z = (mean - best) / sd
-    clipped = np.clip(z, -1e8, _LARGE)  # beyond 25, h(z) = z to rounding
+    clipped = np.minimum(np.maximum(z, -1e8), _LARGE)  # beyond 25, h(z) = z to rounding
     mills = _SQRT_HALF_PI * erfcx(-math.sqrt(0.5) * clipped)
     bracket = _one_plus_z_mills(clipped, mills)
     log_h = np.log(bracket * np.maximum(z / _LARGE, 1)) - 0.5 * clipped**2 - _LOG_SQRT_2PI

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from fisherbo.errors import NumericalError
 
@@ -41,20 +41,12 @@ def cholesky(matrix: Array) -> Array:
     )
 
 
-def solve(factor: Array, right: Array) -> Array:
-    """``(L Lᵀ)⁻¹ right`` for ``right`` of shape ``(n,)`` or ``(n, k)``."""
-    return dpotrs(factor, right, lower=1)[0]
-
-
-def upper_inverse(factor: Array) -> Array:
-    """Upper triangle with diagonal of ``(L Lᵀ)⁻¹``, C order, zeros below, shape ``(n, n)``."""
-    return dpotri(factor, lower=1)[0].T
-
-
 def inverse(factor: Array) -> Array:
     """``(L Lᵀ)⁻¹``, symmetric, shape ``(n, n)``."""
-    upper = upper_inverse(factor)
-    return upper + np.triu(upper, 1).T
+    lower = dpotri(factor, lower=1)[0]  # zeros above the diagonal
+    whole = lower + lower.T
+    whole.flat[:: len(whole) + 1] *= 0.5
+    return whole
 
 
 def log_determinant(factor: Array) -> float:

@@ -17,7 +17,7 @@ from fisherbo.geometry.lowrank import LowRankMetric
 from fisherbo.space import Array, Mask
 
 _SHRINK, _GROW = 0.5, 4.0
-_DAMPING_RANGE = (1e-6, 1e8)
+_LEAST_DAMPING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Evaluation:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
         factors: ``U``, shape ``(b, d, r)``.
-        diagonal: ``D > 0``, shape ``(b, d)``.
+        diagonal: ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
     """
 
     value: Array
@@ -65,7 +65,7 @@ def natural_ascent(
     *,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 0.3,
+    damping: float = 4.0,
 ) -> AscentResult:
     """The maximum of ``utility`` over the cube that a batch of starts climbs to.
 
@@ -99,17 +99,17 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
 
     Coordinates at a bound whose gradient points outward are held: they leave the metric too.
     """
-    free = movable & (np.clip(x + np.sign(here.gradient), 0, 1) != x)
+    free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
     metric = LowRankMetric(lam[:, None] * here.diagonal, here.factors * free[..., None])
-    move = np.clip(x + metric.natural(gradient), 0, 1) - x
+    move = np.minimum(np.maximum(x + metric.natural(gradient), 0), 1) - x
     return move, 0.5 * (gradient * move).sum(-1)
 
 
 def _adapt(lam: Array, ratio: Array) -> Array:
     """Damping shrunk where the model was right, grown where it was wrong or the gain is NaN."""
     grown = np.where(ratio >= 0.25, lam, lam * _GROW)
-    return np.clip(np.where(ratio > 0.75, lam * _SHRINK, grown), *_DAMPING_RANGE)
+    return np.where(ratio > 0.75, np.maximum(lam * _SHRINK, _LEAST_DAMPING), grown)
 
 
 def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:

@@ -1,30 +1,26 @@
-"""Kernel hyperparameters by the maximum of their posterior density, with closed-form gradients.
+"""Kernel hyperparameters by natural-gradient ascent to the maximum of their posterior density.
 
-Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); K = σ² ρ + τ² I; α = K⁻¹ y.
-log p(y|θ) = −½ yᵀα − ½ log det K + const; its derivative is ½ tr((ααᵀ − K⁻¹) ∂K/∂θ_i)
-(Rasmussen & Williams 2006, eq. 5.9). The mode depends on the measure: θ and its normal prior are
-stated in log space. Pairs of points are held once, i < i'.
+Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); g and H gradient and information of −log p(θ|y).
+The mode depends on the measure: θ and its normal prior are stated in log space.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.spatial.distance import squareform
 
-from fisherbo.geometry import lapack
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.kernel import CURVATURE, matern, squared_differences
-from fisherbo.surrogate.replicates import Observations, merged
+from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
+from fisherbo.surrogate.replicates import merged
 
 NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
 _SIGNAL_BOUNDS = (math.log(1e-3), math.log(1e3))
 _NOISE_BOUNDS = (math.log(NOISE_FLOOR), math.log(10.0))
+_DAMPING, _SHRINK, _GROW = 0.1, 0.3, 8.0
 
 
 @dataclass(frozen=True)
@@ -69,42 +65,14 @@ class Prior:
         mean = np.append(np.full(d, math.log(0.35 * math.sqrt(d))), [0.0, -6.0])
         return Prior(mean, np.append(np.ones(d + 1), 1.5))
 
-    def penalty(self, theta: Array) -> tuple[float, Array]:
-        """Negative log density of ``θ`` up to a constant, and its gradient."""
+    def added_to(self, likelihood: Likelihood, theta: Array) -> Likelihood:
+        """The negative log posterior density at ``θ`` up to a constant, from the likelihood's."""
         z = (theta - self.mean) / self.sd
-        return 0.5 * float(z @ z), z / self.sd
-
-
-def negative_log_marginal_likelihood(
-    theta: Array, differences: Array, data: Observations
-) -> tuple[float, Array]:
-    """``−log p(y|θ)`` and its gradient, in O(n³ + d n²); the prior mean is 0.
-
-    Args:
-        theta: ``(log ℓ, log σ², log τ²)``, shape ``(d + 2,)``.
-        differences: Squared differences of all pairs of points, shape ``(d, n(n−1)/2)``.
-        data: Values at ``n`` distinct points.
-
-    Raises:
-        NumericalError: If the covariance is not positive definite even with jitter.
-    """
-    d, n, y = len(differences), len(data.y), data.y
-    weights, signal, noise = np.exp(-2 * theta[:d]), math.exp(theta[d]), math.exp(theta[d + 1])
-    rho, slope = matern(np.sqrt(5 * weights @ differences))
-    gram = signal * squareform(rho, checks=False)
-    gram.flat[:: n + 1] = signal + noise / data.count + data.known
-    factor = lapack.cholesky(gram)
-    alpha = lapack.solve(factor, y)
-    value = 0.5 * (y @ alpha + lapack.log_determinant(factor) + n * math.log(2 * math.pi))
-    residual = lapack.upper_inverse(factor) - np.outer(alpha, alpha)  # K⁻¹ − ααᵀ above the diagonal
-    diagonal, pairs = residual.diagonal(), squareform(residual, checks=False)
-    by_length = CURVATURE * signal * weights * (differences @ (slope * pairs))
-    by_signal = signal * (rho @ pairs + 0.5 * diagonal.sum())
-    by_noise = 0.5 * noise * (diagonal @ (1 / data.count))
-    again, scatter = data.count.sum() - n, data.scatter / noise  # of repeated observations
-    value += 0.5 * (again * math.log(2 * math.pi * noise) + np.log(data.count).sum() + scatter)
-    by_noise += 0.5 * (again - scatter)
-    return float(value), np.append(by_length, [by_signal, by_noise])
+        return Likelihood(
+            likelihood.value + 0.5 * float(z @ z),
+            likelihood.gradient + z / self.sd,
+            likelihood.information + np.diag(self.sd**-2.0),
+        )
 
 
 def fit(
@@ -114,10 +82,10 @@ def fit(
     starts: Iterable[Hyper] = (),
     *,
     known: Array | None = None,
-    max_iterations: int = 100,
-    tolerance: float = 1e-5,
+    max_steps: int = 50,
+    tolerance: float = 0.01,
 ) -> Hyper:
-    """Hyperparameters of highest posterior density that L-BFGS-B reaches from any of the starts.
+    """Hyperparameters of highest posterior density that natural steps reach from any of the starts.
 
     Args:
         x: Coordinates, shape ``(n, d)``.
@@ -125,25 +93,58 @@ def fit(
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         starts: Starting points; default: the prior's mode.
         known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
-        max_iterations: Limit for each start.
-        tolerance: Relative gain of a step below which it ends.
+        max_steps: Limit for each start.
+        tolerance: A step that promises a smaller gain is the last, in nats.
     """
-    d, data = x.shape[1], merged(x, y, known)
-    differences = squared_differences(data.x, choices)
-    prior = Prior.for_dimension(d)
+    likelihood = MarginalLikelihood(merged(x, y, known), choices)
+    prior = Prior.for_dimension(len(choices))
 
-    def loss(theta: Array) -> tuple[float, Array]:
-        value, gradient = negative_log_marginal_likelihood(theta, differences, data)
-        penalty, slope = prior.penalty(theta)
-        return value + penalty, gradient + slope
+    def loss(theta: Array) -> Likelihood:
+        return prior.added_to(likelihood(theta), theta)
 
-    bounds = [_LENGTH_BOUNDS] * d + [_SIGNAL_BOUNDS, _NOISE_BOUNDS]
-    options = {"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-2}
-    results = [
-        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        for start in [hyper.to_vector() for hyper in starts] or [prior.mean]
-    ]
-    return Hyper.from_vector(min(results, key=lambda result: float(result.fun)).x)
+    thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
+    reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
+    return Hyper.from_vector(min(reached, key=lambda r: r[1])[0])
+
+
+def _descend(
+    loss: Callable[[Array], Likelihood], theta: Array, max_steps: int, tolerance: float
+) -> tuple[Array, float]:
+    """Where damped natural steps from ``θ`` end, and the loss there.
+
+    The damping λ shrinks and grows as Levenberg and Marquardt's does. A step that promises less
+    than the tolerance is taken untested, and is the last.
+    """
+    low, high = _bounds(len(theta) - 2)
+    theta, lam = np.clip(theta, low, high), _DAMPING
+    here = loss(theta)
+    for _ in range(max_steps):
+        step = _natural_step(here, theta, low, high, lam)
+        promised = -0.5 * float(here.gradient @ step)
+        if (1 + lam) * promised < tolerance:
+            return theta + step, here.value - promised
+        there = loss(theta + step)
+        ratio = (here.value - there.value) / promised
+        lam = lam * _SHRINK if ratio > 0.75 else lam if ratio >= 0.25 else lam * _GROW
+        if ratio > 0:
+            theta, here = theta + step, there
+    return theta, here.value
+
+
+def _natural_step(here: Likelihood, theta: Array, low: Array, high: Array, lam: float) -> Array:
+    """``−(H + λ diag H)⁻¹ g`` within bounds; what is held at a bound leaves the metric too."""
+    gradient = here.gradient
+    free = np.where(gradient > 0, theta > low, theta < high)
+    metric = np.where(free[:, None] & free, here.information, 0.0)
+    metric.flat[:: len(theta) + 1] = np.where(free, (1 + lam) * here.information.diagonal(), 1.0)
+    step = np.linalg.solve(metric, np.where(free, -gradient, 0.0))
+    return np.clip(theta + step, low, high) - theta
+
+
+def _bounds(d: int) -> tuple[Array, Array]:
+    """Least and largest ``θ`` for ``d`` coordinates, each of shape ``(d + 2,)``."""
+    low, high = np.array([*[_LENGTH_BOUNDS] * d, _SIGNAL_BOUNDS, _NOISE_BOUNDS]).T
+    return low, high
 
 
 def prior_mode(d: int) -> Hyper:

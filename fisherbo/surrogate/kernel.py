@@ -20,21 +20,6 @@ CURVATURE = 5.0 / 3.0
 """Prior variance of ∂f/∂x_j is CURVATURE · σ²/ℓ_j² for the Matérn-5/2 kernel."""
 
 
-def squared_differences(x: Array, choices: Integers) -> Array:
-    """``δ_j²`` of all pairs i < i', shape ``(d, n(n−1)/2)`` from ``x`` of shape ``(n, d)``.
-
-    Args:
-        x: Coordinates.
-        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
-    """
-    first, second = np.triu_indices(len(x), 1)
-    difference = x.T[:, first] - x.T[:, second]
-    squared = difference**2
-    categorical = choices > 0
-    squared[categorical] = np.abs(difference[categorical]) > 1e-9
-    return squared
-
-
 @dataclass(frozen=True)
 class Embedding:
     """Points as vectors whose Euclidean distance is ``t``; categories are scaled one-hot vectors.

@@ -13,15 +13,13 @@ def positive_definite(seed, n):
 
 
 @given(st.integers(0, 1000), st.integers(1, 12))
-def test_factor_solve_inverse_and_determinant_agree_with_numpy(seed, n):
+def test_factor_inverse_and_determinant_agree_with_numpy(seed, n):
     matrix = positive_definite(seed, n)
     factor = lapack.cholesky(matrix)
-    right = np.arange(1.0, n + 1)
     assert factor @ factor.T == pytest.approx(matrix)
     assert np.array_equal(factor, np.tril(factor))
-    assert lapack.solve(factor, right) == pytest.approx(np.linalg.solve(matrix, right))
     assert lapack.inverse(factor) == pytest.approx(np.linalg.inv(matrix))
-    assert lapack.upper_inverse(factor) == pytest.approx(np.triu(np.linalg.inv(matrix)))
+    assert np.array_equal(lapack.inverse(factor), lapack.inverse(factor).T)
     assert lapack.log_determinant(factor) == pytest.approx(np.linalg.slogdet(matrix)[1])
 
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
-from fisherbo.surrogate.fit import Hyper, negative_log_marginal_likelihood
-from fisherbo.surrogate.kernel import distance, matern, squared_differences
+from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.kernel import distance, matern
+from fisherbo.surrogate.likelihood import MarginalLikelihood
 from fisherbo.surrogate.posterior import condition
 from fisherbo.surrogate.replicates import merged
 
@@ -27,16 +28,11 @@ def test_the_marginal_likelihood_is_that_of_all_observations(seed):
     x, y, hyper = repeated(seed)
     data, scaled = merged(x, y), x * np.sqrt(5) / hyper.lengthscale
     gram = hyper.signal * matern(distance(scaled, scaled))[0] + hyper.noise * np.eye(len(x))
-    differences = squared_differences(data.x, CHOICES)
-    value, gradient = negative_log_marginal_likelihood(hyper.to_vector(), differences, data)
+    likelihood, theta = MarginalLikelihood(data, CHOICES), hyper.to_vector()
     dense = multivariate_normal(np.zeros(len(x)), gram).logpdf(y)
-    assert value == pytest.approx(-dense, abs=1e-5)
-    numeric = approx_fprime(
-        hyper.to_vector(),
-        lambda v: negative_log_marginal_likelihood(v, differences, data)[0],
-        1e-7,
-    )
-    assert gradient == pytest.approx(numeric, abs=1e-4)
+    assert likelihood(theta).value == pytest.approx(-dense, abs=1e-5)
+    numeric = approx_fprime(theta, lambda v: likelihood(v).value, 1e-7)
+    assert likelihood(theta).gradient == pytest.approx(numeric, abs=1e-4)
 
 
 @given(seed=st.integers(0, 100))
