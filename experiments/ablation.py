@@ -53,7 +53,7 @@ def _euclidean(gradient: Array, surrogate: Any) -> tuple[Array, Array]:
 
 
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
-    "no-warp": lambda: patch("fisherbo.sampler.belief.warp", lambda y: standardize(bounded(y))),
+    "no-warp": lambda: patch("fisherbo.sampler.evidence.warp", lambda y: standardize(bounded(y))),
     "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
     "no-plateaus": lambda: patch(
         "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))

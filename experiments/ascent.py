@@ -398,7 +398,7 @@ def random_search(
     while not recorder.spent(LIMIT[mixed]):
         wide = space.spread(rng.random((half, space.dimension)))
         near = around(space, np.tile(best, (half, 1)), rng, 1e-3, 0.3)
-        beside = neighbours(space, best, rng) if moved else best[None][:0]
+        beside = neighbours(space, best[None], rng) if moved else best[None][:0]
         points = np.concatenate([wide, near, beside])
         score = recorder.score(points)
         i = int(np.argmax(score))

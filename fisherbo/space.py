@@ -105,13 +105,14 @@ class Space:
     def snap(self, x: Array) -> Array:
         """Coordinates moved into the cube and onto the grid, others centred, ``(*b, d)``."""
         inside = np.clip(x, 0, 1)
-        even, uneven, part = self._grids
-        if len(even):
-            spacing = (self.step / self._width)[even]
-            last = self.levels[even] - 1
-            inside[..., even] = spacing * np.minimum(np.rint(inside[..., even] / spacing), last)
-        if len(uneven):
-            inside[..., uneven] = part.to_unit(part.from_unit(inside[..., uneven]))
+        index, spacing, last = self._even
+        if len(index):
+            inside[..., index] = spacing * np.minimum(np.rint(inside[..., index] / spacing), last)
+        index, start, width, low, step, high = self._uneven
+        if len(index):
+            value = np.exp(start + inside[..., index] * width)
+            value = np.minimum(low + step * np.rint((value - low) / step), high)
+            inside[..., index] = (np.log(value) - start) / width
         return self.centred(inside)
 
     def exists(self, x: Array) -> Mask:
@@ -148,12 +149,8 @@ class Space:
 
         Log integers are as likely as their half-step intervals are long on the log scale.
         """
-        if not self.discrete.any():
-            return self.centred(u)
-        first = self._transform(self.low - 0.5 * self.step)
-        last = self._transform(self.high + 0.5 * self.step)
-        values = self._onto_grid(self._untransform(first + u * (last - first)))
-        return self.centred(np.where(self.discrete, self.to_unit(values), u))
+        first, stretch = self._outer
+        return self.snap(first + u * stretch)
 
     def part(self, index: Integers) -> Space:
         """The space of some of the coordinates."""
@@ -166,11 +163,25 @@ class Space:
         )
 
     @cached_property
-    def _grids(self) -> tuple[Integers, Integers, Space]:
-        """Coordinates of an even grid, of an uneven one, and the space of the latter."""
-        even = (self.discrete & ~self.log).nonzero()[0]
-        uneven = (self.discrete & self.log).nonzero()[0]
-        return even, uneven, self.part(uneven)
+    def _outer(self) -> tuple[Array, Array]:
+        """Where the half-step intervals of the values begin, and their length; 0, 1 if continuous."""
+        first = self.to_unit(self.low - 0.5 * self.step)
+        last = self.to_unit(self.high + 0.5 * self.step)
+        return np.where(self.discrete, first, 0.0), np.where(self.discrete, last - first, 1.0)
+
+    @cached_property
+    def _even(self) -> tuple[Integers, Array, Array]:
+        """Coordinates of even grids, the spacing of these and their last index."""
+        index = (self.discrete & ~self.log).nonzero()[0]
+        return index, (self.step / self._width)[index], self.levels[index] - 1
+
+    @cached_property
+    def _uneven(self) -> tuple[Integers, Array, Array, Array, Array, Array]:
+        """Discrete log coordinates, their start and width, low, step and high values."""
+        index = (self.discrete & self.log).nonzero()[0]
+        parts = (self._start, self._width, self.low, self.step, self.high)
+        start, width, low, step, high = (part[index] for part in parts)
+        return index, start, width, low, step, high
 
     @cached_property
     def _start(self) -> Array:
@@ -228,6 +239,8 @@ def distinct(x: Array) -> tuple[Integers, Integers]:
     Both in order of first appearance; shapes ``(g,)`` and ``(n,)``.
     """
     mark = (x * _weights(x.shape[1])).sum(1)  # equal for equal rows
+    if len(set(mark.tolist())) == len(mark):
+        return np.arange(len(mark)), np.arange(len(mark))
     _, first, group = np.unique(mark, return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.empty_like(order)

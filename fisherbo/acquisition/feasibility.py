@@ -9,10 +9,10 @@ from functools import reduce
 import numpy as np
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.acquisition.standard import evaluation
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Mask
+from fisherbo.surrogate.metric import score_parts
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -31,14 +31,16 @@ class Feasibility:
         return log_probability(*self.surrogate.predict(x))[0]
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and information metric."""
+        """The same with gradient and score metric."""
         p = self.surrogate.predict_with_gradient(x)
-        return evaluation(p, 0.0, log_probability(p.mean, p.sd), self.surrogate)
+        value, by_mean, by_sd = log_probability(p.mean, p.sd)
+        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+        return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))
 
 
 @dataclass(frozen=True)
 class Product:
-    """The product of independent factors: log utilities and metrics add.
+    """The product of independent factors: log utilities, scores and dampings add.
 
     Attributes:
         factors: At least one.
@@ -51,13 +53,12 @@ class Product:
         return reduce(np.add, (factor.value(x) for factor in self.factors))
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and metric."""
+        """The same with gradient and score metric."""
         parts = [factor.evaluate(x) for factor in self.factors]
         gradient = reduce(np.add, (e.gradient for e in parts))
         diagonal = reduce(np.add, (e.diagonal for e in parts))
         value = reduce(np.add, (e.value for e in parts))
-        factors = np.concatenate([e.factors for e in parts], -1)
-        return Evaluation(value, gradient, factors, diagonal)
+        return Evaluation(value, gradient, gradient[..., None], diagonal)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisherbo.acquisition.standard import evaluation
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array
+from fisherbo.surrogate.metric import score_parts
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -34,8 +34,9 @@ class ExpectedImprovement:
         return log_expected_improvement(mean, np.sqrt(sd**2 + self.noise), self.best)[0]
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and information metric."""
+        """The same with gradient and score metric."""
         p = self.surrogate.predict_with_gradient(x)
         p = p.with_noise(self.noise) if self.noise else p
-        utility = log_expected_improvement(p.mean, p.sd, self.best)
-        return evaluation(p, self.best, utility, self.surrogate)
+        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, self.best)
+        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+        return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))

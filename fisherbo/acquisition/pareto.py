@@ -18,7 +18,6 @@ import numpy as np
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
-from fisherbo.surrogate.metric import relative
 from fisherbo.surrogate.protocol import Surrogate
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
@@ -86,7 +85,7 @@ class HypervolumeImprovement:
 
     @cached_property
     def _damping(self) -> Array:
-        return np.sum([relative(s) for s in self.surrogates], 0)
+        return np.sum([s.gradient_variance / s.variance for s in self.surrogates], 0)
 
 
 def log_hypervolume_improvement(mean: Array, sd: Array, cells: Cells) -> Array:

@@ -125,7 +125,7 @@ def _search_discrete(
             result = natural_ascent(acquisition.evaluate, fresh, movable, max_steps=effort.steps)
             found += _Found(result.x, result.value)
         if sweep < effort.sweeps:
-            near = np.concatenate([neighbours(space, x, rng) for x in found.best(4)])
+            near = neighbours(space, found.best(4), rng)
             if not len(near):
                 break
             beside = _Found(near, acquisition.value(near))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
@@ -69,13 +70,16 @@ def natural_update(
         values: Their utilities, shape ``(c, m)``.
         rate: Step length for deviations and probabilities; means take a full step.
     """
-    weight = _rank_weights(values)[..., None]
-    deviation = points - pi.mean[:, None]
-    mean = pi.mean + (weight * deviation).sum(1)
-    surprise = (weight * (deviation**2 / pi.sd[:, None] ** 2 - 1)).sum(1)
+    weight = _weights(points.shape[1])
+    elite = np.argsort(-values, -1, kind="stable")[:, : len(weight)]
+    best = points[np.arange(len(points))[:, None], elite]
+    deviation = best - pi.mean[:, None]
+    mean = pi.mean + weight @ deviation
+    surprise = weight @ deviation**2 / pi.sd**2 - 1
     smallest = np.maximum(0.01, 0.35 / np.maximum(space.levels - 1, 1))
-    sd = np.maximum(pi.sd * np.exp(0.5 * rate * np.clip(surprise, -2, 2)), smallest)
-    target = (weight[..., None] * _onehot(space, points)).sum(1)
+    change = np.minimum(np.maximum(surprise, -2), 2)
+    sd = np.maximum(pi.sd * np.exp(0.5 * rate * change), smallest)
+    target = np.einsum("q,cqjk->cjk", weight, _onehot(space, best))
     probability = pi.probability + rate * (target - pi.probability)
     return SearchDistribution(mean, sd, 0.95 * probability + 0.05 * _uniform(space))
 
@@ -97,39 +101,42 @@ def natural_search(
 
 
 def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array:
-    """Points that differ from ``x`` ``(d,)`` in one discrete coordinate, shape ``(m, d)``.
+    """Points that differ from one of ``x`` ``(m, d)`` in one discrete coordinate, shape ``(k, d)``.
 
     Ordered coordinates take the levels one below and one above; categorical ones every other
     choice, or ``limit`` random choices where there are more.
     """
+    column, shift = _shifts(space, rng, limit)
     here = space.from_unit(x)
-    ordered = (space.discrete & ~space.categorical).nonzero()[0]
-    beside = here[ordered, None] + space.step[ordered, None] * np.array([-1.0, 1.0])
-    moves = [(np.repeat(ordered, 2), beside.ravel())]
-    for j in _chosen(space).tolist():
-        others = _others(int(space.choices[j]), round(here[j]), rng, limit)
-        moves.append((np.full(len(others), j), others))
-    column, value = (np.concatenate(part) for part in zip(*moves, strict=True))
+    moved = here[:, column] + space.step[column] * shift
+    choices = np.maximum(space.choices[column], 1)
+    moved = np.where(space.categorical[column], moved % choices, moved)
     slack = 1e-9 * space.step[column]
-    inside = (value >= space.low[column] - slack) & (value <= space.high[column] + slack)
-    inside &= space.free[column]
-    values = np.tile(here, (int(inside.sum()), 1))
-    values[np.arange(len(values)), column[inside]] = value[inside]
-    return space.centred(np.where(space.discrete, space.to_unit(values), x))
+    inside = (moved >= space.low[column] - slack) & (moved <= space.high[column] + slack)
+    origin, which = (inside & space.free[column]).nonzero()
+    values = here[origin]
+    values[np.arange(len(values)), column[which]] = moved[origin, which]
+    return space.centred(np.where(space.discrete, space.to_unit(values), x[origin]))
 
 
-def _others(count: int, here: int, rng: Generator, limit: int) -> Array:
-    """Choices other than ``here``, at most ``limit`` of them."""
-    others = np.delete(np.arange(count, dtype=np.float64), here)
-    return rng.choice(others, limit, replace=False) if len(others) > limit else others
+def _shifts(space: Space, rng: Generator, limit: int) -> tuple[Integers, Array]:
+    """Moves by one discrete coordinate: which, and by how many levels; choices go in a circle."""
+    moves = [(np.empty(0, dtype=np.int64), np.empty(0))]
+    for j in space.discrete.nonzero()[0].tolist():
+        shift = np.arange(1.0, space.choices[j]) if space.categorical[j] else np.array([-1.0, 1.0])
+        if len(shift) > limit:
+            shift = rng.choice(shift, limit, replace=False)
+        moves.append((np.full(len(shift), j), shift))
+    column, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
+    return column, shift
 
 
-def _rank_weights(values: Array) -> Array:
-    """Weights of the better quarter of each row, falling with rank, of sum 1, shape ``(c, m)``."""
-    m = values.shape[-1]
-    weight = np.maximum(np.log(max(1, m // 4) + 0.5) - np.log(np.arange(1, m + 1)), 0)
-    rank = np.argsort(np.argsort(-values, -1), -1)
-    return (weight / weight.sum())[rank]
+@lru_cache(maxsize=16)
+def _weights(m: int) -> Array:
+    """Weights of the better quarter of ``m`` points, falling with rank, of sum 1."""
+    count = max(1, m // 4)
+    weight = np.log(count + 0.5) - np.log(np.arange(1, count + 1))
+    return weight / weight.sum()
 
 
 def _chosen(space: Space) -> Integers:

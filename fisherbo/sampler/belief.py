@@ -14,7 +14,6 @@ from fisherbo.sampler.transfer import Lesson, Taught
 from fisherbo.space import Array, Data, Space
 from fisherbo.surrogate.posterior import Posterior, with_fantasies
 from fisherbo.surrogate.protocol import Surrogate
-from fisherbo.surrogate.warp import warp
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,16 @@ class Learned:
         belief: The belief.
         fitted: Hyperparameters that it rests on.
         base: What is worth keeping until the next trial.
-        y: Values that the model saw, shape ``(n,)``.
     """
 
     belief: Belief
     fitted: Fit
     base: Posterior
-    y: Array
 
 
 def learn(
     data: Data,
+    warped: Array,
     trials: Sequence[FrozenTrial],
     space: Space,
     last: Fit | None,
@@ -60,13 +58,13 @@ def learn(
 
     Args:
         data: Observations and pending points.
+        warped: Values of the observations as the model sees them, shape ``(n,)``.
         trials: What they were read from.
         space: The search space.
         last: The last fit that the study knows.
         lesson: What earlier studies say.
         kept: The base of an earlier belief; saves time only.
     """
-    warped = warp(data.y)
     known = known_noise([trials[i] for i in data.trial], data.y, warped)
     y = warped if lesson is None else warped - lesson(data.x)
     constant = PRIOR_MEAN if lesson is None else lesson.constant
@@ -74,6 +72,6 @@ def learn(
     posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
     expecting = with_fantasies(posterior, data.pending)
     if lesson is None:
-        return Learned(Belief(posterior, expecting), fitted, base, warped)
+        return Learned(Belief(posterior, expecting), fitted, base)
     taught = Belief(Taught(posterior, lesson), Taught(expecting, lesson))
-    return Learned(taught, fitted, base, warped)
+    return Learned(taught, fitted, base)

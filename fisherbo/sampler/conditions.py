@@ -20,6 +20,8 @@ _MOST_LEVELS = 64
 def with_conditions(space: Space, x: Array) -> Space:
     """The space with the conditions that points ``(n, d)``, NaN where absent, obey."""
     present = ~np.isnan(x)
+    if present.all():
+        return space
     share = present.mean(0) if len(x) else np.ones(space.dimension)
     varying = [j for j in np.argsort(-share, kind="stable").tolist() if 0 < share[j] < 1]
     found = (_condition(space, x, present, j) for j in varying)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from optuna.study import StudyDirection
@@ -54,6 +55,11 @@ class Evidence:
     count: int
     noisy: bool = False
 
+    @cached_property
+    def warped(self) -> tuple[Array, ...]:
+        """Values of each objective as models see them, each of shape ``(n,)``."""
+        return tuple(warp(data.y) for data in self.objectives)
+
     @property
     def visited(self) -> Array:
         """Points that were or are under evaluation, shape ``(v, d)``."""
@@ -69,7 +75,7 @@ class Evidence:
             for column, s in zip(slack.T, self.slacks, strict=True):
                 column[: len(data.x)] = s.y[data.trial]
             if self._tells_values():
-                value = warp(data.y)
+                value = self.warped[0]
             return Taken(points, slack, value)
         points = space.snap(points)
         first, _ = distinct(points)

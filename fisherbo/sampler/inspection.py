@@ -17,7 +17,6 @@ from fisherbo.sampler.task import Task
 from fisherbo.space import Array, Space
 from fisherbo.surrogate.kernel import CURVATURE
 from fisherbo.surrogate.protocol import Surrogate
-from fisherbo.surrogate.warp import warp
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,11 @@ class Inspection:
         Returns:
             Shape ``(q, b)``.
         """
-        y = self.task.evidence.objectives[objective].y
+        evidence = self.task.evidence
+        y, warped = evidence.objectives[objective].y, evidence.warped[objective]
         mean, sd = self.surrogate(objective).predict(points)
         values = mean + z[:, None] * sd
-        return self._sign(objective) * unwarp(values.ravel(), y, warp(y)).reshape(values.shape)
+        return self._sign(objective) * unwarp(values.ravel(), y, warped).reshape(values.shape)
 
     def best(self, objective: int = 0) -> Array:
         """Coordinates of the observation of the best posterior mean, shape ``(d,)``."""

@@ -15,9 +15,8 @@ from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.slack import learn_slack
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Lesson
-from fisherbo.space import Data, Space
+from fisherbo.space import Array, Data, Space
 from fisherbo.surrogate.posterior import Posterior
-from fisherbo.surrogate.warp import warp
 
 if TYPE_CHECKING:
     from fisherbo.surrogate.autograd import Factory
@@ -46,16 +45,20 @@ class Learner:
         data = task.evidence.objectives
         if not len(data[0].y):
             return []
+        warped = task.evidence.warped
         if self._factory is not None:
-            return [_believe_by(self._factory, d, task.space) for d in data]
+            return [
+                _believe_by(self._factory, d, y, task.space)
+                for d, y in zip(data, warped, strict=True)
+            ]
         if len(data) == 1:
-            learned = partial(learn, data[0], task.trials, task.space, lesson=lesson)
+            learned = partial(learn, data[0], warped[0], task.trials, task.space, lesson=lesson)
             return [self._remembering(task, memory.KEY, learned)]
         keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
         alone = [Data(d.x, d.y, d.pending) for d in data]  # one noise does not fit all objectives
         return [
-            self._remembering(task, key, partial(learn, d, (), task.space))
-            for key, d in zip(keys, alone, strict=True)
+            self._remembering(task, key, partial(learn, d, y, (), task.space))
+            for key, d, y in zip(keys, alone, warped, strict=True)
         ]
 
     def constraints(self, task: Task) -> list[Belief]:
@@ -91,13 +94,12 @@ class Learner:
         return found.belief
 
 
-def _believe_by(factory: Factory, data: Data, space: Space) -> Belief:
+def _believe_by(factory: Factory, data: Data, y: Array, space: Space) -> Belief:
     """The belief of a factory's model of the data."""
     from scipy.stats.qmc import Sobol  # imported on first use: slow to import, as is torch
 
     from fisherbo.surrogate.autograd import from_factory, with_pending
 
-    y = warp(data.y)
     reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
     surrogate = from_factory(factory, data.x, y, reference)
     return Belief(surrogate, with_pending(surrogate, factory, data.x, y, data.pending))

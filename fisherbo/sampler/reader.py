@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from fisherbo.sampler.conditions import with_conditions
 from fisherbo.sampler.convert import coordinates, to_space
-from fisherbo.space import Array
+from fisherbo.space import Array, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
 
@@ -32,6 +33,7 @@ class Reader:
         self._seen: set[int] = set()
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
         self._key: tuple[tuple[str, BaseDistribution], ...] = ()
+        self._space: Space | None = None
         self._rows: dict[int, Array] = {}
         self._constraints: dict[int, dict[str, float]] = {}
 
@@ -48,29 +50,37 @@ class Reader:
         with self._lock:
             if study != self._study:
                 self._study, self._seen, self._latest = study, set(), {}
-                self._key, self._rows, self._constraints = (), {}, {}
+                self._key, self._space, self._rows, self._constraints = (), None, {}, {}
             for trial in trials:
                 if trial.number not in self._seen:
                     self._learn(trial)
             return {name: self._latest[name][1] for name in sorted(self._latest)}
 
-    def rows(self, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> Array:
-        """Coordinates of trials, NaN where one has no such parameter, shape ``(n, d)``.
+    def read(
+        self, search_space: SearchSpace, trials: Sequence[FrozenTrial]
+    ) -> tuple[Space, Array]:
+        """The space of parameters, with the conditions that trials obey, and their coordinates.
 
         Args:
             search_space: Parameters, in the order of the columns.
             trials: Trials of the study that was last asked about.
+
+        Returns:
+            The space, and coordinates of shape ``(n, d)``, NaN where a trial has no such parameter.
         """
         with self._lock:
             key = tuple(search_space.items())
-            if key != self._key:
-                self._key, self._rows = key, {}
+            if self._space is None or key != self._key:
+                self._key, self._space, self._rows = key, to_space(search_space), {}
+            space = self._space
             fresh = [t for t in trials if t.number not in self._rows]
-            read = coordinates(to_space(search_space), search_space, fresh)
+            read = coordinates(space, search_space, fresh)
             new = dict(zip((t.number for t in fresh), read, strict=True))
             self._rows.update((t.number, new[t.number]) for t in fresh if t.state.is_finished())
-            rows = [new[t.number] if t.number in new else self._rows[t.number] for t in trials]
-        return np.array(rows).reshape(len(trials), len(search_space))
+            known = self._rows | new
+            rows = np.array([known[t.number] for t in trials]).reshape(len(trials), len(key))
+        complete = [t.state == TrialState.COMPLETE for t in trials]
+        return with_conditions(space, rows[np.array(complete, dtype=bool)]), rows
 
     def constraints(self) -> dict[int, dict[str, float]]:
         """Values of the constraints of finished trials that have any, by the trial's number."""

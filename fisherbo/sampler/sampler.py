@@ -30,9 +30,10 @@ from fisherbo.sampler.reader import Reader
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
 from fisherbo.sampler.restriction import Restriction, Rule, may_have
 from fisherbo.sampler.suggestion import best_point, design_point
-from fisherbo.sampler.task import Task, count_rivals, space_of
+from fisherbo.sampler.task import Task, count_rivals
 from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
 from fisherbo.space import Array, Space
+from fisherbo.surrogate.warp import warp
 
 if TYPE_CHECKING:
     from fisherbo.surrogate.autograd import Factory
@@ -168,13 +169,13 @@ class FisherSampler(BaseSampler):
         if not search_space:
             raise InvalidInputError("study has no parameter that varies; all its trials are alike")
         maximize = study.direction == StudyDirection.MAXIMIZE
-        rows = self._reader.rows(search_space, trials)
-        space = space_of(search_space, rows, trials)
+        space, rows = self._reader.read(search_space, trials)
         data = to_data(space, rows, trials, maximize=maximize)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
-        learned = learn(data, trials, space, last, lesson=lesson)
-        return recommended(trials, data, learned.belief.surrogate, learned.y, maximize=maximize)
+        warped = warp(data.y)
+        learned = learn(data, warped, trials, space, last, lesson=lesson)
+        return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 
     def inspect(self, study: Study) -> Inspection:
         """What is believed of a study, and where the next trial would go; nothing is written.
@@ -294,8 +295,7 @@ class FisherSampler(BaseSampler):
         if asked <= fixed.keys():
             return None
         parameters = widened(search_space, varying, fixed)
-        rows = self._reader.rows(parameters, trials)
-        space = space_of(parameters, rows, trials)
+        space, rows = self._reader.read(parameters, trials)
         target = hold(space, parameters, fixed)
         evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
         rivals = count_rivals(trial, trials)

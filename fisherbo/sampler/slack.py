@@ -107,7 +107,7 @@ def learn_slack(
     fitted = refit(x, y, space, last, constant=constant, merit=merit)
     posterior, base = believe(x, y, space, fitted, kept, constant=constant, merit=merit)
     belief = Belief(posterior, with_fantasies(posterior, pending))
-    return Learned(belief, fitted, base, y)
+    return Learned(belief, fitted, base)
 
 
 def _scaled(values: Sequence[float | None]) -> Array:
@@ -129,4 +129,4 @@ def _failed(trial: FrozenTrial) -> bool:
         return memory.FAILED in trial.system_attrs
     if trial.state != TrialState.COMPLETE:
         return False
-    return not all(math.isfinite(v) for v in trial.values)
+    return not all(map(math.isfinite, trial.values))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.sampler.conditions import with_conditions
-from fisherbo.sampler.convert import SearchSpace, to_space
+from fisherbo.sampler.convert import SearchSpace
 from fisherbo.sampler.evidence import Evidence
 from fisherbo.space import Array, Space
 
@@ -44,18 +42,6 @@ class Task:
     def expecting(self, x: Array) -> Task:
         """The task where a rival is believed to be at ``x`` ``(d,)``."""
         return replace(self, evidence=self.evidence.expecting(x))
-
-
-def space_of(search_space: SearchSpace, rows: Array, trials: Sequence[FrozenTrial]) -> Space:
-    """Coordinates of parameters, with the conditions that complete trials obey.
-
-    Args:
-        search_space: The parameters.
-        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
-        trials: The trials.
-    """
-    complete = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
-    return with_conditions(to_space(search_space), rows[complete])
 
 
 def count_rivals(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:

@@ -3,20 +3,17 @@
 Symbols: μ, s posterior mean and standard deviation of f at x; τ² noise variance.
 
 A candidate x stands for the normal distribution N(μ(x), s(x)² + τ²) of its next observation, of
-which f's part carries the information. Five metrics follow:
+which f's part carries the information. Four metrics follow:
 
     pull-back   (∇μ∇μᵀ + 2∇s∇sᵀ)/(s² + τ²): of the normal family, rank at most two, and one where a
                 utility of (μ, s) has its interior maximum, since ∇μ and ∇s are collinear there
     expected    (∇μ∇μᵀ + Cov(∇f | D))/τ²: expected information of y about x (Tosi et al. 2014),
                 full rank; far from the data Cov(∇f | D) is the prior's Λ = c σ² diag(ℓ⁻²)
     damped      pull-back + λ Λ/(s² + τ²): full rank, inverted in O(d)
-    information i(z) ∇z∇zᵀ + λ Λ/σ² with z = (μ − c)/s: a log utility log h(z) is the log-likelihood
-                of what is hoped for, an improvement on c or a constraint that holds, i(z) =
-                −(log h)''(z) ≥ 0 its observed information about z, pulled back to candidates. The
-                ascent's metric: in the tails, where log h is −½z², i tends to 1 and the step to
-                Newton's in z; unlike the damped pull-back it does not grow without bound near data
-    score       g gᵀ + λ Λ/σ² with g the gradient of a log utility, its empirical information: where
-                there is no one z. In the tails it allows a gain of 1 nat a step, no more
+    score       g gᵀ + λ Λ/σ² with g = ∇log EI: the expected improvement as the density of the best
+                point has the score g, whose outer product is its empirical Fisher information;
+                where EI is locally linear it is minus the Hessian of log EI. The ascent's metric:
+                unlike the damped pull-back it does not grow without bound near the data
 """
 
 from __future__ import annotations
@@ -41,29 +38,14 @@ def damped_parts(prediction: Prediction, surrogate: Surrogate) -> tuple[Array, A
     return factors, surrogate.gradient_variance / variance[:, None]
 
 
-def information_parts(
-    prediction: Prediction, z: Array, by_mean: Array, by_sd: Array, surrogate: Surrogate
-) -> tuple[Array, Array]:
-    """``U`` and ``D`` of the information metric, shapes ``(b, d, 1)`` and ``(d,)``.
-
-    ``−(log h)'' = (∂μ s)² − ∂s s`` with the derivatives ∂μ, ∂s of ``log h(z)``, and of ``log s h(z)``.
+def score_parts(gradient: Array, surrogate: Surrogate) -> tuple[Array, Array]:
+    """``U`` and ``D`` of the score metric ``g gᵀ + λ Λ/σ²``, shapes ``(b, d, 1)`` and ``(d,)``.
 
     Args:
-        prediction: Marginals at ``b`` points.
-        z: ``(μ − c)/s``, shape ``(b,)``.
-        by_mean: Derivative of the log utility in μ, shape ``(b,)``.
-        by_sd: And in s.
+        gradient: ``g``, of the log utility, shape ``(b, d)``.
         surrogate: Whose ``Λ/σ²`` damps.
     """
-    sd = prediction.sd
-    information = np.maximum((by_mean * sd) ** 2 - by_sd * sd, 0)
-    along = prediction.mean_gradient - z[:, None] * prediction.sd_gradient  # s ∇z
-    return (np.sqrt(information) / sd)[:, None, None] * along[..., None], relative(surrogate)
-
-
-def relative(surrogate: Surrogate) -> Array:
-    """``Λ/σ²``, shape ``(d,)``."""
-    return surrogate.gradient_variance / surrogate.variance
+    return gradient[..., None], surrogate.gradient_variance / surrogate.variance
 
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:

@@ -198,14 +198,18 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
     except NumericalError:  # rounding left nothing of S: long lengthscales and hardly any noise
         return _anew(posterior, x, y, nugget)
     outer = weights @ inner
-    precision = np.block([[posterior.precision + outer @ weights.T, -outer], [-outer.T, inner]])
+    n = len(weights)
+    precision = np.empty((n + len(x), n + len(x)))
+    precision[:n, :n] = posterior.precision + outer @ weights.T
+    precision[:n, n:], precision[n:, :n], precision[n:, n:] = -outer, -outer.T, inner
+    whole = np.concatenate([posterior.y, y])
     return replace(
         posterior,
         x=np.concatenate([posterior.x, x]),
-        y=np.append(posterior.y, y),
-        nugget=np.append(posterior.nugget, nugget),
+        y=whole,
+        nugget=np.concatenate([posterior.nugget, nugget]),
         precision=precision,
-        alpha=precision @ (np.append(posterior.y, y) - posterior.constant),
+        alpha=precision @ (whole - posterior.constant),
     )
 
 

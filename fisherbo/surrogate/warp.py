@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -18,19 +20,21 @@ def bounded(y: Array) -> Array:
 
     An infinitely good value is a fault of the objective, not a success.
     """
-    finite = y[np.isfinite(y)]
+    known = np.isfinite(y)
+    finite = y[known]
     if not len(finite):
         return np.zeros_like(y)
     largest = float(np.abs(finite).max())
-    return np.where(np.isfinite(y), y, finite.min()) / (largest or 1.0)
+    return np.where(known, y, finite.min()) / (largest or 1.0)
 
 
 def standardize(y: Array) -> Array:
     """Values with mean 0 and variance 1, shape ``(n,)``; zeros where all values are equal."""
-    spread = y.std()
+    deviation = y - y.mean()
+    spread = math.sqrt(deviation @ deviation / len(y))
     if spread <= 1e-12 * max(float(np.abs(y).max()), 1e-12):
         return np.zeros_like(y)
-    return (y - y.mean()) / spread
+    return deviation / spread
 
 
 def half_rank(y: Array) -> Array:
@@ -40,24 +44,25 @@ def half_rank(y: Array) -> Array:
     one catastrophic value cannot flatten the others (Song et al. 2024, Vizier GP bandit, §3).
     Finite values, larger is better, shape ``(n,)``.
     """
-    median = np.median(y)
+    ordered = np.sort(y)
+    median = (ordered[(len(y) - 1) // 2] + ordered[len(y) // 2]) / 2
     below = y < median
-    if not below.any():
+    worse = y[below]
+    if not len(worse):
         return y
-    rank = _average_rank(y)[below]  # 0.5 … m − 0.5 among m values below the median
-    width = _width_above(y, float(median))
     warped = y.copy()
-    warped[below] = median + width * ndtri(rank / (2 * below.sum()))
+    share = _average_rank(worse, ordered) / (2 * len(worse))
+    warped[below] = median + _width_above(ordered, median) * ndtri(share)
     return warped
 
 
-def _width_above(y: Array, median: float) -> float:
+def _width_above(ordered: Array, median: float) -> float:
     """Root mean square distance of the better half from the median; of all values if that is 0."""
-    width = float(np.sqrt(np.mean((y[y >= median] - median) ** 2)))
-    return width or float(np.sqrt(np.mean((y - median) ** 2)))
+    deviation = ordered - median
+    better = deviation[np.searchsorted(ordered, median) :]
+    return math.sqrt(better @ better / len(better)) or math.sqrt(deviation @ deviation / len(ordered))
 
 
-def _average_rank(y: Array) -> Array:
-    """Rank of each value, 0.5 for the smallest, equal values sharing the mean of their ranks."""
-    ordered = np.sort(y)
+def _average_rank(y: Array, ordered: Array) -> Array:
+    """Ranks of values among ordered ones, 0.5 for the smallest, equal ones sharing their mean."""
     return (np.searchsorted(ordered, y, "left") + np.searchsorted(ordered, y, "right")) / 2

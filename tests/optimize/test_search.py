@@ -93,7 +93,7 @@ def test_search_finds_an_interaction_that_coordinate_moves_miss():
         )
 
     start = np.array([[0.5, 2 / 9, 0.0]])
-    near = neighbours(space, start[0], np.random.default_rng(0))
+    near = neighbours(space, start, np.random.default_rng(0))
     assert score(near).max() < score(start)[0] + 1e-9
     x, value = natural_search(
         space, score, np.repeat(start, 8, 0), generations=12, count=32, rng=np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_search_finds_an_interaction_that_coordinate_moves_miss():
 def test_neighbours_differ_in_one_discrete_coordinate():
     space = mixed()
     x = np.array([0.37, 0.0, 2 / 3])
-    near = neighbours(space, x, np.random.default_rng(0))
+    near = neighbours(space, x[None], np.random.default_rng(0))
     assert ((np.abs(near - x) > 1e-12).sum(1) == 1).all()
     assert (near[:, 0] == x[0]).all()
     assert len(near) == 1 + 3  # one level above the lowest, three other choices

@@ -108,7 +108,7 @@ def test_finished_trials_are_read_once_and_studies_kept_apart():
     study.optimize(svm, n_trials=8)
     union = reader.union("a", study.trials)
     assert list(union) == sorted({name for t in study.trials for name in t.params})
-    first = reader.rows(union, study.trials)
+    _, first = reader.read(union, study.trials)
     assert np.isnan(first).any() and not np.isnan(first).all()
-    assert reader.rows(union, study.trials) == pytest.approx(first, nan_ok=True)
+    assert reader.read(union, study.trials)[1] == pytest.approx(first, nan_ok=True)
     assert reader.union("b", study.trials[:0]) == {}
