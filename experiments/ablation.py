@@ -33,7 +33,7 @@ from experiments.peers import sampler_version
 from experiments.problems import Problem
 from experiments.traces import Run, optimize
 from fisherbo.acquisition import propose
-from fisherbo.optimize.descent import AscentResult
+from fisherbo.optimize.descent import AscentResult, Evaluation, Utility, natural_ascent
 from fisherbo.surrogate.warp import bounded, standardize
 
 Array = NDArray[np.float64]
@@ -46,10 +46,15 @@ def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
     return AscentResult(start, utility(start).value, 0, "steps")
 
 
-def _euclidean(gradient: Array, surrogate: Any) -> tuple[Array, Array]:
-    """The identity in place of the score metric."""
-    scale = np.full(gradient.shape, float(np.mean(surrogate.gradient_variance)))
-    return np.zeros((*gradient.shape, 1)), scale / surrogate.variance
+def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) -> AscentResult:
+    """The ascent with a multiple of the identity in place of the score metric."""
+
+    def flat(x: Array) -> Evaluation:
+        e = utility(x)
+        scale = np.full_like(e.diagonal, e.diagonal.mean())
+        return Evaluation(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
+
+    return natural_ascent(flat, start, movable, **settings)
 
 
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -62,9 +67,9 @@ VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "latent-improvement": lambda: patch(
         "fisherbo.sampler.evidence.Evidence._tells_values", lambda _: False
     ),
-    "no-conditions": lambda: patch("fisherbo.sampler.task.with_conditions", lambda s, _: s),
+    "no-conditions": lambda: patch("fisherbo.sampler.reader.with_conditions", lambda s, _: s),
     "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
-    "euclidean": lambda: patch("fisherbo.acquisition.improvement.score_parts", _euclidean),
+    "euclidean": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _euclidean),
     "no-search": lambda: patch.dict(
         propose.propose.__kwdefaults__, effort=propose.Effort(generations=1, count=1, sweeps=0)
     ),

@@ -291,7 +291,7 @@ def climb(
     starts: Array,
     metric: Callable[[Evaluation], tuple[Array, Array]],
 ) -> None:
-    """The ascent with another metric, whose factors and diagonal are made of an evaluation."""
+    """The ascent with another metric, whose diagonal and factors are made of an evaluation."""
     utility = ExpectedImprovement(recorder, task.best).evaluate
 
     def replaced(x: Array) -> Evaluation:
@@ -305,7 +305,7 @@ def prior(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None
     scale = recorder.gradient_variance / task.posterior.hyper.signal
     climb(
         *(recorder, task, starts),
-        lambda e: (np.zeros_like(e.factors), np.broadcast_to(scale, e.diagonal.shape)),
+        lambda e: (scale, np.zeros((*e.gradient.shape, 1))),
     )
 
 
@@ -314,7 +314,8 @@ def pull_back(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> 
         p = recorder.predict_with_gradient(x)
         value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, task.best)
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *damped_parts(p, task.posterior))
+        factors, diagonal = damped_parts(p, task.posterior)
+        return Evaluation(value, gradient, diagonal, factors)
 
     natural_ascent(evaluate, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
 
@@ -324,7 +325,7 @@ def euclidean(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> 
 
     def flat(e: Evaluation) -> tuple[Array, Array]:
         scale.append(float(e.diagonal.mean()))  # the first, so that λ begins in the right units
-        return np.zeros_like(e.factors), np.full_like(e.diagonal, scale[0])
+        return np.full_like(e.diagonal, scale[0]), np.zeros((*e.gradient.shape, 1))
 
     climb(recorder, task, starts, flat)
 

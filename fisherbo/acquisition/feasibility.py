@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -12,7 +12,7 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import score_parts
+from fisherbo.surrogate.metric import score_damping
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -35,7 +35,7 @@ class Feasibility:
         p = self.surrogate.predict_with_gradient(x)
         value, by_mean, by_sd = log_probability(p.mean, p.sd)
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))
+        return Evaluation(value, gradient, score_damping(self.surrogate))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Product:
         gradient = reduce(np.add, (e.gradient for e in parts))
         diagonal = reduce(np.add, (e.diagonal for e in parts))
         value = reduce(np.add, (e.value for e in parts))
-        return Evaluation(value, gradient, gradient[..., None], diagonal)
+        return Evaluation(value, gradient, diagonal)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Restricted:
     def evaluate(self, x: Array) -> Evaluation:
         """The same with the inner gradient and metric."""
         inner = self.inner.evaluate(x)
-        return replace(inner, value=np.where(self.allowed(x), inner.value, -np.inf))
+        value = np.where(self.allowed(x), inner.value, -np.inf)
+        return Evaluation(value, inner.gradient, inner.diagonal, inner.factors)
 
 
 def product(factors: tuple[Acquisition, ...]) -> Acquisition:

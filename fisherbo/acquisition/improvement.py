@@ -9,7 +9,7 @@ import numpy as np
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array
-from fisherbo.surrogate.metric import score_parts
+from fisherbo.surrogate.metric import score_damping
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -39,4 +39,4 @@ class ExpectedImprovement:
         p = p.with_noise(self.noise) if self.noise else p
         value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, self.best)
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        return Evaluation(value, gradient, *score_parts(gradient, self.surrogate))
+        return Evaluation(value, gradient, score_damping(self.surrogate))

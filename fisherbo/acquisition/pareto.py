@@ -18,6 +18,7 @@ import numpy as np
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
+from fisherbo.surrogate.metric import score_damping
 from fisherbo.surrogate.protocol import Surrogate
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
@@ -81,11 +82,11 @@ class HypervolumeImprovement:
         gradient = np.zeros_like(x)
         for j, p in enumerate(parts):
             gradient += by_mean[:, j, None] * p.mean_gradient + by_sd[:, j, None] * p.sd_gradient
-        return Evaluation(value, gradient, gradient[..., None], self._damping)
+        return Evaluation(value, gradient, self._damping)
 
     @cached_property
     def _damping(self) -> Array:
-        return np.sum([s.gradient_variance / s.variance for s in self.surrogates], 0)
+        return np.sum([score_damping(s) for s in self.surrogates], 0)
 
 
 def log_hypervolume_improvement(mean: Array, sd: Array, cells: Cells) -> Array:

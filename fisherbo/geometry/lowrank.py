@@ -28,16 +28,20 @@ class LowRankMetric:
 
     def natural(self, gradient: Array) -> Array:
         """Natural gradient ``F⁻¹ gradient``, shape ``(b, d)``."""
-        if self.factors.shape[-1] == 1:
-            return self._natural_of_rank_one(gradient)
         scaled = (self.factors / self.diagonal[..., None]).mT
         capacitance = np.eye(self.factors.shape[-1]) + scaled @ self.factors
         inner = np.linalg.solve(capacitance, scaled @ gradient[..., None])
         return gradient / self.diagonal - (scaled.mT @ inner)[..., 0]
 
-    def _natural_of_rank_one(self, gradient: Array) -> Array:
-        """The same by the formula of Sherman and Morrison, without solving."""
-        u = self.factors[..., 0]
-        plain, along = gradient / self.diagonal, u / self.diagonal
-        share = (u * plain).sum(-1) / (1 + (u * along).sum(-1))
-        return plain - share[..., None] * along
+
+def natural_of_score(diagonal: Array, score: Array) -> Array:
+    """``(diag(diagonal) + g gᵀ)⁻¹ g`` with ``g`` the score, by Sherman and Morrison's formula.
+
+    The natural gradient where the metric is the score's outer product, damped.
+
+    Args:
+        diagonal: Positive, shape ``(b, d)``.
+        score: ``g``, shape ``(b, d)``.
+    """
+    plain = score / diagonal
+    return plain / (1 + (score * plain).sum(-1))[:, None]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from fisherbo.geometry.lowrank import LowRankMetric
+from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 from fisherbo.space import Array, Mask
 
 _SHRINK, _GROW = 0.5, 4.0
@@ -27,14 +27,14 @@ class Evaluation:
     Attributes:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
-        factors: ``U``, shape ``(b, d, r)``.
         diagonal: ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
+        factors: ``U``, shape ``(b, d, r)``; the gradient of the log utility, its score, if None.
     """
 
     value: Array
     gradient: Array
-    factors: Array
     diagonal: Array
+    factors: Array | None = None
 
 
 Utility = Callable[[Array], Evaluation]
@@ -101,8 +101,12 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
     """
     free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
-    metric = LowRankMetric(lam[:, None] * here.diagonal, here.factors * free[..., None])
-    move = np.minimum(np.maximum(x + metric.natural(gradient), 0), 1) - x
+    damped = lam[:, None] * here.diagonal
+    if here.factors is None:
+        natural = natural_of_score(damped, gradient)
+    else:
+        natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+    move = np.minimum(np.maximum(x + natural, 0), 1) - x
     return move, 0.5 * (gradient * move).sum(-1)
 
 
@@ -115,9 +119,12 @@ def _adapt(lam: Array, ratio: Array) -> Array:
 def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:
     if chosen.all():
         return new
+    factors = None
+    if new.factors is not None and old.factors is not None:
+        factors = np.where(chosen[:, None, None], new.factors, old.factors)
     return Evaluation(
         np.where(chosen, new.value, old.value),
         np.where(chosen[:, None], new.gradient, old.gradient),
-        np.where(chosen[:, None, None], new.factors, old.factors),
         np.where(chosen[:, None], new.diagonal, old.diagonal),
+        factors,
     )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from optuna.trial import FrozenTrial
 
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
@@ -47,7 +44,7 @@ class Learned:
 def learn(
     data: Data,
     warped: Array,
-    trials: Sequence[FrozenTrial],
+    noise: Array,
     space: Space,
     last: Fit | None,
     *,
@@ -59,13 +56,13 @@ def learn(
     Args:
         data: Observations and pending points.
         warped: Values of the observations as the model sees them, shape ``(n,)``.
-        trials: What they were read from.
+        noise: Noise variances that trials tell, 0 where none is given, shape ``(n,)``.
         space: The search space.
         last: The last fit that the study knows.
         lesson: What earlier studies say.
         kept: The base of an earlier belief; saves time only.
     """
-    known = known_noise([trials[i] for i in data.trial], data.y, warped)
+    known = known_noise(noise, data.y, warped)
     y = warped if lesson is None else warped - lesson(data.x)
     constant = PRIOR_MEAN if lesson is None else lesson.constant
     fitted = refit(data.x, y, space, last, known=known, constant=constant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,16 @@ def to_data(space: Space, rows: Array, trials: Sequence[FrozenTrial], *, maximiz
         trials: The trials.
         maximize: Whether larger values are better.
     """
-    sign = 1.0 if maximize else -1.0
-    expected = _FinalValue([t for t in trials if t.state == TrialState.COMPLETE], sign)
-    empty = np.isnan(rows).all(1)
-    running = np.array([t.state == TrialState.RUNNING for t in trials], dtype=bool)
-    values = [
-        None if skip else expected(t) for t, skip in zip(trials, empty | running, strict=True)
-    ]
-    observed = np.array([v is not None for v in values], dtype=bool)
-    filled = np.where(np.isnan(rows), space.centre, rows)
-    y = np.array([v for v in values if v is not None], dtype=np.float64)
-    return Data(filled[observed], y, filled[running & ~empty], observed.nonzero()[0])
+    expected = _FinalValue(trials, 1.0 if maximize else -1.0)
+    absent = np.isnan(rows)
+    there = ~absent.all(1)
+    running = there & np.array([t.state == TrialState.RUNNING for t in trials], dtype=bool)
+    told = (there & ~running).nonzero()[0].tolist()
+    values = [(i, value) for i in told if (value := expected(trials[i])) is not None]
+    index = np.array([i for i, _ in values], dtype=np.int64)
+    y = np.array([value for _, value in values], dtype=np.float64)
+    filled = np.where(absent, space.centre, rows)
+    return Data(filled[index], y, filled[running], index)
 
 
 def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, Any]:
@@ -76,11 +76,18 @@ def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, An
 class _FinalValue:
     """The final value, larger is better, that a finished trial stands for; None if it has none."""
 
-    def __init__(self, complete: Sequence[FrozenTrial], sign: float) -> None:
+    def __init__(self, trials: Sequence[FrozenTrial], sign: float) -> None:
         self._sign = sign
-        self._complete = complete
-        self._finals: list[float] = sorted(sign * t.values[0] for t in complete)
+        self._trials = trials
         self._at_step: dict[int, list[float]] = {}
+
+    @cached_property
+    def _complete(self) -> list[FrozenTrial]:
+        return [t for t in self._trials if t.state == TrialState.COMPLETE]
+
+    @cached_property
+    def _finals(self) -> list[float]:
+        return sorted(self._sign * t.values[0] for t in self._complete)
 
     def __call__(self, trial: FrozenTrial) -> float | None:
         if trial.state == TrialState.COMPLETE:

@@ -11,9 +11,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler import memory
-from fisherbo.sampler.noise import NOISE_VARIANCE
+from fisherbo.sampler.noise import given_noise
 from fisherbo.sampler.objectives import observed, without
-from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack, failures
+from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack
 from fisherbo.space import Array, Data, Mask, Space, distinct
 from fisherbo.surrogate.replicates import merged
 from fisherbo.surrogate.warp import warp
@@ -45,7 +45,7 @@ class Evidence:
         x: Coordinates of all trials that were read, shape ``(n, d)``.
         asked: Which of them were not killed from outside, shape ``(n,)``.
         count: Number of trials that have values or failed.
-        noisy: Whether evaluations of one point are known to differ.
+        noise: Noise variances that the observations tell, 0 where none is given, shape ``(n,)``.
     """
 
     objectives: tuple[Data, ...]
@@ -53,7 +53,7 @@ class Evidence:
     x: Array
     asked: Mask
     count: int
-    noisy: bool = False
+    noise: Array
 
     @cached_property
     def warped(self) -> tuple[Array, ...]:
@@ -84,7 +84,14 @@ class Evidence:
     def _tells_values(self) -> bool:
         data = self.objectives[0]
         alone = len(self.objectives) == 1 and not len(data.pending)
-        return alone and len(data.y) > 0 and not self.noisy
+        return alone and len(data.y) > 0 and not self._noisy
+
+    @cached_property
+    def _noisy(self) -> bool:
+        """Whether values of one point differ, or some trial tells its noise."""
+        data = self.objectives[0]
+        told = np.isfinite(data.y)
+        return bool(self.noise.any()) or merged(data.x[told], data.y[told]).scatter > 0
 
     def expecting(self, x: Array) -> Evidence:
         """The evidence with one more point ``(d,)`` under evaluation."""
@@ -96,7 +103,7 @@ class Evidence:
             np.concatenate([self.x, x[None]]),
             np.append(self.asked, True),
             self.count,
-            self.noisy,
+            self.noise,
         )
 
     def merit(self) -> Array:
@@ -129,7 +136,9 @@ def gather(
     count = len(objectives[0].y)
     there = np.logical_not(np.isnan(rows).all(1))
     slacks = [_within(s, there) for s in constraint_slacks(trials, constraints)]
-    failed = failures(trials)
+    failed = np.zeros(len(trials), dtype=bool)
+    for data in objectives:
+        failed[data.trial[~np.isfinite(data.y)]] = True
     if failed.any():
         teaches = np.zeros(len(trials), dtype=bool)
         teaches[objectives[0].trial] = True
@@ -139,16 +148,8 @@ def gather(
             objectives = tuple(without(data, failed.nonzero()[0]) for data in objectives)
     x = np.where(np.isnan(rows), space.centre, rows)
     killed = np.array([_is_killed(t) for t in trials], dtype=bool)
-    noisy = _are_noisy(objectives[0], trials)
-    return Evidence(objectives, tuple(slacks), x, there & ~killed, count, noisy)
-
-
-def _are_noisy(data: Data, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether values of one point differ, or some trial tells its noise."""
-    if any(NOISE_VARIANCE in trials[i].user_attrs for i in data.trial):
-        return True
-    told = np.isfinite(data.y)
-    return merged(data.x[told], data.y[told]).scatter > 0
+    noise = given_noise(trials[i] for i in objectives[0].trial.tolist())
+    return Evidence(objectives, tuple(slacks), x, there & ~killed, count, noise)
 
 
 def _within(slack: Slack, there: Mask) -> Slack:

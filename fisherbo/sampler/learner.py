@@ -52,13 +52,15 @@ class Learner:
                 for d, y in zip(data, warped, strict=True)
             ]
         if len(data) == 1:
-            learned = partial(learn, data[0], warped[0], task.trials, task.space, lesson=lesson)
+            learned = partial(
+                learn, data[0], warped[0], task.evidence.noise, task.space, lesson=lesson
+            )
             return [self._remembering(task, memory.KEY, learned)]
         keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
-        alone = [Data(d.x, d.y, d.pending) for d in data]  # one noise does not fit all objectives
+        nothing = np.zeros(len(data[0].y))  # one noise does not fit all objectives
         return [
-            self._remembering(task, key, partial(learn, d, y, (), task.space))
-            for key, d, y in zip(keys, alone, warped, strict=True)
+            self._remembering(task, key, partial(learn, d, y, nothing, task.space))
+            for key, d, y in zip(keys, data, warped, strict=True)
         ]
 
     def constraints(self, task: Task) -> list[Belief]:

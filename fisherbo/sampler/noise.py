@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,20 +19,24 @@ number that is no variance counts as not given.
 """
 
 
-def known_noise(trials: Sequence[FrozenTrial], y: Array, warped: Array) -> Array | None:
+def given_noise(trials: Iterable[FrozenTrial]) -> Array:
+    """Noise variances that trials tell, 0 where none is given, shape ``(n,)``."""
+    return np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials])
+
+
+def known_noise(given: Array, y: Array, warped: Array) -> Array | None:
     """Noise variances in squared units of the warped values, shape ``(n,)``; None if none is given.
 
     Better than the median the warp is a straight line, and its slope there is used throughout.
 
     Args:
-        trials: Trials that were observed.
-        y: Their values, larger is better, shape ``(n,)``.
+        given: Noise variances in squared units of the values, shape ``(n,)``.
+        y: Values, larger is better, shape ``(n,)``.
         warped: Their warped values, shape ``(n,)``.
     """
-    given = [_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials]
-    if not any(given):
+    if not given.any():
         return None
-    return np.minimum(np.array(given) * slope(y, warped) ** 2, 1e6)
+    return np.minimum(given * slope(y, warped) ** 2, 1e6)
 
 
 def slope(y: Array, warped: Array) -> float:
@@ -49,5 +53,7 @@ def slope(y: Array, warped: Array) -> float:
 
 
 def _variance(value: Any) -> float:
+    if value is None:
+        return 0.0
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) and value > 0 else 0.0

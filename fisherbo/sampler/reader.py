@@ -56,9 +56,7 @@ class Reader:
                     self._learn(trial)
             return {name: self._latest[name][1] for name in sorted(self._latest)}
 
-    def read(
-        self, search_space: SearchSpace, trials: Sequence[FrozenTrial]
-    ) -> tuple[Space, Array]:
+    def read(self, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> tuple[Space, Array]:
         """The space of parameters, with the conditions that trials obey, and their coordinates.
 
         Args:
@@ -78,7 +76,8 @@ class Reader:
             new = dict(zip((t.number for t in fresh), read, strict=True))
             self._rows.update((t.number, new[t.number]) for t in fresh if t.state.is_finished())
             known = self._rows | new
-            rows = np.array([known[t.number] for t in trials]).reshape(len(trials), len(key))
+            rows = np.concatenate([np.empty(0), *(known[t.number] for t in trials)])
+        rows = rows.reshape(len(trials), len(key))
         complete = [t.state == TrialState.COMPLETE for t in trials]
         return with_conditions(space, rows[np.array(complete, dtype=bool)]), rows
 

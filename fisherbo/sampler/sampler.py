@@ -25,6 +25,7 @@ from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.fixed import fixed_values, hold, widened
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.learner import Learner
+from fisherbo.sampler.noise import given_noise
 from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Reader
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
@@ -173,8 +174,8 @@ class FisherSampler(BaseSampler):
         data = to_data(space, rows, trials, maximize=maximize)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
-        warped = warp(data.y)
-        learned = learn(data, warped, trials, space, last, lesson=lesson)
+        warped, noise = warp(data.y), given_noise(trials[i] for i in data.trial)
+        learned = learn(data, warped, noise, space, last, lesson=lesson)
         return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 
     def inspect(self, study: Study) -> Inspection:

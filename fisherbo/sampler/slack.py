@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from fisherbo.sampler import memory
 from fisherbo.sampler.belief import Belief, Learned
@@ -65,11 +65,6 @@ def constraint_slacks(
         Slack(_key(name), _scaled([constraints.get(t.number, {}).get(name) for t in trials]))
         for name in names
     ]
-
-
-def failures(trials: Iterable[FrozenTrial]) -> Mask:
-    """Which trials failed by themselves or told an infinite value, shape ``(n,)``."""
-    return np.array([_failed(t) for t in trials], dtype=bool)
 
 
 def failure_slack(failed: Mask, teaches: Mask) -> Slack | None:
@@ -122,11 +117,3 @@ def _key(name: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}#{zlib.crc32(name.encode()):08x}"
     return f"{memory.KEY}:constraint:{name}"
-
-
-def _failed(trial: FrozenTrial) -> bool:
-    if trial.state == TrialState.FAIL:
-        return memory.FAILED in trial.system_attrs
-    if trial.state != TrialState.COMPLETE:
-        return False
-    return not all(map(math.isfinite, trial.values))

@@ -6,8 +6,8 @@ Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); K = σ² ρ + diag(
     information    ½ αᵀK_i K⁻¹ K_j α: the mean of the Fisher information ½ tr(K⁻¹K_i K⁻¹K_j) and of the
                    observed one, but for K's second derivatives. Unlike either alone it needs no
                    product of matrices (average information: Gilmour, Thompson & Cullis 1995)
-By lengthscales, K_i = σ²/3 · (1 + t) exp(−t) ∘ Δ_i with Δ_i the squared distances along coordinate i
-in units of t; expanded, products with all of them are a few products of n×n with n×e matrices.
+By lengthscales, K_i = σ²/3 · (1 + t) exp(−t) ∘ Δ_i with Δ_i the squared distances along coordinate
+i in units of t; expanded, products with all of them are a few products of n×n with n×e matrices.
 """
 
 from __future__ import annotations

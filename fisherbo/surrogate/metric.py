@@ -38,14 +38,9 @@ def damped_parts(prediction: Prediction, surrogate: Surrogate) -> tuple[Array, A
     return factors, surrogate.gradient_variance / variance[:, None]
 
 
-def score_parts(gradient: Array, surrogate: Surrogate) -> tuple[Array, Array]:
-    """``U`` and ``D`` of the score metric ``g gᵀ + λ Λ/σ²``, shapes ``(b, d, 1)`` and ``(d,)``.
-
-    Args:
-        gradient: ``g``, of the log utility, shape ``(b, d)``.
-        surrogate: Whose ``Λ/σ²`` damps.
-    """
-    return gradient[..., None], surrogate.gradient_variance / surrogate.variance
+def score_damping(surrogate: Surrogate) -> Array:
+    """``Λ/σ²``, by which the score metric is damped, shape ``(d,)``."""
+    return surrogate.gradient_variance / surrogate.variance
 
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:

@@ -189,23 +189,23 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
     """
     if not len(x):
         return posterior
-    among = posterior.correlation(x, x)
+    n, points = len(posterior.x), np.concatenate([posterior.x, x])
+    near = posterior.correlation(points, x)
+    across, among = near[:n], near[n:]
     among.flat[:: len(x) + 1] = 1 + nugget / posterior.hyper.signal
-    across = posterior.correlation(posterior.x, x)
     weights = posterior.precision @ across
     try:
         inner = lapack.inverse(lapack.cholesky(among - across.T @ weights))
     except NumericalError:  # rounding left nothing of S: long lengthscales and hardly any noise
         return _anew(posterior, x, y, nugget)
     outer = weights @ inner
-    n = len(weights)
-    precision = np.empty((n + len(x), n + len(x)))
+    precision = np.empty((len(points), len(points)))
     precision[:n, :n] = posterior.precision + outer @ weights.T
     precision[:n, n:], precision[n:, :n], precision[n:, n:] = -outer, -outer.T, inner
     whole = np.concatenate([posterior.y, y])
     return replace(
         posterior,
-        x=np.concatenate([posterior.x, x]),
+        x=points,
         y=whole,
         nugget=np.concatenate([posterior.nugget, nugget]),
         precision=precision,

@@ -31,7 +31,7 @@ def bounded(y: Array) -> Array:
 def standardize(y: Array) -> Array:
     """Values with mean 0 and variance 1, shape ``(n,)``; zeros where all values are equal."""
     deviation = y - y.mean()
-    spread = math.sqrt(deviation @ deviation / len(y))
+    spread = _root_mean_square(deviation)
     if spread <= 1e-12 * max(float(np.abs(y).max()), 1e-12):
         return np.zeros_like(y)
     return deviation / spread
@@ -60,7 +60,11 @@ def _width_above(ordered: Array, median: float) -> float:
     """Root mean square distance of the better half from the median; of all values if that is 0."""
     deviation = ordered - median
     better = deviation[np.searchsorted(ordered, median) :]
-    return math.sqrt(better @ better / len(better)) or math.sqrt(deviation @ deviation / len(ordered))
+    return _root_mean_square(better) or _root_mean_square(deviation)
+
+
+def _root_mean_square(values: Array) -> float:
+    return math.sqrt(values @ values / len(values))
 
 
 def _average_rank(y: Array, ordered: Array) -> Array:

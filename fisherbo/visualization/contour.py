@@ -192,8 +192,8 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         flat = Evaluation(
             found.value,
             found.gradient,
-            np.zeros_like(found.factors),
             np.ones_like(found.diagonal),
+            np.zeros((*found.gradient.shape, 1)),
         )
         return flat if euclidean else found
 

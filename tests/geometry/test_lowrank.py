@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fisherbo.geometry.lowrank import LowRankMetric
+from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 
 
 def draw(seed, b, d, r):
@@ -18,6 +18,13 @@ def test_natural_gradient_solves_the_dense_system(seed, d, r):
     for i in range(4):
         dense = np.diag(diagonal[i]) + factors[i] @ factors[i].T
         assert natural[i] == pytest.approx(np.linalg.solve(dense, gradient[i]))
+
+
+@given(st.integers(0, 1000), st.integers(1, 8))
+def test_natural_gradient_of_the_score_metric_is_that_of_rank_one(seed, d):
+    diagonal, _, score = draw(seed, 4, d, 1)
+    general = LowRankMetric(diagonal, score[..., None]).natural(score)
+    assert natural_of_score(diagonal, score) == pytest.approx(general)
 
 
 @given(st.integers(0, 1000))

@@ -11,7 +11,7 @@ import pytest
 
 from fisherbo import NOISE_VARIANCE, FisherSampler, Recommendation
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.noise import known_noise
+from fisherbo.sampler.noise import given_noise, known_noise
 from fisherbo.sampler.recommend import unwarp
 from fisherbo.surrogate.warp import warp
 
@@ -110,11 +110,11 @@ def test_unwarp_inverts_the_warp_and_goes_on_straight():
 def test_known_noise_is_scaled_as_the_values_are():
     study = run(noisy(0.5, 3, tell=True), 12)
     y = np.array([-t.value for t in study.trials])
-    known = known_noise(study.trials, y, warp(y))
-    double = known_noise(study.trials, 10 * y, warp(10 * y))
+    known = known_noise(given_noise(study.trials), y, warp(y))
+    double = known_noise(given_noise(study.trials), 10 * y, warp(10 * y))
     assert known == pytest.approx(np.full(12, known[0]))
     assert double == pytest.approx(known / 100)
-    assert known_noise(run(noisy(0.5, 3), 3).trials, y[:3], warp(y[:3])) is None
+    assert known_noise(given_noise(run(noisy(0.5, 3), 3).trials), y[:3], warp(y[:3])) is None
 
 
 def test_a_value_that_is_known_to_be_noisy_is_believed_less():
