@@ -164,7 +164,7 @@ class Space:
 
     @cached_property
     def _outer(self) -> tuple[Array, Array]:
-        """Where the half-step intervals of the values begin, and their length; 0, 1 if continuous."""
+        """Where the half-step intervals of the values begin, and their length: 0, 1 if none."""
         first = self.to_unit(self.low - 0.5 * self.step)
         last = self.to_unit(self.high + 0.5 * self.step)
         return np.where(self.discrete, first, 0.0), np.where(self.discrete, last - first, 1.0)

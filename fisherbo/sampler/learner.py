@@ -45,16 +45,14 @@ class Learner:
         data = task.evidence.objectives
         if not len(data[0].y):
             return []
-        warped = task.evidence.warped
+        warped, noise = task.evidence.warped, task.evidence.noise
         if self._factory is not None:
             return [
                 _believe_by(self._factory, d, y, task.space)
                 for d, y in zip(data, warped, strict=True)
             ]
         if len(data) == 1:
-            learned = partial(
-                learn, data[0], warped[0], task.evidence.noise, task.space, lesson=lesson
-            )
+            learned = partial(learn, data[0], warped[0], noise, task.space, lesson=lesson)
             return [self._remembering(task, memory.KEY, learned)]
         keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
         nothing = np.zeros(len(data[0].y))  # one noise does not fit all objectives

@@ -3,9 +3,9 @@
 Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); K = σ² ρ + diag(τ²/m_i); α = K⁻¹ y; K_i = ∂K/∂θ_i.
     −log p(y|θ)    ½ yᵀα + ½ log det K + const
     its gradient   ½ tr((K⁻¹ − ααᵀ) K_i)                (Rasmussen & Williams 2006, eq. 5.9)
-    information    ½ αᵀK_i K⁻¹ K_j α: the mean of the Fisher information ½ tr(K⁻¹K_i K⁻¹K_j) and of the
-                   observed one, but for K's second derivatives. Unlike either alone it needs no
-                   product of matrices (average information: Gilmour, Thompson & Cullis 1995)
+    information    ½ αᵀK_i K⁻¹ K_j α: the mean of the Fisher information ½ tr(K⁻¹K_i K⁻¹K_j) and
+                   the observed one, but for K's second derivatives. Unlike either alone it needs
+                   no product of matrices (average information: Gilmour, Thompson & Cullis 1995)
 By lengthscales, K_i = σ²/3 · (1 + t) exp(−t) ∘ Δ_i with Δ_i the squared distances along coordinate
 i in units of t; expanded, products with all of them are a few products of n×n with n×e matrices.
 """
