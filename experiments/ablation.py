@@ -71,10 +71,10 @@ VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
     "euclidean": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _euclidean),
     "no-search": lambda: patch.dict(
-        propose.propose.__kwdefaults__, effort=propose.Effort(generations=1, count=1, sweeps=0)
+        propose.propose.__kwdefaults__, effort=propose.Effort(generations=1, count=1, neighboured=0)
     ),
     "no-neighbours": lambda: patch.dict(
-        propose.propose.__kwdefaults__, effort=propose.Effort(sweeps=0)
+        propose.propose.__kwdefaults__, effort=propose.Effort(neighboured=0)
     ),
     "fit-each-trial": lambda: patch("fisherbo.sampler.model._pause", lambda n: 1.0),
     "fit-every-tenth": lambda: patch("fisherbo.sampler.model._pause", lambda n: 10.0),

@@ -24,21 +24,21 @@ class Effort:
         pool: Quasi-random points of the first batch.
         near: Points drawn around each anchor.
         starts: Starts of the ascent.
-        centres: Starts of the search, in spaces with discrete coordinates.
         steps: Most steps of an ascent.
-        generations: Generations of the search, in spaces with discrete coordinates.
+        centres: Starts of the search, in spaces with discrete coordinates.
+        generations: Generations of the search.
         count: Points of a generation around each start.
-        sweeps: Rounds of discrete neighbours, each with an ascent, after the search.
+        neighboured: Points whose discrete neighbours are tried after the search.
     """
 
-    pool: int = 128
-    near: int = 32
+    pool: int = 64
+    near: int = 16
     starts: int = 4
-    centres: int = 4
     steps: int = 30
-    generations: int = 6
-    count: int = 16
-    sweeps: int = 1
+    centres: int = 4
+    generations: int = 2
+    count: int = 24
+    neighboured: int = 4
 
 
 @dataclass(frozen=True)
@@ -90,50 +90,32 @@ def propose(
     found = _Found(pool, acquisition.value(pool))
     if not (found.value > -np.inf).any():
         return Proposal(pool[0], -np.inf)
+    starts = found.best(effort.starts)
     if (space.discrete & space.free).any() or space.conditions:
-        found += _search_discrete(space, acquisition, found.best(effort.centres), rng, effort)
-    else:
-        result = natural_ascent(
-            acquisition.evaluate,
-            found.best(effort.starts),
-            space.continuous,
-            max_steps=effort.steps,
-        )
+        found += _searched(space, acquisition, found.best(effort.centres), rng, effort)
+        starts = found.best(effort.starts)
+    if space.continuous.any():
+        movable = space.continuous & space.exists(starts)
+        result = natural_ascent(acquisition.evaluate, starts, movable, max_steps=effort.steps)
         found += _Found(result.x, result.value)
     return _choose(found, acquisition, space, visited, rng)
 
 
-def _search_discrete(
-    space: Space, acquisition: Acquisition, starts: Array, rng: Generator, effort: Effort
+def _searched(
+    space: Space, acquisition: Acquisition, centres: Array, rng: Generator, effort: Effort
 ) -> _Found:
-    """Natural-gradient search, then ascents in turn with neighbours along discrete coordinates."""
-    searched = natural_search(
+    """Points of a natural-gradient search, and neighbours of the best along discrete coordinates."""
+    visited, value = natural_search(
         space,
         acquisition.value,
-        starts,
+        centres,
         generations=effort.generations,
         count=effort.count,
         rng=rng,
     )
-    found = _Found(*searched)
-    fresh = found.best(effort.starts)
-    if not len(fresh):  # the search left the allowed points
-        fresh = starts
-    for sweep in range(effort.sweeps + 1):
-        if space.continuous.any():
-            movable = space.continuous & space.exists(fresh)
-            result = natural_ascent(acquisition.evaluate, fresh, movable, max_steps=effort.steps)
-            found += _Found(result.x, result.value)
-        if sweep < effort.sweeps:
-            near = neighbours(space, found.best(4), rng)
-            if not len(near):
-                break
-            beside = _Found(near, acquisition.value(near))
-            found += beside
-            fresh = beside.best(effort.starts)
-            if not len(fresh):
-                break
-    return found
+    found = _Found(visited, value)
+    near = neighbours(space, found.best(effort.neighboured), rng)
+    return found + _Found(near, acquisition.value(near)) if len(near) else found
 
 
 def _pool(space: Space, anchors: Array, rng: Generator, effort: Effort) -> Array:

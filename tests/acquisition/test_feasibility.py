@@ -5,7 +5,7 @@ from scipy.optimize import approx_fprime
 
 from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted
 from fisherbo.acquisition.improvement import ExpectedImprovement
-from fisherbo.acquisition.propose import propose
+from fisherbo.acquisition.propose import Effort, propose
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.space import Space
 from fisherbo.surrogate.fit import Hyper
@@ -51,7 +51,12 @@ def test_a_restriction_is_obeyed_and_the_best_within_it_found():
 
     inside = everything[allowed(everything)]
     found = propose(
-        Restricted(inner, allowed), space, inside[:2], np.random.default_rng(0), further=inside[:9]
+        Restricted(inner, allowed),
+        space,
+        inside[:2],
+        np.random.default_rng(0),
+        further=inside[:9],
+        effort=Effort(pool=256),
     )
     assert found.x.sum() <= 0.9
     assert found.utility > inner.value(inside).max() - 0.1
