@@ -104,7 +104,7 @@ def propose(
 def _searched(
     space: Space, acquisition: Acquisition, centres: Array, rng: Generator, effort: Effort
 ) -> _Found:
-    """Points of a natural-gradient search, and neighbours of the best along discrete coordinates."""
+    """Points of a natural-gradient search, and discrete neighbours of the best of them."""
     visited, value = natural_search(
         space,
         acquisition.value,

@@ -13,7 +13,6 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.evidence import Taken
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.protocol import Surrogate
 
 _ANCHORS = 4
 
@@ -57,18 +56,14 @@ def aim(
         leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
         return Aim(product(factors), points[leaders])
     if len(objectives) == 1:
-        mean = np.where(holds, objectives[0].surrogate.mean(points), -np.inf)
-        leaders = np.argsort(-mean, kind="stable")[:_ANCHORS]
-        improvement = _improvement(objectives[0].expecting, mean[holds], taken.value[holds])
-        return Aim(product((improvement, *factors)), points[leaders])
+        feasible, expecting = points[holds], objectives[0].expecting
+        known = not np.isnan(taken.value[holds]).any()
+        value = taken.value[holds] if known else objectives[0].surrogate.mean(feasible)
+        noise = expecting.noise if known else 0.0
+        improvement = ExpectedImprovement(expecting, float(value.max()), noise)
+        leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
+        return Aim(product((improvement, *factors)), feasible[leaders])
     return _aim_at_front(objectives, factors, points[holds], rng)
-
-
-def _improvement(surrogate: Surrogate, mean: Array, value: Array) -> ExpectedImprovement:
-    """Over the best value; where they are not known, over the best mean."""
-    if np.isnan(value).any():
-        return ExpectedImprovement(surrogate, float(mean.max()))
-    return ExpectedImprovement(surrogate, float(value.max()), surrogate.noise)
 
 
 def _aim_at_front(
