@@ -36,7 +36,8 @@ class ExpectedImprovement:
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
         p = self.surrogate.predict_with_gradient(x)
-        p = p.with_noise(self.noise) if self.noise else p
-        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, self.best)
+        sd = np.sqrt(p.sd**2 + self.noise)
+        value, by_mean, by_sd = log_expected_improvement(p.mean, sd, self.best)
+        by_sd = by_sd * p.sd / sd
         gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
         return Evaluation(value, gradient, score_damping(self.surrogate))

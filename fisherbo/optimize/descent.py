@@ -16,7 +16,7 @@ import numpy as np
 from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 from fisherbo.space import Array, Mask
 
-_SHRINK, _GROW = 0.5, 8.0
+_SHRINK, _GROW = 0.5, 4.0
 _LEAST_DAMPING = 1e-6
 
 

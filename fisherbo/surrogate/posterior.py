@@ -36,12 +36,6 @@ class Prediction:
     mean_gradient: Array
     sd_gradient: Array
 
-    def with_noise(self, variance: float) -> Prediction:
-        """Marginals of observations with noise of this variance."""
-        sd = np.sqrt(self.sd**2 + variance)
-        by_sd = self.sd_gradient * (self.sd / sd)[:, None]
-        return Prediction(self.mean, sd, self.mean_gradient, by_sd)
-
 
 @dataclass(frozen=True)
 class Posterior:
