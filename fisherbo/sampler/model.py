@@ -64,7 +64,7 @@ def refit(
 
 def _pause(n: int) -> float:
     """Observations from one fit to the next."""
-    return min(max(1.0, (n - 20) / 15), _LONGEST_PAUSE)
+    return min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
 
 
 def believe(
