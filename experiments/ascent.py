@@ -70,7 +70,7 @@ from fisherbo.sampler.convert import to_params, to_space
 from fisherbo.space import Array, Integers, Space
 from fisherbo.surrogate.fit import fit, prior_mode
 from fisherbo.surrogate.metric import damped_parts
-from fisherbo.surrogate.posterior import Posterior, Prediction, condition
+from fisherbo.surrogate.posterior import Linearization, Posterior, Prediction, condition
 from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.warp import warp
 
@@ -243,6 +243,12 @@ class Recorder:
         prediction = self.inner.predict_with_gradient(points)
         self._note(prediction.mean, prediction.sd)
         return prediction
+
+    def linearize(self, points: Array) -> Linearization:
+        """The posterior's, noted."""
+        at = self.inner.linearize(points)
+        self._note(at.mean, at.sd)
+        return at
 
     def _note(self, mean: Array, sd: Array) -> None:
         self.points += len(mean)

@@ -32,9 +32,9 @@ class Feasibility:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
-        p = self.surrogate.predict_with_gradient(x)
-        value, by_mean, by_sd = log_probability(p.mean, p.sd)
-        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+        at = self.surrogate.linearize(x)
+        value, by_mean, by_sd = log_probability(at.mean, at.sd)
+        gradient = at.pull(by_mean, by_sd)
         return Evaluation(value, gradient, score_damping(self.surrogate))
 
 

@@ -35,9 +35,8 @@ class ExpectedImprovement:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
-        p = self.surrogate.predict_with_gradient(x)
-        sd = np.sqrt(p.sd**2 + self.noise)
-        value, by_mean, by_sd = log_expected_improvement(p.mean, sd, self.best)
-        by_sd = by_sd * p.sd / sd
-        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+        at = self.surrogate.linearize(x)
+        sd = np.sqrt(at.sd**2 + self.noise)
+        value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
+        gradient = at.pull(by_mean, by_sd * at.sd / sd)
         return Evaluation(value, gradient, score_damping(self.surrogate))

@@ -76,12 +76,12 @@ class HypervolumeImprovement:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
-        parts = [s.predict_with_gradient(x) for s in self.surrogates]
+        parts = [s.linearize(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
         value, by_mean, by_sd = hypervolume_improvement_gradient(mean, sd, self.cells)
         gradient = np.zeros_like(x)
         for j, p in enumerate(parts):
-            gradient += by_mean[:, j, None] * p.mean_gradient + by_sd[:, j, None] * p.sd_gradient
+            gradient += p.pull(by_mean[:, j], by_sd[:, j])
         return Evaluation(value, gradient, self._damping)
 
     @cached_property

@@ -56,6 +56,20 @@ def test_prediction_gradients_equal_finite_differences(choices, seed):
         assert not gradient[0, ~numeric].any()
 
 
+@pytest.mark.parametrize("choices", [NUMERIC, MIXED])
+@given(seed=st.integers(0, 30))
+def test_pulling_back_derivatives_is_the_chain_rule_with_both_gradients(choices, seed):
+    x, y, hyper = draw(seed, choices=choices)
+    posterior = condition(x, y, choices, hyper, constant=-1.5)
+    points, by_mean, _ = draw(seed + 100, 6, choices)
+    by_sd = np.random.default_rng(seed).standard_normal(6)
+    p, at = posterior.predict_with_gradient(points), posterior.linearize(points)
+    assert np.array_equal(at.mean, p.mean)
+    assert np.array_equal(at.sd, p.sd)
+    expected = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+    assert at.pull(by_mean, by_sd) == pytest.approx(expected, abs=1e-9, rel=1e-9)
+
+
 def test_fantasies_keep_the_mean_and_remove_the_uncertainty():
     x, y, hyper = draw(3)
     posterior = condition(x, y, NUMERIC, hyper)
