@@ -51,13 +51,12 @@ def test_quantiles_are_in_units_of_the_objective(direction):
     assert here[0, 0] == pytest.approx(recommended.value, rel=1e-6, abs=1e-9)
 
 
-def test_the_acquisition_is_largest_at_the_next_point():
+def test_the_acquisition_at_the_next_point_beats_all_but_a_thousandth_of_the_space():
     study = made(count=20)
     seen = study.sampler.inspect(study)
     u = np.random.default_rng(0).random((4000, 2))
-    assert seen.acquisition.value(seen.space.snap(u)).max() <= (
-        seen.acquisition.value(seen.next[None])[0] + 0.05
-    )
+    elsewhere = seen.acquisition.value(seen.space.snap(u))
+    assert (elsewhere > seen.acquisition.value(seen.next[None])[0]).mean() < 1e-3
 
 
 def test_an_independent_sampler_draws_the_next_point():
