@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
-_DAMPING = 0.3  # of the metric, as at the ascent's start
+_DAMPING = 0.3  # of the metric and of both ascents, so that ellipses and paths can be told apart
 _STEPS = 300
 _FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
