@@ -36,7 +36,7 @@ class LengthscaleImportanceEvaluator(BaseImportanceEvaluator):
         >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
         >>> study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         >>> f = lambda t: t.suggest_float("x", 0, 1) ** 2 + 0 * t.suggest_float("y", 0, 1)
-        >>> study.optimize(f, n_trials=20)
+        >>> study.optimize(f, n_trials=40)
         >>> found = optuna.importance.get_param_importances(
         ...     study, evaluator=LengthscaleImportanceEvaluator()
         ... )

@@ -9,7 +9,7 @@ from experiments import ablation, rows, traces
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
 from fisherbo.acquisition import balls
-from fisherbo.sampler import suggestion, task
+from fisherbo.sampler import reader, suggestion
 from fisherbo.surrogate.kernel import Embedding
 
 needs_coco = pytest.mark.skipif(
@@ -43,7 +43,7 @@ def test_variants_of_balls_and_conditions_take_them_out():
     with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
         assert balls.balls(x, y, embedding) is None
         assert suggestion.stall_radius(3) == 0
-        assert task.with_conditions("space", "points") == "space"
+        assert reader.with_conditions("space", "points") == "space"
 
 
 @needs_coco
