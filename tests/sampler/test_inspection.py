@@ -59,6 +59,16 @@ def test_the_acquisition_at_the_next_point_beats_all_but_a_thousandth_of_the_spa
     assert (elsewhere > seen.acquisition.value(seen.next[None])[0]).mean() < 1e-3
 
 
+@pytest.mark.xfail(strict=True, reason="a proposal of half the pool ends .26 nats short here")
+def test_the_acquisition_is_largest_at_the_next_point():
+    study = made(count=20)
+    seen = study.sampler.inspect(study)
+    u = np.random.default_rng(0).random((4000, 2))
+    assert seen.acquisition.value(seen.space.snap(u)).max() <= (
+        seen.acquisition.value(seen.next[None])[0] + 0.05
+    )
+
+
 def test_an_independent_sampler_draws_the_next_point():
     sampler = fisherbo.FisherSampler(
         seed=0, independent_sampler=optuna.samplers.RandomSampler(seed=0)

@@ -33,48 +33,39 @@ def test_the_gradient_equals_finite_differences(choices, seed):
     assert likelihood(theta).gradient == pytest.approx(numeric, abs=1e-4)
 
 
-@pytest.mark.parametrize("choices", [NUMERIC, MIXED])
-@given(seed=st.integers(0, 20))
-def test_the_information_equals_dense_algebra(choices, seed):
-    x, y, hyper = draw(seed, choices=choices)
+def covariance_and_slopes(x, choices, hyper):
+    """K, and its derivatives in θ by finite differences."""
     theta, h = hyper.to_vector(), 1e-5
 
     def covariance(v):
         at = Hyper.from_vector(v)
         return dense_covariance(x, x, choices, at) + at.noise * np.eye(len(x))
 
-    slopes = [
-        (covariance(theta + s) - covariance(theta - s)) / (2 * h) for s in h * np.eye(len(theta))
-    ]
-    inverse = np.linalg.inv(covariance(theta))
+    steps = h * np.eye(len(theta))
+    slopes = [(covariance(theta + s) - covariance(theta - s)) / (2 * h) for s in steps]
+    return covariance(theta), slopes
+
+
+@pytest.mark.parametrize("choices", [NUMERIC, MIXED])
+@given(seed=st.integers(0, 20))
+def test_the_information_equals_dense_algebra(choices, seed):
+    x, y, hyper = draw(seed, choices=choices)
+    covariance, slopes = covariance_and_slopes(x, choices, hyper)
+    inverse = np.linalg.inv(covariance)
     pulled = np.stack([slope @ inverse @ y for slope in slopes], 1)
-    found = MarginalLikelihood(merged(x, y), choices)(theta).information
+    found = MarginalLikelihood(merged(x, y), choices)(hyper.to_vector()).information
     assert found == pytest.approx(0.5 * pulled.T @ inverse @ pulled, abs=1e-5)
 
 
 def test_the_information_is_that_of_fisher_on_average():
     """E[½ yᵀK⁻¹K_i K⁻¹K_j K⁻¹y] = ½ tr(K⁻¹K_i K⁻¹K_j), by 4,000 draws of y."""
     x, _, hyper = draw(1)
-    theta, h = hyper.to_vector(), 1e-5
-
-    def covariance(v):
-        at = Hyper.from_vector(v)
-        return dense_covariance(x, x, NUMERIC, at) + at.noise * np.eye(len(x))
-
-    inverse = np.linalg.inv(covariance(theta))
-    slopes = [
-        inverse @ (covariance(theta + s) - covariance(theta - s)) / (2 * h)
-        for s in h * np.eye(len(theta))
-    ]
+    covariance, slopes = covariance_and_slopes(x, NUMERIC, hyper)
+    slopes = [np.linalg.solve(covariance, slope) for slope in slopes]
     fisher = np.array([[0.5 * np.trace(a @ b) for b in slopes] for a in slopes])
-    root, rng = np.linalg.cholesky(covariance(theta)), np.random.default_rng(0)
-    draws = np.array(
-        [
-            MarginalLikelihood(merged(x, root @ rng.standard_normal(len(x))), NUMERIC)(
-                theta
-            ).information
-            for _ in range(4000)
-        ]
-    )
+    root, rng = np.linalg.cholesky(covariance), np.random.default_rng(0)
+    values = (root @ rng.standard_normal(len(x)) for _ in range(4000))
+    likelihoods = (MarginalLikelihood(merged(x, y), NUMERIC) for y in values)
+    draws = np.array([each(hyper.to_vector()).information for each in likelihoods])
     error = draws.std(0) / np.sqrt(len(draws))
     assert (np.abs(draws.mean(0) - fisher) < 5 * error + 1e-6).all()
