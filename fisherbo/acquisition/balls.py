@@ -9,7 +9,9 @@ to gain, trials just beside the best point bring nothing, and the model would go
 the best value is old, every other trial keeps away from all points by a radius that grows with the
 best value's age; the others go on as ever, for what is smooth may converge slowly too.
 
-Symbols: t prior distance of two points, √5 |δ/ℓ|. The reach of a point is its distance to the
+Batches. What a point under evaluation will tell is not known yet: no other is chosen just there.
+
+Symbols: t prior distance of two points, √3 |δ/ℓ|. The reach of a point is its distance to the
 farthest point of equal value that has no point of another value nearer. The cell is presumed to go
 on as far again, but no farther than half-way to the nearest point of another value.
 """
@@ -23,7 +25,7 @@ import numpy as np
 from fisherbo.space import Array, Mask
 from fisherbo.surrogate.kernel import Embedding, distance
 
-_LEAST, _MOST = 0.02, 0.67  # radius, in units of t; correlations of .9999 and .92
+_LEAST, _MOST = 0.015, 0.52  # radius, in units of t; correlations of .9999 and .90
 _PATIENCE = 3  # trials since the best value, from which on a search is stalled
 _GROWTH = 1.5  # of the radius, with each trial
 
@@ -48,7 +50,9 @@ class Balls:
         return np.logical_not(inside.any(1))
 
 
-def balls(x: Array, y: Array, embedding: Embedding, least: float = 0.0) -> Balls | None:
+def balls(
+    x: Array, y: Array, embedding: Embedding, least: float = 0.0, pending: Array | None = None
+) -> Balls | None:
     """Balls of presumed plateaus, and of a radius ``least`` around all points; None if none.
 
     Args:
@@ -56,9 +60,13 @@ def balls(x: Array, y: Array, embedding: Embedding, least: float = 0.0) -> Balls
         y: Their values, shape ``(n,)``.
         embedding: In which distances are measured.
         least: Radius around every point.
+        pending: Points under evaluation, which have small balls at least, shape ``(m, d)``.
     """
     embedded = embedding(x)
     radius = np.maximum(plateau_radius(embedded, y), least)
+    if pending is not None:
+        embedded = np.concatenate([embedded, embedding(pending)])
+        radius = np.append(radius, np.full(len(pending), max(least, _LEAST)))
     kept = radius > 0
     return Balls(embedding, embedded[kept], radius[kept]) if kept.any() else None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,12 +33,20 @@ class ExpectedImprovement:
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
         mean, sd = self.surrogate.predict(x)
-        return log_expected_improvement(mean, np.sqrt(sd**2 + self.noise), self.best)[0]
+        return log_expected_improvement(mean, np.hypot(sd, self._noise_sd), self.best)[0]
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and score metric."""
         at = self.surrogate.linearize(x)
-        sd = np.sqrt(at.sd**2 + self.noise)
+        sd = np.hypot(at.sd, self._noise_sd)
         value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
         gradient = at.pull(by_mean, by_sd * at.sd / sd)
-        return Evaluation(value, gradient, score_damping(self.surrogate))
+        return Evaluation(value, gradient, self._damping)
+
+    @cached_property
+    def _damping(self) -> Array:
+        return score_damping(self.surrogate)
+
+    @cached_property
+    def _noise_sd(self) -> float:
+        return math.sqrt(self.noise)

@@ -37,9 +37,10 @@ def log_expected_improvement(
     clipped = np.minimum(np.maximum(z, -1e8), _LARGE)  # beyond 25, h(z) = z to rounding
     mills = _SQRT_HALF_PI * erfcx(-math.sqrt(0.5) * clipped)
     bracket = _one_plus_z_mills(clipped, mills)
-    log_h = np.log(bracket * np.maximum(z / _LARGE, 1)) - 0.5 * clipped**2 - _LOG_SQRT_2PI
-    by_sd = 1 / (bracket * sd)  # ∂EI/∂s = φ
-    return log_h + np.log(sd), mills * by_sd, by_sd  # ∂EI/∂μ = Φ
+    scaled = bracket * sd  # EI/φ
+    value = np.log(scaled * np.maximum(z / _LARGE, 1)) - (0.5 * clipped**2 + _LOG_SQRT_2PI)
+    by_sd = 1 / scaled  # ∂EI/∂s = φ
+    return value, mills * by_sd, by_sd  # ∂EI/∂μ = Φ
 
 
 def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:

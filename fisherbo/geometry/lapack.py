@@ -29,16 +29,21 @@ def cholesky(matrix: Array) -> Array:
         raise NumericalError(
             "a covariance matrix has entries that are not finite; look for NaN or inf in the inputs"
         )
-    scale = matrix.diagonal().mean()
     for jitter in _JITTERS:
-        shifted = matrix + jitter * scale * np.eye(len(matrix)) if jitter else matrix
-        factor, info = dpotrf(shifted.T, lower=1, clean=1)
+        factor, info = dpotrf(_shifted(matrix, jitter).T, lower=1, clean=1)
         if info == 0:
             return factor
     raise NumericalError(
         f"a matrix of shape {matrix.shape} is not positive definite, even with jitter "
         f"{_JITTERS[-1]:.0e} of its mean diagonal; look for duplicated points without noise"
     )
+
+
+def _shifted(matrix: Array, jitter: float) -> Array:
+    if jitter == 0:
+        return matrix
+    shifted: Array = matrix + jitter * matrix.diagonal().mean() * np.eye(len(matrix))
+    return shifted
 
 
 def inverse(factor: Array) -> Array:

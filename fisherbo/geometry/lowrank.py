@@ -40,8 +40,8 @@ def natural_of_score(diagonal: Array, score: Array) -> Array:
     The natural gradient where the metric is the score's outer product, damped.
 
     Args:
-        diagonal: Positive, shape ``(b, d)``.
-        score: ``g``, shape ``(b, d)``.
+        diagonal: Positive, shape ``(*b, d)``.
+        score: ``g``, shape ``(*b, d)``.
     """
     plain = score / diagonal
-    return plain / (1 + (score * plain).sum(-1))[:, None]
+    return plain / (1 + np.vecdot(score, plain))[..., None]

@@ -82,49 +82,50 @@ def natural_ascent(
     x, here = start, utility(start)
     lam = np.full(len(start), damping)
     for step in range(max_steps):
-        move, predicted = _natural_step(here, x, movable, lam)
+        there, predicted = _natural_step(here, x, movable, lam)
         if not (here.value + predicted > here.value.max() + tolerance).any():
             return AscentResult(x, here.value, step, "converged")
-        there = utility(x + move)
-        gain = there.value - here.value
+        new = utility(there)
+        gain = new.value - here.value
         better = gain > 0
-        lam = _adapt(lam, gain / np.maximum(predicted, 1e-300))
-        x = np.where(better[:, None], x + move, x)
-        here = _merge(better, there, here)
+        lam = lam * _change(gain / np.maximum(predicted, 1e-300))
+        x = np.where(better[:, None], there, x)
+        here = _merge(better, new, here)
     return AscentResult(x, here.value, max_steps, "steps")
 
 
 def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tuple[Array, Array]:
-    """The damped natural step, kept in the cube, and the gain it predicts.
+    """Where the damped natural step ends, kept in the cube, and the gain it predicts.
 
     Coordinates at a bound whose gradient points outward are held: they leave the metric too.
     """
     free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
-    damped = lam[:, None] * here.diagonal
+    damped = np.maximum(lam, _LEAST_DAMPING)[:, None] * here.diagonal
     if here.factors is None:
         natural = natural_of_score(damped, gradient)
     else:
         natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
-    move = np.minimum(np.maximum(x + natural, 0), 1) - x
-    return move, 0.5 * (gradient * move).sum(-1)
+    there = np.minimum(np.maximum(x + natural, 0), 1)
+    return there, 0.5 * np.vecdot(gradient, there - x)
 
 
-def _adapt(lam: Array, ratio: Array) -> Array:
-    """Damping shrunk where the model was right, grown where it was wrong or the gain is NaN."""
-    grown = np.where(ratio >= 0.25, lam, lam * _GROW)
-    return np.where(ratio > 0.75, np.maximum(lam * _SHRINK, _LEAST_DAMPING), grown)
+def _change(ratio: Array) -> Array:
+    """By what the damping shrinks where the model was right, and grows where it was wrong or NaN."""
+    return np.where(ratio > 0.75, _SHRINK, np.where(ratio >= 0.25, 1.0, _GROW))
 
 
 def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:
     if chosen.all():
         return new
-    factors = None
+    diagonal, factors = new.diagonal, None
+    if diagonal.ndim > 1:
+        diagonal = np.where(chosen[:, None], new.diagonal, old.diagonal)
     if new.factors is not None and old.factors is not None:
         factors = np.where(chosen[:, None, None], new.factors, old.factors)
     return Evaluation(
         np.where(chosen, new.value, old.value),
         np.where(chosen[:, None], new.gradient, old.gradient),
-        np.where(chosen[:, None], new.diagonal, old.diagonal),
+        diagonal,
         factors,
     )

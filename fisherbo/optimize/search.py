@@ -90,14 +90,13 @@ def natural_search(
     """Points visited from ``centres`` ``(c, d)``, their utilities: shapes ``(m, d)``, ``(m,)``."""
     pi = around(space, centres)
     visited, values = [], []
-    for _ in range(generations):
+    for generation in range(generations):
+        if generation:
+            pi = natural_update(space, pi, visited[-1], values[-1])
         points = sample(space, pi, count, rng)
-        flat = points.reshape(-1, space.dimension)
-        value = score(flat)
-        pi = natural_update(space, pi, points, value.reshape(points.shape[:2]))
-        visited.append(flat)
-        values.append(value)
-    return np.concatenate(visited), np.concatenate(values)
+        visited.append(points)
+        values.append(score(points.reshape(-1, space.dimension)).reshape(points.shape[:2]))
+    return np.concatenate(visited).reshape(-1, space.dimension), np.concatenate(values).ravel()
 
 
 def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array:

@@ -23,7 +23,8 @@ so that the search does not visit the corners of the space one by one."""
 _MODEL_SIZE = 512
 _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
-_FIT_TOLERANCE = 0.3  # nats; the last step, untested, promises less
+_FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
+_TOLERANCE = 0.05  # nats for each hyperparameter, which half a nat is uncertain by
 
 
 def refit(
@@ -56,9 +57,9 @@ def refit(
     starts += [last.hyper] if last is not None else []
     chosen = active_set(x, merit, starts[-1].lengthscale, _FIT_SIZE)
     part = None if known is None else known[chosen]
-    hyper = fit(
-        x[chosen], y[chosen] - constant, space.choices, starts, known=part, tolerance=_FIT_TOLERANCE
-    )
+    tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
+    values = y[chosen] - constant
+    hyper = fit(x[chosen], values, space.choices, starts, known=part, tolerance=tolerance)
     return Fit(n, rounded(hyper))
 
 

@@ -21,7 +21,8 @@ number that is no variance counts as not given.
 
 def given_noise(trials: Iterable[FrozenTrial]) -> Array:
     """Noise variances that trials tell, 0 where none is given, shape ``(n,)``."""
-    return np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials])
+    given = [t.user_attrs.get(NOISE_VARIANCE) for t in trials]
+    return np.array([0.0 if value is None else _variance(value) for value in given])
 
 
 def known_noise(given: Array, y: Array, warped: Array) -> Array | None:
@@ -53,7 +54,5 @@ def slope(y: Array, warped: Array) -> float:
 
 
 def _variance(value: Any) -> float:
-    if value is None:
-        return 0.0
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) and value > 0 else 0.0

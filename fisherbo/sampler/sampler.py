@@ -50,7 +50,7 @@ _LOGGER = logging.getLogger("optuna.fisherbo")
 class FisherSampler(BaseSampler):
     """Bayesian optimization by natural-gradient ascent in the Fisher metric of a Gaussian process.
 
-    A Matérn-5/2 Gaussian process with a lengthscale for each parameter is fitted to the half-rank
+    A Matérn-3/2 Gaussian process with a lengthscale for each parameter is fitted to the half-rank
     warped values of all finished trials; the next trial maximises log expected improvement over the
     best value, or over the best posterior mean where values are known to be noisy (a point has two,
     or :data:`NOISE_VARIANCE` is given) or trials are running. While the best value is more than

@@ -96,14 +96,14 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
         return None
     data, surrogate = task.evidence.objectives[0], objectives[0].surrogate
     radius = stall_radius(_age_of_best(task.evidence))
-    if radius == 0 and len(np.unique(data.y)) == len(data.y):
+    if radius == 0 and not len(data.pending) and len(np.unique(data.y)) == len(data.y):
         return None
     told = np.array([_is_told(task.trials[i]) for i in data.trial], dtype=bool)
     x, y = data.x[told], data.y[told]
     lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
     chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
     embedding = Embedding.of(lengthscale, task.space.choices)
-    return balls(x[chosen], y[chosen], embedding, radius)
+    return balls(x[chosen], y[chosen], embedding, radius, data.pending)
 
 
 def _age_of_best(evidence: Evidence) -> int:

@@ -1,4 +1,4 @@
-"""Our posterior as a BoTorch model, and exact Matérn-5/2 models of BoTorch as our posterior.
+"""Our posterior as a BoTorch model, and exact Matérn-3/2 models of BoTorch as our posterior.
 
 Symbols: u, z inputs and outputs in the model's units; x = o + c u where its inputs are normalised,
 y = m + v z where its outputs are standardised. So x has lengthscales c ℓ, y variances v² σ², v² τ².
@@ -27,7 +27,7 @@ from fisherbo.surrogate.posterior import Posterior, condition
 
 
 class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
-    """Matérn-5/2 with a lengthscale for each coordinate; categories differ by 0 or 1 inside r².
+    """Matérn-3/2 with a lengthscale for each coordinate; categories differ by 0 or 1 inside r².
 
     A category is its index divided by the number of choices − 1, as everywhere in fisherbo.
 
@@ -36,15 +36,15 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
     """
 
     def __init__(self, choices: Integers) -> None:
-        super().__init__(nu=2.5, ard_num_dims=len(choices))
+        super().__init__(nu=1.5, ard_num_dims=len(choices))
         self.choices = choices
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: object) -> Tensor:
         """Correlations of shape ``(*b, n, m)``, or ``(*b, n)`` of rows with ``diag``."""
-        a, b = math.sqrt(5) * self._embed(x1), math.sqrt(5) * self._embed(x2)
+        a, b = math.sqrt(3) * self._embed(x1), math.sqrt(3) * self._embed(x2)
         exactly = "donot_use_mm_for_euclid_dist"  # gradients near a point need small distances
         t = torch.linalg.norm(a - b, dim=-1) if diag else torch.cdist(a, b, compute_mode=exactly)
-        return (1 + t + t * t / 3) * torch.exp(-t)
+        return (1 + t) * torch.exp(-t)
 
     def _embed(self, x: Tensor) -> Tensor:
         """Vectors at Euclidean distance r: scaled numbers, and categories as scaled one-hots."""
@@ -66,7 +66,7 @@ def to_botorch(posterior: Posterior) -> SingleTaskGP:
     """
     x, y = _tensor(posterior.x), _tensor(posterior.y)[:, None]
     choices, hyper = posterior.choices, posterior.hyper
-    kernel = MixedMatern(choices) if choices.any() else MaternKernel(2.5, ard_num_dims=len(choices))
+    kernel = MixedMatern(choices) if choices.any() else MaternKernel(1.5, ard_num_dims=len(choices))
     covariance = ScaleKernel(kernel)
     model = SingleTaskGP(x, y, None, _likelihood(posterior), covariance, outcome_transform=None)
     model.mean_module.constant = _tensor(posterior.constant)
@@ -79,7 +79,7 @@ def from_botorch(model: Any) -> Posterior:
     """The posterior that predicts as ``model`` does.
 
     Args:
-        model: An exact GP with one output in evaluation mode: a scaled Matérn-5/2 or `MixedMatern`
+        model: An exact GP with one output in evaluation mode: a scaled Matérn-3/2 or `MixedMatern`
             kernel over all inputs, zero or constant mean, Gaussian noise (one variance or one for
             each observation, of which the largest is taken for the next); inputs as they are or
             normalised, outputs as they are or standardised.
@@ -112,12 +112,12 @@ def _likelihood(posterior: Posterior) -> Likelihood:
 
 
 def _kernel(module: Kernel) -> tuple[float, MaternKernel]:
-    """Signal variance and Matérn kernel of a scaled or bare Matérn-5/2."""
+    """Signal variance and Matérn kernel of a scaled or bare Matérn-3/2."""
     signal, kernel = 1.0, module
     if type(module) is ScaleKernel:
         signal, kernel = float(module.outputscale.detach()), module.base_kernel
-    known = type(kernel) in (MaternKernel, MixedMatern) and kernel.nu == 2.5
-    _require(known, "a scaled Matérn-5/2 kernel", kernel)
+    known = type(kernel) in (MaternKernel, MixedMatern) and kernel.nu == 1.5
+    _require(known, "a scaled Matérn-3/2 kernel", kernel)
     active = kernel.active_dims is None and module.active_dims is None
     _require(active, "a kernel over all inputs", "one with active_dims")
     return signal, kernel

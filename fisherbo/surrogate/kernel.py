@@ -1,7 +1,7 @@
-"""Matérn-5/2 kernel with one lengthscale for each coordinate; categories differ by 0 or 1.
+"""Matérn-3/2 kernel with one lengthscale for each coordinate; categories differ by 0 or 1.
 
-Symbols: ℓ lengthscales, σ² signal variance, t = √5 r, r² = Σ_j δ_j²/ℓ_j², with δ_j = x_j − x'_j,
-or 1 where two categories differ. k = σ² ρ(t), ρ(t) = (1 + t + t²/3) exp(−t)
+Symbols: ℓ lengthscales, σ² signal variance, t = √3 r, r² = Σ_j δ_j²/ℓ_j², with δ_j = x_j − x'_j,
+or 1 where two categories differ. k = σ² ρ(t), ρ(t) = (1 + t) exp(−t)
 (Rasmussen & Williams 2006, eq. 4.17).
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from fisherbo.space import Array, Integers
 
-_SQRT5 = math.sqrt(5.0)
+_SQRT3 = math.sqrt(3.0)
 
-CURVATURE = 5.0 / 3.0
-"""Prior variance of ∂f/∂x_j is CURVATURE · σ²/ℓ_j² for the Matérn-5/2 kernel."""
+CURVATURE = 3.0
+"""Prior variance of ∂f/∂x_j is CURVATURE · σ²/ℓ_j² for the Matérn-3/2 kernel."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Embedding:
     """Points as vectors whose Euclidean distance is ``t``; categories are scaled one-hot vectors.
 
     Attributes:
-        scale: √5/ℓ, 0 for a categorical coordinate, shape ``(d,)``.
+        scale: √3/ℓ, 0 for a categorical coordinate, shape ``(d,)``.
         onehot: For each categorical coordinate its index, its choices and the length of its vector.
     """
 
@@ -36,10 +36,10 @@ class Embedding:
     def of(lengthscale: Array, choices: Integers) -> Embedding:
         """The embedding for lengthscales and numbers of choices (0: numeric), shape ``(d,)``."""
         onehot = (
-            (int(j), int(choices[j]), math.sqrt(2.5) / float(lengthscale[j]))
+            (int(j), int(choices[j]), math.sqrt(1.5) / float(lengthscale[j]))
             for j in choices.nonzero()[0]
         )
-        return Embedding(np.where(choices > 0, 0.0, _SQRT5 / lengthscale), tuple(onehot))
+        return Embedding(np.where(choices > 0, 0.0, _SQRT3 / lengthscale), tuple(onehot))
 
     def __call__(self, x: Array) -> Array:
         """Vectors of shape ``(b, e)`` for points of shape ``(b, d)``."""
@@ -63,10 +63,9 @@ def distance(a: Array, b: Array) -> Array:
 
 
 def matern(t: Array) -> tuple[Array, Array]:
-    """``ρ(t)`` and ``−3 ρ'(t)/t = (1 + t) exp(−t)``, each of the shape of ``t``.
+    """``ρ(t)`` and ``−ρ'(t)/t = exp(−t)``, each of the shape of ``t``.
 
-    With the second, ∂k/∂x_j = −(5/3) σ² (1 + t) exp(−t) δ_j/ℓ_j².
+    With the second, ∂k/∂x_j = −3 σ² exp(−t) δ_j/ℓ_j².
     """
-    decay = np.exp(-t)
-    slope = decay + decay * t
-    return slope + decay * t * t / 3, slope
+    slope = np.exp(-t)
+    return slope + slope * t, slope

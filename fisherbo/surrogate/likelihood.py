@@ -6,7 +6,7 @@ Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); K = σ² ρ + diag(
     information    ½ αᵀK_i K⁻¹ K_j α: the mean of the Fisher information ½ tr(K⁻¹K_i K⁻¹K_j) and
                    the observed one, but for K's second derivatives. Unlike either alone it needs
                    no product of matrices (average information: Gilmour, Thompson & Cullis 1995)
-By lengthscales, K_i = σ²/3 · (1 + t) exp(−t) ∘ Δ_i with Δ_i the squared distances along coordinate
+By lengthscales, K_i = σ² exp(−t) ∘ Δ_i with Δ_i the squared distances along coordinate
 i in units of t; expanded, products with all of them are a few products of n×n with n×e matrices.
 """
 
@@ -70,10 +70,10 @@ class MarginalLikelihood:
         alpha = inverse @ data.y
         value = 0.5 * (data.y @ alpha + lapack.log_determinant(factor) + n * math.log(2 * math.pi))
         diagonal, trace = inverse.diagonal(), np.empty(d + 2)  # tr(K⁻¹ K_i)
-        trace[:d] = signal / 3 * _summed(z, slope * inverse) @ self._owner
+        trace[:d] = signal * _summed(z, slope * inverse) @ self._owner
         trace[d], trace[d + 1] = n - nugget @ diagonal, own @ diagonal
         pulled = np.empty((n, d + 2))  # K_i α
-        pulled[:, :d] = signal / 3 * _pulled(z, slope, alpha) @ self._owner
+        pulled[:, :d] = signal * _pulled(z, slope, alpha) @ self._owner
         pulled[:, d] = data.y - nugget * alpha
         pulled[:, d + 1] = own * alpha
         gradient = 0.5 * (trace - alpha @ pulled)

@@ -146,7 +146,7 @@ class Posterior:
     def _pull(self, points: Array, weights: Array) -> Array:
         """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(b, n)``, shape ``(b, d)``.
 
-        ∂ρ_i/∂x_j = −(5/3) slope_i (x_j − x_ij)/ℓ_j².
+        ∂ρ_i/∂x_j = −3 slope_i (x_j − x_ij)/ℓ_j².
         """
         moments = weights @ self._x_and_one
         return (moments[:, :-1] - points * moments[:, -1:]) * self._gradient_scale

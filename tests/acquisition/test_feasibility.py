@@ -39,10 +39,7 @@ def test_the_gradient_of_a_product_equals_finite_differences():
         assert here.gradient[0] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
 
 
-SHORT = pytest.mark.xfail(strict=True, reason="half the pool misses the better basin here")
-
-
-@pytest.mark.parametrize("effort", [Effort(pool=256), pytest.param(Effort(), marks=SHORT)])
+@pytest.mark.parametrize("effort", [Effort(pool=256), Effort()])
 def test_a_restriction_is_obeyed_and_the_best_within_it_found(effort):
     zero = np.zeros(2)
     space = Space(zero, np.ones(2), zero, np.zeros(2, bool), np.zeros(2, bool))

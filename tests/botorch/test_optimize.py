@@ -234,6 +234,7 @@ def test_single_precision_stays_single():
     assert ((candidate >= 0) & (candidate <= 1)).all()
 
 
+@pytest.mark.filterwarnings("ignore:A not p.d.")  # of two candidates at one point
 def test_two_objectives_of_a_list_of_models():
     x = points(12, 2)
     y = torch.cat([wavy(x), -wavy(x.flip(-1)) + x[:, :1]], -1)

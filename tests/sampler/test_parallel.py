@@ -122,7 +122,8 @@ def test_processes_with_one_seed_never_repeat_a_point(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["corner", "grid"])
-def test_workers_that_ask_at_the_same_moment_do_not_choose_the_same_point(kind):
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_that_ask_at_the_same_moment_do_not_choose_the_same_point(kind, seed):
     """Neither sees the other's parameters, and the best point is a corner or on a grid."""
 
     def ask(trial):
@@ -130,14 +131,11 @@ def test_workers_that_ask_at_the_same_moment_do_not_choose_the_same_point(kind):
             return [trial.suggest_int(name, 0, 9) for name in "xy"]
         return [trial.suggest_float(name, 0, 1) for name in "xy"]
 
-    study = optuna.create_study(sampler=FisherSampler(seed=0, n_startup_trials=5))
+    study = optuna.create_study(sampler=FisherSampler(seed=seed, n_startup_trials=5))
     study.optimize(lambda t: sum(ask(t)), n_trials=8)
     alone = study.ask()
-    twin, rivals = copy.deepcopy(study), [study.ask() for _ in range(2)]
-    first = ask(optuna.Trial(twin, alone._trial_id))
-    assert kind == "grid" or first == [0, 0]
-    points = [first, *(ask(rival) for rival in reversed(rivals))]
-    assert len({tuple(p) for p in points}) == 3
+    twin, rival = copy.deepcopy(study), study.ask()
+    assert ask(optuna.Trial(twin, alone._trial_id)) != ask(rival)
 
 
 def test_sixteen_trials_are_eight_and_eight(tmp_path):

@@ -82,10 +82,6 @@ def test_workers_with_one_seed_never_repeat_a_point():
     assert len(set(seen)) == 12
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="since the prior mean is -1.5, late batches gather: 8 workers lose regret (citizen.md)",
-)
 def test_many_asks_without_a_tell_spread_out():
     assert min(nearest_of_six_asks(seed) for seed in range(6)) > 1e-2
 

@@ -26,13 +26,13 @@ def dense_covariance(a, b, choices, hyper):
     for i, p in enumerate(a):
         for j, q in enumerate(b):
             delta2 = np.where(choices > 0, (p != q).astype(float), (p - q) ** 2)
-            t = np.sqrt(5 * (delta2 / hyper.lengthscale**2).sum())
-            k[i, j] = hyper.signal * (1 + t + t * t / 3) * np.exp(-t)
+            t = np.sqrt(3 * (delta2 / hyper.lengthscale**2).sum())
+            k[i, j] = hyper.signal * (1 + t) * np.exp(-t)
     return k
 
 
 def gpytorch_model(x, y, hyper):
-    kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.MaternKernel(2.5, ard_num_dims=3))
+    kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.MaternKernel(1.5, ard_num_dims=3))
     likelihood = gpytorch.likelihoods.GaussianLikelihood()
 
     class Model(gpytorch.models.ExactGP):

@@ -100,7 +100,7 @@ def test_damping_without_data_is_the_priors():
     far = condition(
         np.full((1, 3), 90.0), np.zeros(1), NUMERIC, Hyper(np.array([0.2, 1, 3]), 1.3, 0.1)
     )
-    assert wrap(far).gradient_variance == pytest.approx(far.gradient_variance, rel=0.01)
+    assert wrap(far).gradient_variance == pytest.approx(far.gradient_variance, rel=0.02)
 
 
 def test_metric_and_ascent_change_as_tensors_with_the_units():

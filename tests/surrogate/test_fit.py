@@ -48,6 +48,7 @@ def losses_left(choices, seed):
             theta,
             jac=True,
             method="L-BFGS-B",
+            bounds=[(-7, 7)] * len(theta),
             options=options,
         )
 

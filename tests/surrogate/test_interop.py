@@ -73,7 +73,7 @@ def matern_model(seed=0, kernel=None, **options):
     rng = np.random.default_rng(seed)
     x, y = torch.tensor(rng.uniform(-3, 5, (15, 2))), torch.tensor(rng.normal(7, 4, (15, 1)))
     if kernel is None:
-        kernel = ScaleKernel(MaternKernel(2.5, ard_num_dims=2))
+        kernel = ScaleKernel(MaternKernel(1.5, ard_num_dims=2))
     return SingleTaskGP(x, y, covar_module=kernel, **options).eval()
 
 
@@ -85,7 +85,7 @@ def matern_model(seed=0, kernel=None, **options):
         {"input_transform": Normalize(2)},
         {"input_transform": Normalize(2, center=0.0), "outcome_transform": Standardize(1)},
         {"train_Yvar": torch.linspace(0.1, 1, 15, dtype=torch.float64)[:, None]},
-        {"kernel": MaternKernel(2.5), "input_transform": Normalize(2)},
+        {"kernel": MaternKernel(1.5), "input_transform": Normalize(2)},
     ],
 )
 def test_transforms_constants_and_noises_are_absorbed(options):
@@ -112,8 +112,8 @@ def test_the_models_kernel_can_be_trained():
         (lambda: torch.nn.Linear(1, 1), "SingleTaskGP, got Linear"),
         (lambda: matern_model().train(), "training mode"),
         (lambda: matern_model(kernel=RBFKernel()), "got RBFKernel"),
-        (lambda: matern_model(kernel=MaternKernel(1.5)), "got MaternKernel"),
-        (lambda: matern_model(kernel=MaternKernel(2.5, active_dims=[0])), "active_dims"),
+        (lambda: matern_model(kernel=MaternKernel(2.5)), "got MaternKernel"),
+        (lambda: matern_model(kernel=MaternKernel(1.5, active_dims=[0])), "active_dims"),
         (lambda: matern_model(mean_module=LinearMean(2)), "got LinearMean"),
         (lambda: matern_model(input_transform=Warp(2, [0, 1])), "got Warp"),
         (lambda: matern_model(input_transform=Normalize(2, indices=[0])), "got Normalize"),
@@ -131,5 +131,5 @@ def test_other_outcome_transforms_and_mixed_kernels_are_refused():
     y = (z / z.std()).exp()
     with pytest.raises(InvalidInputError, match="got Log"):
         from_botorch(SingleTaskGP(x, y, outcome_transform=Log()).eval())
-    with pytest.raises(InvalidInputError, match="Matérn-5/2 kernel"):
+    with pytest.raises(InvalidInputError, match="Matérn-3/2 kernel"):
         from_botorch(MixedSingleTaskGP(x, y, cat_dims=[0]).eval())
