@@ -42,7 +42,8 @@ from experiments import rows
 from experiments.peers import make_sampler, sampler_version
 from experiments.problems import Params, Problem
 from fisherbo.geometry import lapack
-from fisherbo.sampler.convert import coordinates, to_data, to_space
+from fisherbo.sampler.convert import to_space
+from fisherbo.sampler.reading import read
 from fisherbo.surrogate.fit import prior_mode
 from fisherbo.surrogate.kernel import Embedding, distance, matern
 from fisherbo.surrogate.posterior import condition
@@ -156,15 +157,15 @@ def floor(problem: Problem, count: int) -> Callable[[], float]:
     search_space = dict(problem.space)
     space = to_space(search_space)
     trials = history(problem, count)
-    data = to_data(space, coordinates(space, search_space, trials), trials, maximize=False)
+    reading = read(space, search_space, trials)
     hyper = prior_mode(space.dimension)
-    posterior = condition(data.x, warp(data.y), space.choices, hyper)
+    posterior = condition(reading.x, warp(-reading.value[:, 0]), space.choices, hyper)
     points = space.spread(np.random.default_rng(0).random((POINTS, space.dimension)))
     posterior.predict_with_gradient(points)
 
     def compute() -> float:
         start = time.process_time()
-        embedded = Embedding.of(hyper.lengthscale, space.choices)(data.x)
+        embedded = Embedding.of(hyper.lengthscale, space.choices)(reading.x)
         gram, _ = matern(distance(embedded, embedded))
         gram.flat[:: count + 1] = 1 + hyper.noise / hyper.signal
         lapack.inverse(lapack.cholesky(gram))

@@ -16,7 +16,7 @@ import numpy as np
 from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 from fisherbo.space import Array, Mask
 
-_SHRINK, _GROW = 0.5, 4.0
+_SHRINK, _GROW = 0.7, 4.0
 _LEAST_DAMPING = 1e-6
 
 
@@ -65,7 +65,7 @@ def natural_ascent(
     *,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 4.0,
+    damping: float = 6.0,
 ) -> AscentResult:
     """The maximum of ``utility`` over the cube that a batch of starts climbs to.
 
@@ -111,7 +111,7 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
 
 
 def _change(ratio: Array) -> Array:
-    """By what the damping shrinks where the model was right, and grows where it was wrong or NaN."""
+    """By what the damping shrinks where the model was right, and grows where it was not."""
     return np.where(ratio > 0.75, _SHRINK, np.where(ratio >= 0.25, 1.0, _GROW))
 
 

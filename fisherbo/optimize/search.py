@@ -89,7 +89,8 @@ def natural_search(
 ) -> tuple[Array, Array]:
     """Points visited from ``centres`` ``(c, d)``, their utilities: shapes ``(m, d)``, ``(m,)``."""
     pi = around(space, centres)
-    visited, values = [], []
+    visited: list[Array] = []
+    values: list[Array] = []
     for generation in range(generations):
         if generation:
             pi = natural_update(space, pi, visited[-1], values[-1])

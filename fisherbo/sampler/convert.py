@@ -1,11 +1,9 @@
-"""Optuna's distributions and trials to fisherbo's records, and coordinates back to parameters."""
+"""Optuna's distributions and parameters to fisherbo's records, and coordinates back."""
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +13,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler import memory
-from fisherbo.space import Array, Data, Space
+from fisherbo.space import Array, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
 
@@ -39,31 +35,6 @@ def to_space(search_space: SearchSpace) -> Space:
     )
 
 
-def to_data(space: Space, rows: Array, trials: Sequence[FrozenTrial], *, maximize: bool) -> Data:
-    """Trials as observations and pending points.
-
-    A complete trial counts with its value; a pruned one with the value that its rank at its last
-    step suggests; one that failed by itself with −inf, which the warp maps to the last rank.
-    Trials without any parameter of the space say nothing.
-
-    Args:
-        space: The space.
-        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
-        trials: The trials.
-        maximize: Whether larger values are better.
-    """
-    expected = _FinalValue(trials, 1.0 if maximize else -1.0)
-    absent = np.isnan(rows)
-    there = ~absent.all(1)
-    running = there & np.array([t.state == TrialState.RUNNING for t in trials], dtype=bool)
-    told = (there & ~running).nonzero()[0].tolist()
-    values = [(i, value) for i in told if (value := expected(trials[i])) is not None]
-    index = np.array([i for i, _ in values], dtype=np.int64)
-    y = np.array([value for _, value in values], dtype=np.float64)
-    filled = np.where(absent, space.centre, rows)
-    return Data(filled[index], y, filled[running], index)
-
-
 def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, Any]:
     """Python values of the parameters at coordinates ``x`` of shape ``(d,)``."""
     values = space.from_unit(x).tolist()
@@ -71,49 +42,6 @@ def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, An
         name: _external(distribution, value)
         for (name, distribution), value in zip(search_space.items(), values, strict=True)
     }
-
-
-class _FinalValue:
-    """The final value, larger is better, that a finished trial stands for; None if it has none."""
-
-    def __init__(self, trials: Sequence[FrozenTrial], sign: float) -> None:
-        self._sign = sign
-        self._trials = trials
-        self._at_step: dict[int, list[float]] = {}
-
-    @cached_property
-    def _complete(self) -> list[FrozenTrial]:
-        return [t for t in self._trials if t.state == TrialState.COMPLETE]
-
-    @cached_property
-    def _finals(self) -> list[float]:
-        return sorted(self._sign * t.values[0] for t in self._complete)
-
-    def __call__(self, trial: FrozenTrial) -> float | None:
-        if trial.state == TrialState.COMPLETE:
-            return self._sign * float(trial.values[0])
-        if trial.state == TrialState.FAIL:
-            return -math.inf if memory.FAILED in trial.system_attrs else None
-        return self._of_pruned(trial)
-
-    def _of_pruned(self, trial: FrozenTrial) -> float | None:
-        """The final value at the quantile that the last report has among reports of its step."""
-        if not trial.intermediate_values or not self._finals:
-            return None
-        step = max(trial.intermediate_values)
-        report = self._sign * trial.intermediate_values[step]
-        peers = self._reports(step)
-        if math.isnan(report) or not peers:
-            return None if peers else self._finals[0]
-        share = bisect.bisect_left(peers, report) / len(peers)
-        return self._finals[min(int(share * len(self._finals)), len(self._finals) - 1)]
-
-    def _reports(self, step: int) -> list[float]:
-        if step not in self._at_step:
-            values = (t.intermediate_values.get(step) for t in self._complete)
-            signed = (self._sign * v for v in values if v is not None and not math.isnan(v))
-            self._at_step[step] = sorted(signed)
-        return self._at_step[step]
 
 
 def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float, bool, bool]:
@@ -131,11 +59,6 @@ def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float
         f"parameter {name!r} has an unknown distribution {distribution!r}; "
         "use Optuna's float, int or categorical distribution"
     )
-
-
-def coordinates(space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> Array:
-    """Coordinates of trials, NaN where one has no such parameter, shape ``(n, d)``."""
-    return from_params(space, search_space, [t.params for t in trials])
 
 
 def from_params(

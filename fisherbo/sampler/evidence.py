@@ -8,11 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from fisherbo.sampler import memory
-from fisherbo.sampler.noise import given_noise
 from fisherbo.sampler.objectives import observed, without
+from fisherbo.sampler.reading import Reading
 from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack
 from fisherbo.space import Array, Data, Mask, Space, distinct
 from fisherbo.surrogate.replicates import merged
@@ -46,6 +45,8 @@ class Evidence:
         asked: Which of them were not killed from outside, shape ``(n,)``.
         count: Number of trials that have values or failed.
         noise: Noise variances that the observations tell, 0 where none is given, shape ``(n,)``.
+        own: Which observations are finite values that their trials ended with: a pruned trial's
+            stands for others', shape ``(n,)``.
     """
 
     objectives: tuple[Data, ...]
@@ -54,6 +55,7 @@ class Evidence:
     asked: Mask
     count: int
     noise: Array
+    own: Mask
 
     @cached_property
     def warped(self) -> tuple[Array, ...]:
@@ -95,15 +97,13 @@ class Evidence:
 
     def expecting(self, x: Array) -> Evidence:
         """The evidence with one more point ``(d,)`` under evaluation."""
-        return Evidence(
-            tuple(
-                replace(d, pending=np.concatenate([d.pending, x[None]])) for d in self.objectives
-            ),
-            tuple(replace(s, y=np.append(s.y, np.nan)) for s in self.slacks),
-            np.concatenate([self.x, x[None]]),
-            np.append(self.asked, True),
-            self.count,
-            self.noise,
+        pending = np.concatenate([self.objectives[0].pending, x[None]])
+        return replace(
+            self,
+            objectives=tuple(replace(d, pending=pending) for d in self.objectives),
+            slacks=tuple(replace(s, y=np.append(s.y, np.nan)) for s in self.slacks),
+            x=np.concatenate([self.x, x[None]]),
+            asked=np.append(self.asked, True),
         )
 
     def merit(self) -> Array:
@@ -116,7 +116,7 @@ class Evidence:
 
 def gather(
     space: Space,
-    rows: Array,
+    reading: Reading,
     trials: Sequence[FrozenTrial],
     directions: Sequence[StudyDirection],
     constraints: Mapping[int, Mapping[str, float]],
@@ -127,14 +127,15 @@ def gather(
 
     Args:
         space: The space.
-        rows: Coordinates of the trials, NaN where absent, shape ``(n, d)``.
+        reading: What the trials say by themselves.
         trials: The trials.
         directions: Of the objectives.
         constraints: Values of named constraints of finished trials, by the trial's number.
     """
-    objectives = observed(space, rows, trials, directions)
+    objectives = observed(space, reading, trials, directions)
     count = len(objectives[0].y)
-    there = np.logical_not(np.isnan(rows).all(1))
+    absent = np.isnan(reading.x)
+    there = np.logical_not(absent.all(1))
     slacks = [_within(s, there) for s in constraint_slacks(trials, constraints)]
     failed = np.zeros(len(trials), dtype=bool)
     for data in objectives:
@@ -146,15 +147,12 @@ def gather(
         if failing is not None:
             slacks.append(failing)
             objectives = tuple(without(data, failed.nonzero()[0]) for data in objectives)
-    x = np.where(np.isnan(rows), space.centre, rows)
-    killed = np.array([_is_killed(t) for t in trials], dtype=bool)
-    noise = given_noise(trials[i] for i in objectives[0].trial.tolist())
-    return Evidence(objectives, tuple(slacks), x, there & ~killed, count, noise)
+    data = objectives[0]
+    own = reading.complete[data.trial] & np.isfinite(data.y)
+    x = np.where(absent, space.centre, reading.x)
+    asked, noise = there & ~reading.killed, reading.noise[data.trial]
+    return Evidence(objectives, tuple(slacks), x, asked, count, noise, own)
 
 
 def _within(slack: Slack, there: Mask) -> Slack:
     return Slack(slack.key, np.where(there, slack.y, np.nan), slack.constant)
-
-
-def _is_killed(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and memory.FAILED not in trial.system_attrs

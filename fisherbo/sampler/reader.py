@@ -1,4 +1,4 @@
-"""What a study's trials say about its search space, read once for each finished trial.
+"""A study's trials and its search space, each finished trial read once.
 
 Parameters need not be the same in all trials: the search space is the union of all that were ever
 asked for, each with its latest distribution.
@@ -7,18 +7,17 @@ asked for, each with its latest distribution.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from fisherbo.sampler.conditions import with_conditions
-from fisherbo.sampler.convert import coordinates, to_space
-from fisherbo.space import Array, Space
-
-SearchSpace = Mapping[str, BaseDistribution]
+from fisherbo.sampler.convert import SearchSpace, to_space
+from fisherbo.sampler.reading import Reading, read
+from fisherbo.space import Space
 
 
 class Reader:
@@ -30,12 +29,17 @@ class Reader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._study: Any = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._learned = _Beginning()
         self._seen: set[int] = set()
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
-        self._key: tuple[tuple[str, BaseDistribution], ...] = ()
-        self._space: Space | None = None
-        self._rows: dict[int, Array] = {}
         self._constraints: dict[int, dict[str, float]] = {}
+        self._key: tuple[Any, ...] = ()
+        self._read = _Beginning()
+        self._space: Space | None = None
+        self._reading: Reading | None = None
 
     def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
         return Reader, ()
@@ -45,43 +49,40 @@ class Reader:
 
         Args:
             study: What tells one study from another.
-            trials: Its trials.
+            trials: Its trials, in order of their numbers.
         """
         with self._lock:
             if study != self._study:
-                self._study, self._seen, self._latest = study, set(), {}
-                self._key, self._space, self._rows, self._constraints = (), None, {}, {}
-            for trial in trials:
+                self._study = study
+                self._forget()
+            for trial in trials[self._learned.within(trials) :]:
                 if trial.number not in self._seen:
                     self._learn(trial)
+            self._learned = self._learned.beyond(trials)
             return {name: self._latest[name][1] for name in sorted(self._latest)}
 
-    def read(self, search_space: SearchSpace, trials: Sequence[FrozenTrial]) -> tuple[Space, Array]:
-        """The space of parameters, with the conditions that trials obey, and their coordinates.
+    def read(
+        self, search_space: SearchSpace, trials: Sequence[FrozenTrial], objectives: int = 1
+    ) -> tuple[Space, Reading]:
+        """The space of parameters, with the conditions that trials obey, and what trials say.
 
         Args:
             search_space: Parameters, in the order of the columns.
-            trials: Trials of the study that was last asked about.
-
-        Returns:
-            The space, and coordinates of shape ``(n, d)``, NaN where a trial has no such parameter.
+            trials: Trials of the study that was last asked about, in order of their numbers.
+            objectives: Number of its objectives.
         """
         with self._lock:
-            key = tuple(search_space.items())
+            key = (*search_space.items(), objectives)
             if self._space is None or key != self._key:
-                self._key, self._space, self._rows = key, to_space(search_space), {}
-            space = self._space
-            fresh = [t for t in trials if t.number not in self._rows]
-            read = coordinates(space, search_space, fresh)
-            new = dict(zip((t.number for t in fresh), read, strict=True))
-            self._rows.update((t.number, new[t.number]) for t in fresh if t.state.is_finished())
-            known = self._rows | new
-            rows = np.concatenate([np.empty(0), *(known[t.number] for t in trials)])
-        rows = rows.reshape(len(trials), len(key))
-        if not np.isnan(rows).any():
-            return space, rows
-        complete = [t.state == TrialState.COMPLETE for t in trials]
-        return with_conditions(space, rows[np.array(complete, dtype=bool)]), rows
+                self._key, self._space = key, to_space(search_space)
+                self._read, self._reading = _Beginning(), None
+            count = self._read.within(trials)
+            reading = read(self._space, search_space, trials[count:], objectives)
+            if self._reading is not None:
+                reading = self._reading.first(count) + reading
+            self._read = self._read.beyond(trials)
+            self._reading = reading
+            return with_conditions(self._space, reading.x[reading.complete]), reading
 
     def constraints(self) -> dict[int, dict[str, float]]:
         """Values of the constraints of finished trials that have any, by the trial's number."""
@@ -97,3 +98,28 @@ class Reader:
             values = trial.constraints
             if values:
                 self._constraints[trial.number] = values
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The trials up to the first that has not finished, which no further trial can come between.
+
+    Attributes:
+        count: How many they are.
+        last: Number of the last of them.
+    """
+
+    count: int = 0
+    last: int = -1
+
+    def within(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials begin the list as they did; 0 if one came between after all."""
+        same = 0 < self.count <= len(trials) and trials[self.count - 1].number == self.last
+        return self.count if same else 0
+
+    def beyond(self, trials: Sequence[FrozenTrial]) -> _Beginning:
+        """The trials up to the first that has not finished by now."""
+        count = self.within(trials)
+        while count < len(trials) and trials[count].state.is_finished():
+            count += 1
+        return _Beginning(count, trials[count - 1].number) if count else _Beginning()

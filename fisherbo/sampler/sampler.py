@@ -20,12 +20,12 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
 from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import learn
-from fisherbo.sampler.convert import SearchSpace, to_data, to_params, to_space
+from fisherbo.sampler.convert import SearchSpace, to_params, to_space
 from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.fixed import fixed_values, hold, widened
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.learner import Learner
-from fisherbo.sampler.noise import given_noise
+from fisherbo.sampler.objectives import observed
 from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Reader
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
@@ -170,11 +170,11 @@ class FisherSampler(BaseSampler):
         if not search_space:
             raise InvalidInputError("study has no parameter that varies; all its trials are alike")
         maximize = study.direction == StudyDirection.MAXIMIZE
-        space, rows = self._reader.read(search_space, trials)
-        data = to_data(space, rows, trials, maximize=maximize)
+        space, reading = self._reader.read(search_space, trials)
+        (data,) = observed(space, reading, trials, study.directions)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
-        warped, noise = warp(data.y), given_noise(trials[i] for i in data.trial)
+        warped, noise = warp(data.y), reading.noise[data.trial]
         learned = learn(data, warped, noise, space, last, lesson=lesson)
         return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 
@@ -296,9 +296,9 @@ class FisherSampler(BaseSampler):
         if asked <= fixed.keys():
             return None
         parameters = widened(search_space, varying, fixed)
-        space, rows = self._reader.read(parameters, trials)
+        space, reading = self._reader.read(parameters, trials, len(study.directions))
         target = hold(space, parameters, fixed)
-        evidence = gather(space, rows, trials, study.directions, self._reader.constraints())
+        evidence = gather(space, reading, trials, study.directions, self._reader.constraints())
         rivals = count_rivals(trial, trials)
         task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
         return task, self._restriction(target, parameters, union)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.acquisition.balls import Balls, balls, stall_radius
 from fisherbo.acquisition.feasibility import Restricted
@@ -98,8 +97,8 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
     radius = stall_radius(_age_of_best(task.evidence))
     if radius == 0 and not len(data.pending) and len(np.unique(data.y)) == len(data.y):
         return None
-    told = np.array([_is_told(task.trials[i]) for i in data.trial], dtype=bool)
-    x, y = data.x[told], data.y[told]
+    own = task.evidence.own
+    x, y = data.x[own], data.y[own]
     lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
     chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
     embedding = Embedding.of(lengthscale, task.space.choices)
@@ -113,11 +112,6 @@ def _age_of_best(evidence: Evidence) -> int:
     for slack in evidence.slacks:
         counts &= np.logical_not(slack.y[data.trial] < 0)
     return len(data.y) - 1 - int(np.argmax(np.where(counts, data.y, -np.inf)))
-
-
-def _is_told(trial: FrozenTrial) -> bool:
-    """Whether the trial's value is its own: a pruned one's stands for others'."""
-    return trial.state == TrialState.COMPLETE and bool(np.isfinite(trial.values[0]))
 
 
 def _apart(points: Array, visited: Array) -> Array:

@@ -74,7 +74,9 @@ def test_a_stalled_search_keeps_away_from_all_points():
 
 def test_the_radius_is_that_of_a_stalled_search_in_every_other_trial():
     assert [stall_radius(age) for age in (0, 2, 4, 6)] == [0, 0, 0, 0]
-    assert [stall_radius(age) for age in (3, 5, 7)] == pytest.approx(0.015 * 1.5 ** np.array([0, 2, 4]))
+    assert [stall_radius(age) for age in (3, 5, 7)] == pytest.approx(
+        0.015 * 1.5 ** np.array([0, 2, 4])
+    )
     assert stall_radius(10**6 + 1) == 0.52
 
 
@@ -84,13 +86,17 @@ def steps(trial):
     return abs(np.floor(8 * x) - 5) + abs(np.floor(5 * y) - 2)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_step_function_is_not_evaluated_again_and_again_in_one_cell(seed):
+def visits_of_the_best_cell(seed):
     study = optuna.create_study(sampler=FisherSampler(seed=seed))
     study.optimize(steps, n_trials=40)
-    cells = [(int(8 * t.params["x"]), int(5 * t.params["y"])) for t in study.trials]
     assert study.best_value == 0
-    assert cells.count((5, 2)) <= 15  # 20 to 22, or the cell is never found, without plateaus
+    cells = [(int(8 * t.params["x"]), int(5 * t.params["y"])) for t in study.trials]
+    return cells.count((5, 2))
+
+
+def test_a_step_function_is_not_evaluated_again_and_again_in_one_cell():
+    """Without plateaus 20 to 22 times, or the cell is never found."""
+    assert np.mean([visits_of_the_best_cell(seed) for seed in range(4)]) <= 12
 
 
 def test_an_objective_that_is_flat_everywhere_raises_nothing():

@@ -11,6 +11,7 @@ from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.convert import to_space
 from fisherbo.sampler.evidence import gather
+from fisherbo.sampler.reading import read
 from fisherbo.sampler.suggestion import _age_of_best
 from fisherbo.surrogate.fit import Hyper
 from fisherbo.surrogate.posterior import condition, with_fantasies
@@ -26,11 +27,15 @@ def trial(x, value=None, **attrs):
     )
 
 
+def evidence_of(trials, constraints=None):
+    reading = read(SPACE, SEARCH_SPACE, trials)
+    maximize = [optuna.study.StudyDirection.MAXIMIZE]
+    return gather(SPACE, reading, trials, maximize, constraints or {})
+
+
 def improvement(*trials):
     """The acquisition of a study that maximises, made of these trials."""
-    rows = np.array([[t.params["x"]] for t in trials])
-    maximize = [optuna.study.StudyDirection.MAXIMIZE]
-    evidence = gather(SPACE, rows, trials, maximize, {})
+    evidence = evidence_of(trials)
     data = evidence.objectives[0]
     hyper = Hyper(np.array([0.5]), 1.0, 0.1)
     model = condition(data.x, data.y, SPACE.choices, hyper)
@@ -97,11 +102,9 @@ def test_a_search_of_a_rough_objective_does_not_stay_where_its_best_value_is(see
 
 
 def test_the_best_value_is_finite_and_feasible():
-    maximize = [optuna.study.StudyDirection.MAXIMIZE]
     trials = [trial(0.1, np.inf), trial(0.2, 5.0), trial(0.3, 9.0), trial(0.4, 1.0)]
-    rows = np.array([[t.params["x"]] for t in trials])
-    assert _age_of_best(gather(SPACE, rows, trials, maximize, {})) == 1
+    assert _age_of_best(evidence_of(trials)) == 1
     slack = {2: {"c": 1.0}, 0: {"c": -1.0}, 1: {"c": -1.0}, 3: {"c": -1.0}}
     for number, t in enumerate(trials):
         t.number = number
-    assert _age_of_best(gather(SPACE, rows, trials, maximize, slack)) == 2
+    assert _age_of_best(evidence_of(trials, slack)) == 2

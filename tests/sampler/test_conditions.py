@@ -109,6 +109,6 @@ def test_finished_trials_are_read_once_and_studies_kept_apart():
     union = reader.union("a", study.trials)
     assert list(union) == sorted({name for t in study.trials for name in t.params})
     _, first = reader.read(union, study.trials)
-    assert np.isnan(first).any() and not np.isnan(first).all()
-    assert reader.read(union, study.trials)[1] == pytest.approx(first, nan_ok=True)
+    assert np.isnan(first.x).any() and not np.isnan(first.x).all()
+    assert reader.read(union, study.trials)[1].x == pytest.approx(first.x, nan_ok=True)
     assert reader.union("b", study.trials[:0]) == {}

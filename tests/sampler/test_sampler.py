@@ -15,7 +15,9 @@ from optuna.trial import TrialState, create_trial
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
-from fisherbo.sampler.convert import coordinates, to_data, to_params, to_space
+from fisherbo.sampler.convert import to_params, to_space
+from fisherbo.sampler.objectives import observed
+from fisherbo.sampler.reading import read
 
 
 def bowl(trial):
@@ -185,6 +187,12 @@ def test_failed_and_pruned_trials_inform_the_model():
     assert np.mean(np.array(late) < 0.5) < 0.25
 
 
+def observations(search_space, trials):
+    space = to_space(search_space)
+    reading = read(space, search_space, trials)
+    return observed(space, reading, trials, [optuna.study.StudyDirection.MINIMIZE])[0]
+
+
 def test_a_killed_workers_trial_teaches_nothing():
     study = optuna.create_study(sampler=FisherSampler(seed=0))
     study.optimize(bowl, n_trials=3)
@@ -195,12 +203,7 @@ def test_a_killed_workers_trial_teaches_nothing():
     bowl(told)
     study.tell(told, state=TrialState.FAIL)
     search_space = study.trials[0].distributions
-    data = to_data(
-        to_space(search_space),
-        coordinates(to_space(search_space), search_space, study.trials),
-        study.trials,
-        maximize=False,
-    )
+    data = observations(search_space, study.trials)
     assert len(data.y) == 4
     assert data.y[-1] == -np.inf
 
@@ -224,12 +227,7 @@ def test_pruned_trials_take_the_value_of_their_rank():
         value=0.25,
     )
     silent = create_trial(params={"x": 0.8}, distributions=space_of, state=TrialState.PRUNED)
-    data = to_data(
-        to_space(space_of),
-        coordinates(to_space(space_of), space_of, [*trials, pruned, silent]),
-        [*trials, pruned, silent],
-        maximize=False,
-    )
+    data = observations(space_of, [*trials, pruned, silent])
     assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.0]
     assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9])
 
