@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -34,12 +34,22 @@ class Reading:
 
     def __add__(self, other: Reading) -> Reading:
         return Reading(
-            *(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
+            np.concatenate([self.x, other.x]),
+            np.concatenate([self.state, other.state]),
+            np.concatenate([self.value, other.value]),
+            np.concatenate([self.failed, other.failed]),
+            np.concatenate([self.noise, other.noise]),
         )
 
     def first(self, count: int) -> Reading:
         """The first trials alone."""
-        return Reading(*(getattr(self, f.name)[:count] for f in fields(self)))
+        return Reading(
+            self.x[:count],
+            self.state[:count],
+            self.value[:count],
+            self.failed[:count],
+            self.noise[:count],
+        )
 
     @property
     def complete(self) -> Mask:

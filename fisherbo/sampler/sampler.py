@@ -361,8 +361,9 @@ class FisherSampler(BaseSampler):
 
 def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
     """All other trials of the study that were begun."""
+    number = trial.number
     trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=use_cache)
-    return [t for t in trials if t.number != trial.number]
+    return [t for t in trials if t.number != number]
 
 
 def _settled(trial: FrozenTrial) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
         return None
     data, surrogate = task.evidence.objectives[0], objectives[0].surrogate
     radius = stall_radius(_age_of_best(task.evidence))
-    if radius == 0 and not len(data.pending) and len(np.unique(data.y)) == len(data.y):
+    if radius == 0 and not len(data.pending) and len(set(data.y.tolist())) == len(data.y):
         return None
     own = task.evidence.own
     x, y = data.x[own], data.y[own]

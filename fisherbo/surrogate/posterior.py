@@ -132,9 +132,13 @@ class Posterior:
         prior = np.diag(self._gradient_scale)
         return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
 
-    def correlation(self, a: Array, b: Array) -> Array:
-        """Prior correlations ``ρ`` of f at points ``(p, d)`` and ``(q, d)``, shape ``(p, q)``."""
-        return matern(distance(self._embedding(a), self._embedding(b)))[0]
+    def correlation_with(self, points: Array) -> Array:
+        """Prior correlations ``ρ`` of f at the data and points ``(m, d)``, and at these.
+
+        Shape ``(n + m, m)``.
+        """
+        embedded = self._embedding(points)
+        return matern(distance(np.concatenate([self._embedded, embedded]), embedded))[0]
 
     def _correlation(self, points: Array) -> tuple[Array, Array]:
         return matern(distance(self._embedding(points), self._embedded))
@@ -214,7 +218,7 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
     if not len(x):
         return posterior
     n, points = len(posterior.x), np.concatenate([posterior.x, x])
-    near = posterior.correlation(points, x)
+    near = posterior.correlation_with(x)
     across, among = near[:n], near[n:]
     among.flat[:: len(x) + 1] = 1 + nugget / posterior.hyper.signal
     weights = posterior.precision @ across
