@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,9 +21,11 @@ class Effort:
     """How much a proposal may cost.
 
     Attributes:
-        pool: Quasi-random points of the first batch.
+        pool: Quasi-random points of the first batch; half as many in spaces without discrete
+            coordinates, where an ascent follows at once.
         near: Points drawn around each anchor.
-        starts: Starts of the ascent.
+        starts: Starts of the ascent after a search.
+        climbers: Starts of the ascent in spaces without discrete coordinates.
         steps: Most steps of an ascent.
         centres: Starts of the search, in spaces with discrete coordinates.
         generations: Generations of the search.
@@ -34,6 +36,7 @@ class Effort:
     pool: int = 64
     near: int = 16
     starts: int = 4
+    climbers: int = 2
     steps: int = 30
     centres: int = 4
     generations: int = 2
@@ -85,20 +88,36 @@ def propose(
     Returns:
         The point; its utility is −∞ if the search had no allowed point to begin with.
     """
-    pool = _pool(space, anchors, rng, effort)
+    mixed = bool((space.discrete & space.free).any() or space.conditions)
+    pool = _pool(space, anchors, rng, effort if mixed else replace(effort, pool=effort.pool // 2))
     pool = pool if further is None else np.concatenate([pool, further])
+    if not mixed:
+        found = _climbed(acquisition, pool, space.continuous, effort, climbers=effort.climbers)
+        best = int(np.argmax(found.value))
+        return Proposal(found.x[best], float(found.value[best]))
     found = _Found(pool, acquisition.value(pool))
     if not (found.value > -np.inf).any():
         return Proposal(pool[0], -np.inf)
-    starts = found.best(effort.starts)
-    if (space.discrete & space.free).any() or space.conditions:
-        found += _searched(space, acquisition, found.best(effort.centres), rng, effort)
-        starts = found.best(effort.starts)
+    found += _searched(space, acquisition, found.best(effort.centres), rng, effort)
     if space.continuous.any():
+        starts = found.best(effort.starts)
         movable = space.continuous & space.exists(starts)
-        result = natural_ascent(acquisition.evaluate, starts, movable, max_steps=effort.steps)
-        found += _Found(result.x, result.value)
+        found += _climbed(acquisition, starts, movable, effort)
     return _choose(found, acquisition, space, visited, rng)
+
+
+def _climbed(
+    acquisition: Acquisition,
+    starts: Array,
+    movable: Mask,
+    effort: Effort,
+    climbers: int | None = None,
+) -> _Found:
+    """Where natural-gradient ascents from the starts end, or from the best of them."""
+    result = natural_ascent(
+        acquisition.evaluate, starts, movable, climbers=climbers, max_steps=effort.steps
+    )
+    return _Found(result.x, result.value)
 
 
 def _searched(
@@ -121,9 +140,10 @@ def _searched(
 def _pool(space: Space, anchors: Array, rng: Generator, effort: Effort) -> Array:
     """Shifted Sobol points of the whole space and normal ones around the anchors, on the grid."""
     d = space.dimension
-    wide = space.spread((_sobol(d, effort.pool) + rng.random(d)) % 1)
+    shifted = _sobol(d, effort.pool) + rng.random(d)
+    wide = space.spread(np.where(shifted < 1, shifted, shifted - 1))
     shape = (len(anchors), effort.near, d)
-    noise = rng.standard_normal(shape) * rng.uniform(0, 0.1, (*shape[:2], 1))
+    noise = rng.standard_normal(shape, np.float32) * rng.uniform(0, 0.1, (*shape[:2], 1))
     near = anchors[:, None] + np.where(space.categorical, 0.0, noise)
     return np.concatenate([wide, space.snap(near.reshape(-1, d))])
 

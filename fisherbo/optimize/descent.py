@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
-from fisherbo.space import Array, Mask
+from fisherbo.space import Array, Integers, Mask
 
 _SHRINK, _GROW = 0.7, 4.0
 _LEAST_DAMPING = 1e-6
@@ -63,6 +63,7 @@ def natural_ascent(
     start: Array,
     movable: Mask,
     *,
+    climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
     damping: float = 6.0,
@@ -74,13 +75,20 @@ def natural_ascent(
     Args:
         utility: Function to maximise.
         start: Points in the cube, shape ``(b, d)``.
-        movable: Coordinates that may move, shape ``(d,)`` or ``(b, d)``.
+        movable: Coordinates that may move, shape ``(d,)``, or ``(b, d)`` where every start climbs.
+        climbers: How many of the best starts climb; all if None.
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
         damping: First λ of every start.
     """
     x, here = start, utility(start)
-    lam = np.full(len(start), damping)
+    if climbers is not None:
+        best = np.argsort(-here.value, kind="stable")[:climbers]
+        if here.value[best[0]] == -np.inf:
+            return AscentResult(x[best], here.value[best], 0, "converged")
+        best = best[here.value[best] > -np.inf]
+        x, here = x[best], _rows(here, best)
+    lam = np.full(len(x), damping)
     for step in range(max_steps):
         there, predicted = _natural_step(here, x, movable, lam)
         if not (here.value + predicted > here.value.max() + tolerance).any():
@@ -88,7 +96,7 @@ def natural_ascent(
         new = utility(there)
         gain = new.value - here.value
         better = gain > 0
-        lam = lam * _change(gain / np.maximum(predicted, 1e-300))
+        lam = np.maximum(lam * _change(gain / np.maximum(predicted, 1e-300)), _LEAST_DAMPING)
         x = np.where(better[:, None], there, x)
         here = _merge(better, new, here)
     return AscentResult(x, here.value, max_steps, "steps")
@@ -101,7 +109,7 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
     """
     free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
-    damped = np.maximum(lam, _LEAST_DAMPING)[:, None] * here.diagonal
+    damped = lam[:, None] * here.diagonal
     if here.factors is None:
         natural = natural_of_score(damped, gradient)
     else:
@@ -113,6 +121,12 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
 def _change(ratio: Array) -> Array:
     """By what the damping shrinks where the model was right, and grows where it was not."""
     return np.where(ratio > 0.75, _SHRINK, np.where(ratio >= 0.25, 1.0, _GROW))
+
+
+def _rows(e: Evaluation, index: Integers) -> Evaluation:
+    diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
+    factors = None if e.factors is None else e.factors[index]
+    return Evaluation(e.value[index], e.gradient[index], diagonal, factors)
 
 
 def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:

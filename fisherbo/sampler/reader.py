@@ -35,6 +35,7 @@ class Reader:
         self._learned = _Beginning()
         self._seen: set[int] = set()
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
+        self._union: dict[str, BaseDistribution] | None = None
         self._constraints: dict[int, dict[str, float]] = {}
         self._key: tuple[Any, ...] = ()
         self._read = _Beginning()
@@ -44,7 +45,7 @@ class Reader:
     def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
         return Reader, ()
 
-    def union(self, study: Any, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    def union(self, study: Any, trials: Sequence[FrozenTrial]) -> SearchSpace:
         """The latest distribution of every parameter that a trial has, in order of their names.
 
         Args:
@@ -59,7 +60,9 @@ class Reader:
                 if trial.number not in self._seen:
                     self._learn(trial)
             self._learned = self._learned.beyond(trials)
-            return {name: self._latest[name][1] for name in sorted(self._latest)}
+            if self._union is None:
+                self._union = {name: self._latest[name][1] for name in sorted(self._latest)}
+            return self._union
 
     def read(
         self, search_space: SearchSpace, trials: Sequence[FrozenTrial], objectives: int = 1
@@ -91,8 +94,11 @@ class Reader:
 
     def _learn(self, trial: FrozenTrial) -> None:
         for name, distribution in trial.distributions.items():
-            if name not in self._latest or self._latest[name][0] <= trial.number:
-                self._latest[name] = trial.number, distribution
+            number, known = self._latest.get(name, (-1, None))
+            if number <= trial.number:
+                if known is None or known != distribution:
+                    known, self._union = distribution, None
+                self._latest[name] = trial.number, known
         if trial.state.is_finished():
             self._seen.add(trial.number)
             values = trial.constraints

@@ -20,7 +20,7 @@ NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
 _SIGNAL_BOUNDS = (math.log(1e-3), math.log(1e3))
 _NOISE_BOUNDS = (math.log(NOISE_FLOOR), math.log(10.0))
-_DAMPING, _SHRINK, _GROW = 0.1, 0.3, 8.0
+_DAMPING, _SHRINK, _GROW = 0.3, 0.3, 8.0
 
 
 @dataclass(frozen=True)

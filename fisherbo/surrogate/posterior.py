@@ -207,7 +207,7 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
     """The posterior given further observations ``y`` ``(m,)`` at ``x`` ``(m, d)``, in O(n² m).
 
     By the inverse of a matrix in blocks: with R⁻¹ known, B the correlations of old and new points,
-    V = R⁻¹B and S = C − BᵀV, the new inverse is [[R⁻¹ + V S⁻¹ Vᵀ, −V S⁻¹], [−S⁻¹ Vᵀ, S⁻¹]].
+    V = [R⁻¹B; −I] and S = C − BᵀR⁻¹B, the new inverse is [[R⁻¹, 0], [0, 0]] + V S⁻¹ Vᵀ.
 
     Args:
         posterior: What was known.
@@ -226,10 +226,9 @@ def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior
         inner = lapack.inverse(lapack.cholesky(among - across.T @ weights))
     except NumericalError:  # rounding left nothing of S: long lengthscales and hardly any noise
         return _anew(posterior, x, y, nugget)
-    outer = weights @ inner
-    precision = np.empty((len(points), len(points)))
-    precision[:n, :n] = posterior.precision + outer @ weights.T
-    precision[:n, n:], precision[n:, :n], precision[n:, n:] = -outer, -outer.T, inner
+    beside = np.concatenate([weights, -np.eye(len(x))])
+    precision = beside @ inner @ beside.T
+    precision[:n, :n] += posterior.precision
     whole = np.concatenate([posterior.y, y])
     return replace(
         posterior,

@@ -21,11 +21,10 @@ def bounded(y: Array) -> Array:
     An infinitely good value is a fault of the objective, not a success.
     """
     known = np.isfinite(y)
-    finite = y[known]
-    if not len(finite):
-        return np.zeros_like(y)
-    largest = float(np.abs(finite).max())
-    return np.where(known, y, finite.min()) / (largest or 1.0)
+    if not known.all():
+        finite = y[known]
+        y = np.where(known, y, finite.min() if len(finite) else 0.0)
+    return y / (float(np.abs(y).max(initial=0.0)) or 1.0)
 
 
 def standardize(y: Array) -> Array:
