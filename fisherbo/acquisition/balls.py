@@ -46,8 +46,8 @@ class Balls:
 
     def outside(self, x: Array, share: float = 1.0) -> Mask:
         """Which of the points ``(b, d)`` are in no ball of a share of its radius, ``(b,)``."""
-        inside = distance(self.embedding(x), self.centres) <= share * self.radius
-        return np.logical_not(inside.any(1))
+        outside: Mask = distance(self.embedding(x), self.centres) > share * self.radius
+        return outside.all(1)
 
 
 def balls(
