@@ -46,8 +46,7 @@ class Balls:
 
     def outside(self, x: Array, share: float = 1.0) -> Mask:
         """Which of the points ``(b, d)`` are in no ball of a share of its radius, ``(b,)``."""
-        outside: Mask = distance(self.embedding(x), self.centres) > share * self.radius
-        return outside.all(1)
+        return np.all(distance(self.embedding(x), self.centres) > share * self.radius, axis=1)
 
 
 def balls(

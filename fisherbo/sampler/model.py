@@ -24,7 +24,7 @@ _MODEL_SIZE = 512
 _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 _FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
-_TOLERANCE = 0.05  # nats for each hyperparameter, which half a nat is uncertain by
+_TOLERANCE = 0.05  # nats for each hyperparameter, whose posterior is half a nat wide
 
 
 def refit(
