@@ -30,6 +30,8 @@ from fisherbo.botorch import optimize_acqf as ours
 from fisherbo.botorch.metric import expected_metric_diagonal, model_of
 from fisherbo.errors import InvalidInputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:A not p.d.")  # of candidates at one point
+
 SIZES = {"num_restarts": 8, "raw_samples": 128}
 
 
@@ -234,7 +236,6 @@ def test_single_precision_stays_single():
     assert ((candidate >= 0) & (candidate <= 1)).all()
 
 
-@pytest.mark.filterwarnings("ignore:A not p.d.")  # of two candidates at one point
 def test_two_objectives_of_a_list_of_models():
     x = points(12, 2)
     y = torch.cat([wavy(x), -wavy(x.flip(-1)) + x[:, :1]], -1)
