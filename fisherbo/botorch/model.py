@@ -17,7 +17,7 @@ from fisherbo.surrogate.posterior import condition
 def fit_model(train_X: Tensor, train_Y: Tensor, bounds: Tensor) -> SingleTaskGP:
     """The posterior that `FisherSampler` would have of values as they are, without its warp.
 
-    Matérn-5/2 with a lengthscale for each coordinate, fitted to the penalised marginal likelihood
+    Matérn-3/2 with a lengthscale for each coordinate, fitted to the penalised marginal likelihood
     by closed-form gradients; a model in evaluation mode that any BoTorch acquisition takes.
 
     Args:
