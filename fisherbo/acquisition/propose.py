@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -89,7 +89,7 @@ def propose(
         The point; its utility is −∞ if the search had no allowed point to begin with.
     """
     mixed = bool((space.discrete & space.free).any() or space.conditions)
-    pool = _pool(space, anchors, rng, effort if mixed else replace(effort, pool=effort.pool // 2))
+    pool = _pool(space, anchors, rng, effort.pool if mixed else effort.pool // 2, effort.near)
     pool = pool if further is None else np.concatenate([pool, further])
     if not mixed:
         found = _climbed(acquisition, pool, space.continuous, effort, climbers=effort.climbers)
@@ -137,15 +137,15 @@ def _searched(
     return found + _Found(near, acquisition.value(near)) if len(near) else found
 
 
-def _pool(space: Space, anchors: Array, rng: Generator, effort: Effort) -> Array:
+def _pool(space: Space, anchors: Array, rng: Generator, count: int, near: int) -> Array:
     """Shifted Sobol points of the whole space and normal ones around the anchors, on the grid."""
     d = space.dimension
-    shifted = _sobol(d, effort.pool) + rng.random(d)
+    shifted = _sobol(d, count) + rng.random(d)
     wide = space.spread(np.where(shifted < 1, shifted, shifted - 1))
-    shape = (len(anchors), effort.near, d)
+    shape = (len(anchors), near, d)
     noise = rng.standard_normal(shape, np.float32) * rng.uniform(0, 0.1, (*shape[:2], 1))
-    near = anchors[:, None] + np.where(space.categorical, 0.0, noise)
-    return np.concatenate([wide, space.snap(near.reshape(-1, d))])
+    around = anchors[:, None] + np.where(space.categorical, 0.0, noise)
+    return np.concatenate([wide, space.snap(around.reshape(-1, d))])
 
 
 @lru_cache(maxsize=16)

@@ -17,7 +17,6 @@ from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 from fisherbo.space import Array, Integers, Mask
 
 _SHRINK, _GROW = 0.7, 4.0
-_LEAST_DAMPING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,8 @@ def natural_ascent(
             return AscentResult(x, here.value, step, "converged")
         new = utility(there)
         gain = new.value - here.value
-        better = gain > 0
-        lam = np.maximum(lam * _change(gain / np.maximum(predicted, 1e-300)), _LEAST_DAMPING)
-        x = np.where(better[:, None], there, x)
-        here = _merge(better, new, here)
+        lam = lam * _change(gain, predicted)
+        x, here = _better(gain > 0, (there, new), (x, here))
     return AscentResult(x, here.value, max_steps, "steps")
 
 
@@ -118,9 +115,11 @@ def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tupl
     return there, 0.5 * np.vecdot(gradient, there - x)
 
 
-def _change(ratio: Array) -> Array:
+def _change(gain: Array, predicted: Array) -> Array:
     """By what the damping shrinks where the model was right, and grows where it was not."""
-    return np.where(ratio > 0.75, _SHRINK, np.where(ratio >= 0.25, 1.0, _GROW))
+    return np.where(
+        gain > 0.75 * predicted, _SHRINK, np.where(gain >= 0.25 * predicted, 1.0, _GROW)
+    )
 
 
 def _rows(e: Evaluation, index: Integers) -> Evaluation:
@@ -129,17 +128,19 @@ def _rows(e: Evaluation, index: Integers) -> Evaluation:
     return Evaluation(e.value[index], e.gradient[index], diagonal, factors)
 
 
-def _merge(chosen: Mask, new: Evaluation, old: Evaluation) -> Evaluation:
+_Climber = tuple[Array, Evaluation]
+"""Points ``(b, d)`` and their evaluation."""
+
+
+def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
+    """The new points where they are chosen, else the old ones."""
     if chosen.all():
         return new
-    diagonal, factors = new.diagonal, None
-    if diagonal.ndim > 1:
-        diagonal = np.where(chosen[:, None], new.diagonal, old.diagonal)
-    if new.factors is not None and old.factors is not None:
-        factors = np.where(chosen[:, None, None], new.factors, old.factors)
-    return Evaluation(
-        np.where(chosen, new.value, old.value),
-        np.where(chosen[:, None], new.gradient, old.gradient),
-        diagonal,
-        factors,
-    )
+    (x, e), (y, f) = new, old
+    column = chosen[:, None]
+    diagonal = e.diagonal if e.diagonal.ndim == 1 else np.where(column, e.diagonal, f.diagonal)
+    factors = None
+    if e.factors is not None and f.factors is not None:
+        factors = np.where(column[..., None], e.factors, f.factors)
+    value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
+    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors)

@@ -159,5 +159,8 @@ def _uniform(space: Space) -> Array:
 
 
 def _reflect(x: Array) -> Array:
-    """Points mirrored at the faces of the cube, so that no mass gathers on them."""
-    return 1 - np.abs(1 - np.abs(x) % 2)
+    """Points mirrored at the faces of the cube, so that no mass gathers on them.
+
+    The image in [0, 1] is the distance to the nearest even number.
+    """
+    return np.abs(x - 2 * np.rint(x / 2))

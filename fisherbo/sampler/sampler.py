@@ -299,7 +299,7 @@ class FisherSampler(BaseSampler):
         space, reading = self._reader.read(parameters, trials, len(study.directions))
         target = hold(space, parameters, fixed)
         evidence = gather(space, reading, trials, study.directions, self._reader.constraints())
-        rivals = count_rivals(trial, trials)
+        rivals = count_rivals(trial, [trials[i] for i in reading.running.nonzero()[0].tolist()])
         task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
         return task, self._restriction(target, parameters, union)
 
@@ -363,6 +363,8 @@ def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[Frozen
     """All other trials of the study that were begun."""
     number = trial.number
     trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=use_cache)
+    if trials and trials[-1].number == number:
+        return trials[:-1]
     return [t for t in trials if t.number != number]
 
 

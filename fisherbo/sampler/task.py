@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from fisherbo.sampler.convert import SearchSpace
 from fisherbo.sampler.evidence import Evidence
@@ -44,7 +44,6 @@ class Task:
         return replace(self, evidence=self.evidence.expecting(x))
 
 
-def count_rivals(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+def count_rivals(trial: FrozenTrial, running: Sequence[FrozenTrial]) -> int:
     """Running trials begun before this one whose parameters are not known yet."""
-    running = (t for t in trials if t.state == TrialState.RUNNING and not t.params)
-    return sum(t.number < trial.number for t in running)
+    return sum(t.number < trial.number and not t.params for t in running)
