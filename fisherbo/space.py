@@ -94,6 +94,30 @@ class Space:
         """Number of choices of each categorical coordinate, 0 of any other, shape ``(d,)``."""
         return np.where(self.categorical, self.levels, 0.0).astype(np.int64)
 
+    @cached_property
+    def chosen(self) -> Integers:
+        """Indices of the categorical coordinates."""
+        return self.categorical.nonzero()[0]
+
+    @cached_property
+    def uniform(self) -> Array:
+        """Equal probabilities of the choices of each categorical one, ``(categorical, most)``."""
+        count = self.choices[self.chosen][:, None]
+        return (np.arange(max(self.choices.max(), 1)) < count) / np.maximum(count, 1)
+
+    @cached_property
+    def moves(self) -> tuple[Integers, Array]:
+        """Moves by one discrete coordinate: which, and by how many levels, shapes ``(k,)``.
+
+        Choices go in a circle: a category has all its others, an ordered coordinate two neighbours.
+        """
+        moves = [(np.empty(0, dtype=np.int64), np.empty(0))]
+        for j in self.discrete.nonzero()[0].tolist():
+            shift = np.arange(1.0, self.choices[j]) if self.categorical[j] else np.array([-1.0, 1])
+            moves.append((np.full(len(shift), j), shift))
+        column, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
+        return column, shift
+
     def to_unit(self, values: Array) -> Array:
         """Coordinates of parameter values, shape ``(*b, d)``; outside [0, 1] if outside the box."""
         return (self._transform(values) - self._start) / self._width

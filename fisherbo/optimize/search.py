@@ -42,7 +42,7 @@ def around(
 ) -> SearchDistribution:
     """Search distributions at ``centres`` ``(c, d)``, whose choices have probability ``trust``."""
     width = np.maximum(sd, 0.7 / np.maximum(space.levels - 1, 1))
-    probability = trust * _onehot(space, centres) + (1 - trust) * _uniform(space)
+    probability = trust * _onehot(space, centres) + (1 - trust) * space.uniform
     return SearchDistribution(centres, np.broadcast_to(width, centres.shape), probability)
 
 
@@ -50,7 +50,7 @@ def sample(space: Space, pi: SearchDistribution, count: int, rng: Generator) -> 
     """Grid points drawn from each search distribution, shape ``(c, count, d)``."""
     c, d = pi.mean.shape
     x = _reflect(pi.mean[:, None] + pi.sd[:, None] * rng.standard_normal((c, count, d)))
-    chosen = _chosen(space)
+    chosen = space.chosen
     if len(chosen):
         u = rng.random((c, count, len(chosen), 1))
         choice = (u > pi.probability.cumsum(-1)[:, None]).sum(-1)
@@ -81,7 +81,7 @@ def natural_update(
     sd = np.maximum(pi.sd * np.exp(0.5 * rate * change), smallest)
     target = np.einsum("q,cqjk->cjk", weight, _onehot(space, best))
     probability = pi.probability + rate * (target - pi.probability)
-    return SearchDistribution(mean, sd, 0.95 * probability + 0.05 * _uniform(space))
+    return SearchDistribution(mean, sd, 0.95 * probability + 0.05 * space.uniform)
 
 
 def natural_search(
@@ -106,7 +106,7 @@ def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array
     Ordered coordinates take the levels one below and one above; categorical ones every other
     choice, or ``limit`` random choices where there are more.
     """
-    column, shift = _shifts(space, rng, limit)
+    column, shift = _few(space, rng, limit)
     here = space.from_unit(x)
     moved = here[:, column] + space.step[column] * shift
     choices = np.maximum(space.choices[column], 1)
@@ -119,16 +119,15 @@ def neighbours(space: Space, x: Array, rng: Generator, limit: int = 32) -> Array
     return space.centred(np.where(space.discrete, space.to_unit(values), x[origin]))
 
 
-def _shifts(space: Space, rng: Generator, limit: int) -> tuple[Integers, Array]:
-    """Moves by one discrete coordinate: which, and by how many levels; choices go in a circle."""
-    moves = [(np.empty(0, dtype=np.int64), np.empty(0))]
-    for j in space.discrete.nonzero()[0].tolist():
-        shift = np.arange(1.0, space.choices[j]) if space.categorical[j] else np.array([-1.0, 1.0])
-        if len(shift) > limit:
-            shift = rng.choice(shift, limit, replace=False)
-        moves.append((np.full(len(shift), j), shift))
-    column, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
-    return column, shift
+def _few(space: Space, rng: Generator, limit: int) -> tuple[Integers, Array]:
+    """The space's moves, but for a category no more than ``limit`` random ones."""
+    column, shift = space.moves
+    kept = np.ones(len(column), dtype=bool)
+    for j in (space.choices > limit + 1).nonzero()[0].tolist():
+        own = (column == j).nonzero()[0]
+        kept[own] = False
+        kept[rng.choice(own, limit, replace=False)] = True
+    return column[kept], shift[kept]
 
 
 @lru_cache(maxsize=16)
@@ -139,23 +138,12 @@ def _weights(m: int) -> Array:
     return weight / weight.sum()
 
 
-def _chosen(space: Space) -> Integers:
-    """Indices of the categorical coordinates."""
-    return space.categorical.nonzero()[0]
-
-
 def _onehot(space: Space, x: Array) -> Array:
     """Choices of the categorical coordinates as one-hot rows, shape ``(*b, categorical, k)``."""
     count = np.maximum(space.choices, 1)
-    chosen = _chosen(space)
+    chosen = space.chosen
     choice = np.rint(x[..., chosen] * (count[chosen] - 1))
     return (choice[..., None] == np.arange(count.max())).astype(np.float64)
-
-
-def _uniform(space: Space) -> Array:
-    """Equal probabilities for the choices of each categorical coordinate."""
-    count = space.choices[_chosen(space)][:, None]
-    return (np.arange(max(space.choices.max(), 1)) < count) / np.maximum(count, 1)
 
 
 def _reflect(x: Array) -> Array:
