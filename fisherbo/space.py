@@ -215,16 +215,27 @@ class Space:
     def _width(self) -> Array:
         return np.maximum(self._transform(self.high) - self._start, 1e-300)
 
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether no coordinate is a logarithm."""
+        return not self.log.any()
+
     def _transform(self, values: Array) -> Array:
+        if self._plain:
+            return values
         return np.where(self.log, np.log(np.where(self.log, values, 1.0)), values)
 
     def _untransform(self, t: Array) -> Array:
+        if self._plain:
+            return t
         return np.where(self.log, np.exp(np.where(self.log, t, 0.0)), t)
 
     def _onto_grid(self, values: Array) -> Array:
-        step = np.where(self.discrete, self.step, 1.0)
-        grid = self.low + step * np.round((values - self.low) / step)
-        return np.clip(np.where(self.discrete, grid, values), self.low, self.high)
+        if self.discrete.any():
+            step = np.where(self.discrete, self.step, 1.0)
+            grid = self.low + step * np.round((values - self.low) / step)
+            values = np.where(self.discrete, grid, values)
+        return np.clip(values, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
@@ -18,6 +19,19 @@ from fisherbo.sampler.conditions import with_conditions
 from fisherbo.sampler.convert import SearchSpace, to_space
 from fisherbo.sampler.reading import Reading, read
 from fisherbo.space import Space
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters that trials have, with their latest distributions, in order of their names.
+
+    Attributes:
+        varying: Those with several values.
+        constant: Those with one.
+    """
+
+    varying: SearchSpace
+    constant: SearchSpace
 
 
 class Reader:
@@ -35,7 +49,7 @@ class Reader:
         self._learned = _Beginning()
         self._seen: set[int] = set()
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
-        self._union: dict[str, BaseDistribution] | None = None
+        self._parameters: Parameters | None = None
         self._constraints: dict[int, dict[str, float]] = {}
         self._key: tuple[Any, ...] = ()
         self._read = _Beginning()
@@ -45,8 +59,8 @@ class Reader:
     def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
         return Reader, ()
 
-    def union(self, study: Any, trials: Sequence[FrozenTrial]) -> SearchSpace:
-        """The latest distribution of every parameter that a trial has, in order of their names.
+    def parameters(self, study: Any, trials: Sequence[FrozenTrial]) -> Parameters:
+        """Every parameter that a trial has.
 
         Args:
             study: What tells one study from another.
@@ -60,9 +74,13 @@ class Reader:
                 if trial.number not in self._seen:
                     self._learn(trial)
             self._learned = self._learned.beyond(trials)
-            if self._union is None:
-                self._union = {name: self._latest[name][1] for name in sorted(self._latest)}
-            return self._union
+            if self._parameters is None:
+                latest = {name: self._latest[name][1] for name in sorted(self._latest)}
+                self._parameters = Parameters(
+                    {name: d for name, d in latest.items() if not d.single()},
+                    {name: d for name, d in latest.items() if d.single()},
+                )
+            return self._parameters
 
     def read(
         self, search_space: SearchSpace, trials: Sequence[FrozenTrial], objectives: int = 1
@@ -81,10 +99,12 @@ class Reader:
                 self._read, self._reading = _Beginning(), None
             count = self._read.within(trials)
             reading = read(self._space, search_space, trials[count:], objectives)
-            if self._reading is not None:
+            if self._reading is not None and count:
                 reading = self._reading.first(count) + reading
             self._read = self._read.beyond(trials)
             self._reading = reading
+            if not np.isnan(reading.x).any():
+                return self._space, reading
             return with_conditions(self._space, reading.x[reading.complete]), reading
 
     def constraints(self) -> dict[int, dict[str, float]]:
@@ -97,7 +117,7 @@ class Reader:
             number, known = self._latest.get(name, (-1, None))
             if number <= trial.number:
                 if known is None or known != distribution:
-                    known, self._union = distribution, None
+                    known, self._parameters = distribution, None
                 self._latest[name] = trial.number, known
         if trial.state.is_finished():
             self._seen.add(trial.number)

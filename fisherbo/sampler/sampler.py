@@ -165,8 +165,7 @@ class FisherSampler(BaseSampler):
                 "study has no complete and feasible trial to recommend, got "
                 f"{len(trials)} finished; run some more trials first"
             )
-        union = self._reader.union((study._storage, study._study_id), trials)
-        search_space = {name: d for name, d in union.items() if not d.single()}
+        search_space = self._reader.parameters((study._storage, study._study_id), trials).varying
         if not search_space:
             raise InvalidInputError("study has no parameter that varies; all its trials are alike")
         maximize = study.direction == StudyDirection.MAXIMIZE
@@ -222,8 +221,8 @@ class FisherSampler(BaseSampler):
         conditional parameters too.
         """
         trials = _others(study, trial, use_cache=True)
-        union = self._reader.union((study._storage, study._study_id), trials)
-        return {name: d for name, d in union.items() if not d.single()}
+        known = self._reader.parameters((study._storage, study._study_id), trials)
+        return dict(known.varying)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -290,8 +289,8 @@ class FisherSampler(BaseSampler):
         """What is to be suggested, and the user's rule; None where every parameter is fixed."""
         asked = set(search_space)
         trials = without_abandoned(study, _others(study, trial, use_cache=False))
-        union = self._reader.union((study._storage, study._study_id), trials)
-        varying = {**{n: d for n, d in union.items() if not d.single()}, **search_space}
+        known = self._reader.parameters((study._storage, study._study_id), trials)
+        varying = {**known.varying, **search_space}
         fixed = fixed_values(study.sampler, trial, asked, varying, trials)
         if asked <= fixed.keys():
             return None
@@ -301,7 +300,7 @@ class FisherSampler(BaseSampler):
         evidence = gather(space, reading, trials, study.directions, self._reader.constraints())
         rivals = count_rivals(trial, [trials[i] for i in reading.running.nonzero()[0].tolist()])
         task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
-        return task, self._restriction(target, parameters, union)
+        return task, self._restriction(target, parameters, known.constant)
 
     def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""
@@ -338,12 +337,12 @@ class FisherSampler(BaseSampler):
         return self._teachers.lesson(task.search_space, data[0]) if len(data) == 1 else None
 
     def _restriction(
-        self, space: Space, search_space: SearchSpace, union: SearchSpace
+        self, space: Space, search_space: SearchSpace, constant: SearchSpace
     ) -> Restriction | None:
         if self._rule is None:
             return None
-        constant = {n: d.to_external_repr(_only(d)) for n, d in union.items() if d.single()}
-        return Restriction(self._rule, space, search_space, constant)
+        values = {n: d.to_external_repr(_only(d)) for n, d in constant.items()}
+        return Restriction(self._rule, space, search_space, values)
 
     def _say_exhausted(self, study: Study) -> None:
         """Once for each study: every point of its space was evaluated."""

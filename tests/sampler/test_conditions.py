@@ -106,9 +106,9 @@ def test_finished_trials_are_read_once_and_studies_kept_apart():
     reader = Reader()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(svm, n_trials=8)
-    union = reader.union("a", study.trials)
+    union = reader.parameters("a", study.trials).varying
     assert list(union) == sorted({name for t in study.trials for name in t.params})
     _, first = reader.read(union, study.trials)
     assert np.isnan(first.x).any() and not np.isnan(first.x).all()
     assert reader.read(union, study.trials)[1].x == pytest.approx(first.x, nan_ok=True)
-    assert reader.union("b", study.trials[:0]) == {}
+    assert reader.parameters("b", study.trials[:0]).varying == {}

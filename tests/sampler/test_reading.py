@@ -20,8 +20,8 @@ def trials_of(study):
 
 def assert_same(study, reader, objectives=1):
     trials, fresh = trials_of(study), Reader()
-    union = reader.union("a", trials)
-    assert union == fresh.union("a", trials)
+    union = reader.parameters("a", trials).varying
+    assert union == fresh.parameters("a", trials).varying
     space, reading = reader.read(union, trials, objectives)
     other, expected = fresh.read(union, trials, objectives)
     assert space.conditions == other.conditions == ()
