@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fisherbo.sampler.memory import Fit
-from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
+from fisherbo.sampler.model import MODEL_SIZE, PRIOR_MEAN, believe, refit
 from fisherbo.sampler.noise import known_noise
 from fisherbo.sampler.transfer import Lesson, Taught
 from fisherbo.space import Array, Data, Space
+from fisherbo.surrogate.active import Region, region_known
 from fisherbo.surrogate.posterior import Posterior, with_fantasies
 from fisherbo.surrogate.protocol import Surrogate
 
@@ -20,10 +21,12 @@ class Belief:
     Attributes:
         surrogate: Given the observations.
         expecting: Given the pending points too.
+        region: Where they know all observations; None if they do everywhere.
     """
 
     surrogate: Surrogate
     expecting: Surrogate
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def learn(
     fitted = refit(data.x, y, space, last, known=known, constant=constant)
     posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
     expecting = with_fantasies(posterior, data.pending)
+    region = region_known(data.x, y, fitted.hyper.lengthscale, MODEL_SIZE)
     if lesson is None:
-        return Learned(Belief(posterior, expecting), fitted, base)
-    taught = Belief(Taught(posterior, lesson), Taught(expecting, lesson))
+        return Learned(Belief(posterior, expecting, region), fitted, base)
+    taught = Belief(Taught(posterior, lesson), Taught(expecting, lesson), region)
     return Learned(taught, fitted, base)

@@ -20,7 +20,9 @@ PRIOR_MEAN = -1.5
 """Prior mean of f, in standard deviations of the warped values: the unknown is expected to be bad,
 so that the search does not visit the corners of the space one by one."""
 
-_MODEL_SIZE = 512
+MODEL_SIZE = 512
+"""Most observations that a model is conditioned on."""
+
 _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 _FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
@@ -93,7 +95,7 @@ def believe(
     """
     merit = y if merit is None else merit
     hyper, count = fitted.hyper, fitted.count
-    chosen = active_set(x[:count], merit[:count], hyper.lengthscale, _MODEL_SIZE)
+    chosen = active_set(x[:count], merit[:count], hyper.lengthscale, MODEL_SIZE)
     part = None if known is None else known[chosen]
     base = _base(merged(x[chosen], y[chosen], part), space, hyper, kept, constant)
     new = np.full(len(y) - count, hyper.noise) + (0.0 if known is None else known[count:])

@@ -18,12 +18,13 @@ from fisherbo.sampler.restriction import Restriction
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Teachers
 from fisherbo.space import Array
-from fisherbo.surrogate.active import active_set
+from fisherbo.surrogate.active import Region, active_set
 from fisherbo.surrogate.kernel import CURVATURE, Embedding
 
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
 _MOST_HALVINGS = 8
+_ANYWHERE = 8  # one of so many trials may leave the region that the model knows
 
 
 def design_point(
@@ -76,14 +77,25 @@ def best_point(
         found = propose(acquisition, target, anchors, rng, visited=visited, further=further)
         return found.x, found.utility
 
+    acquisition = aimed.acquisition
+    region = _region(task, objectives)
+    if region is not None:
+        acquisition = Restricted(acquisition, region.holds)
     known = _known_balls(task, objectives)
     if known is not None:
         for halvings in range(_MOST_HALVINGS):  # smaller balls where these leave no room
             free = partial(known.outside, share=0.5**halvings)
-            x, utility = best(Restricted(aimed.acquisition, free))
+            x, utility = best(Restricted(acquisition, free))
             if utility > -np.inf:
                 return x
-    return best(aimed.acquisition)[0]
+    x, utility = best(acquisition)
+    return x if region is None or utility > -np.inf else best(aimed.acquisition)[0]
+
+
+def _region(task: Task, objectives: Sequence[Belief]) -> Region | None:
+    """Where the trial is to stay, of a single objective; every eighth trial may go anywhere."""
+    anywhere = task.trial.number % _ANYWHERE == 0 or not task.target.continuous.any()
+    return None if anywhere or len(objectives) != 1 else objectives[0].region
 
 
 def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:

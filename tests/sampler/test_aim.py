@@ -108,3 +108,24 @@ def test_the_best_value_is_finite_and_feasible():
     for number, t in enumerate(trials):
         t.number = number
     assert _age_of_best(evidence_of(trials, slack)) == 2
+
+
+def test_beyond_what_the_model_holds_trials_stay_where_it_knows_all(monkeypatch):
+    monkeypatch.setattr("fisherbo.sampler.belief.MODEL_SIZE", 24)
+    monkeypatch.setattr("fisherbo.sampler.model.MODEL_SIZE", 24)
+    study = optuna.create_study(sampler=FisherSampler(seed=0))
+    rng = np.random.default_rng(0)
+    floats = {name: optuna.distributions.FloatDistribution(0, 1) for name in "xyz"}
+    known = rng.random((60, 3))
+    values = ((known - 0.6) ** 2).sum(1) + 0.3 * np.sin(20 * known).sum(1)
+    for point, value in zip(known.tolist(), values.tolist(), strict=True):
+        params = dict(zip("xyz", point, strict=True))
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=floats, value=value))
+    region = study.sampler.inspect(study).objectives[0].region
+    inside = []
+    for _ in range(8):
+        trial = study.ask(floats)
+        point = np.array([trial.params[name] for name in "xyz"])
+        inside.append(bool(region.holds(point[None])[0]))
+    assert sum(inside[i] for i in range(8) if (60 + i) % 8) == 7
+    assert region.holds(known).sum() < 30

@@ -1,8 +1,9 @@
 """Active sets hold the best, their neighbourhood and the whole range of values."""
 
 import numpy as np
+import pytest
 
-from fisherbo.surrogate.active import active_set
+from fisherbo.surrogate.active import active_set, region_known
 
 
 def test_few_observations_are_all_active():
@@ -26,3 +27,19 @@ def test_it_depends_on_the_data_alone():
     rng = np.random.default_rng(1)
     x, y = rng.random((300, 2)), np.zeros(300)
     assert (active_set(x, y, np.ones(2), 64) == active_set(x, y, np.ones(2), 64)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_known_region_is_where_the_active_set_has_all_observations(seed):
+    rng = np.random.default_rng(seed)
+    x, y, lengthscale = rng.random((300, 3)), rng.standard_normal(300), rng.uniform(0.2, 2, 3)
+    region = region_known(x, y, lengthscale, 80)
+    inside = region.holds(x)
+    held = np.zeros(300, dtype=bool)
+    held[active_set(x, y, lengthscale, 80)] = True
+    assert held[inside].all()
+    best = np.argsort(-y)[:20]
+    assert np.delete(inside, best).sum() == 40
+    farther = region.centre + (x - region.centre) * 1e3
+    assert region.holds(farther).sum() <= 1  # the best itself
+    assert region_known(x[:80], y[:80], lengthscale, 80) is None
