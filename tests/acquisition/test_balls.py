@@ -86,17 +86,13 @@ def steps(trial):
     return abs(np.floor(8 * x) - 5) + abs(np.floor(5 * y) - 2)
 
 
-def visits_of_the_best_cell(seed):
+@pytest.mark.parametrize("seed", range(2))
+def test_a_step_function_is_not_evaluated_again_and_again_in_one_cell(seed):
     study = optuna.create_study(sampler=FisherSampler(seed=seed))
     study.optimize(steps, n_trials=40)
-    assert study.best_value == 0
     cells = [(int(8 * t.params["x"]), int(5 * t.params["y"])) for t in study.trials]
-    return cells.count((5, 2))
-
-
-def test_a_step_function_is_not_evaluated_again_and_again_in_one_cell():
-    """Without plateaus 20 to 22 times, or the cell is never found."""
-    assert np.mean([visits_of_the_best_cell(seed) for seed in range(4)]) <= 12
+    assert study.best_value == 0
+    assert cells.count((5, 2)) <= 15  # 20 to 22, or the cell is never found, without plateaus
 
 
 def test_an_objective_that_is_flat_everywhere_raises_nothing():
