@@ -16,6 +16,8 @@ from fisherbo.space import Array
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
 _LARGE = 25.0
+_FARTHEST = 1e8  # z² is still precise to rounding
+_VANISHING = 37.0  # φ(z)/φ(0) = 5e-298 there: derivatives in s are 0 to any precision beyond
 
 
 def log_expected_improvement(
@@ -34,13 +36,17 @@ def log_expected_improvement(
         Three arrays of shape ``(*b,)``, in nats and nats per unit of ``mean`` and ``sd``.
     """
     z = (mean - best) / sd
-    clipped = np.minimum(np.maximum(z, -1e8), _LARGE)  # beyond 25, h(z) = z to rounding
-    mills = _SQRT_HALF_PI * erfcx(-math.sqrt(0.5) * clipped)
-    bracket = _one_plus_z_mills(clipped, mills)
+    near = np.minimum(np.maximum(z, -_FARTHEST), _LARGE)
+    beyond = np.maximum(z / _LARGE, 1)  # h(z) = z and Φ(z) = 1 to rounding where it is above 1
+    mills = _SQRT_HALF_PI * erfcx(-math.sqrt(0.5) * near)
+    bracket = _one_plus_z_mills(near, mills)
     scaled = bracket * sd  # EI/φ
-    value = np.log(scaled * np.maximum(z / _LARGE, 1)) - (0.5 * clipped**2 + _LOG_SQRT_2PI)
-    by_sd = 1 / scaled  # ∂EI/∂s = φ
-    return value, mills * by_sd, by_sd  # ∂EI/∂μ = Φ
+    value = np.log(scaled * beyond) - (0.5 * near**2 + _LOG_SQRT_2PI)
+    by_sd = 1 / (scaled * beyond)  # ∂EI/∂s = φ; relative to φ(25) beyond
+    by_mean = mills * by_sd  # ∂EI/∂μ = Φ
+    if not (beyond > 1).any():
+        return value, by_mean, by_sd
+    return value, by_mean, by_sd * np.exp(-0.5 * (np.clip(z, _LARGE, _VANISHING) ** 2 - _LARGE**2))
 
 
 def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:
@@ -51,8 +57,8 @@ def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:
         sd: s > 0, shape ``(*b,)``.
     """
     z = mean / sd
-    by_z = math.sqrt(2 / math.pi) / erfcx(-math.sqrt(0.5) * np.minimum(z, _LARGE))  # φ/Φ
-    return log_ndtr(z), by_z / sd, -by_z * z / sd
+    by_z = math.sqrt(2 / math.pi) / erfcx(-math.sqrt(0.5) * np.minimum(z, _VANISHING))  # φ/Φ
+    return log_ndtr(z), by_z / sd, -by_z * (z / sd)
 
 
 def _one_plus_z_mills(z: Array, mills: Array) -> Array:
