@@ -112,15 +112,19 @@ def _descend(
 ) -> tuple[Array, float]:
     """Where damped natural steps from ``θ`` end, and the loss there.
 
-    The damping λ shrinks and grows as Levenberg and Marquardt's does. A step that promises less
-    than the tolerance is taken untested, and is the last.
+    The damping λ shrinks and grows as Levenberg and Marquardt's does. A step that promises a gain
+    below the tolerance is taken untested, and is the last. A step that a bound has turned downhill
+    is not taken: with more damping it is steepest descent in the metric's diagonal, which a bound
+    cannot turn.
     """
     low, high = _bounds(len(theta) - 2)
     theta, lam = np.clip(theta, low, high), _DAMPING
     here = loss(theta)
     for _ in range(max_steps):
-        step = _natural_step(here, theta, low, high, lam)
-        promised = -0.5 * float(here.gradient @ step)
+        step, promised = _natural_step(here, theta, low, high, lam)
+        if promised <= 0 and step.any():
+            lam *= _GROW
+            continue
         if (1 + lam) * promised < tolerance:
             return theta + step, here.value - promised
         there = loss(theta + step)
@@ -131,14 +135,20 @@ def _descend(
     return theta, here.value
 
 
-def _natural_step(here: Likelihood, theta: Array, low: Array, high: Array, lam: float) -> Array:
-    """``−(H + λ diag H)⁻¹ g`` within bounds; what is held at a bound leaves the metric too."""
+def _natural_step(
+    here: Likelihood, theta: Array, low: Array, high: Array, lam: float
+) -> tuple[Array, float]:
+    """``s = −(H + λ diag H)⁻¹ g`` within bounds, and the gain ``−gᵀs − ½ sᵀ(H + λ diag H)s``.
+
+    What is held at a bound leaves the metric too.
+    """
     gradient = here.gradient
     free = np.where(gradient > 0, theta > low, theta < high)
     metric = np.where(free[:, None] & free, here.information, 0.0)
     metric.flat[:: len(theta) + 1] = np.where(free, (1 + lam) * here.information.diagonal(), 1.0)
-    step = np.linalg.solve(metric, np.where(free, -gradient, 0.0))
-    return np.clip(theta + step, low, high) - theta
+    whole = np.linalg.solve(metric, np.where(free, -gradient, 0.0))
+    step = np.clip(theta + whole, low, high) - theta
+    return step, -float(gradient @ step + 0.5 * (step @ metric @ step))
 
 
 def _bounds(d: int) -> tuple[Array, Array]:
