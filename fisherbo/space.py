@@ -276,7 +276,8 @@ def distinct(x: Array) -> tuple[Integers, Integers]:
     mark = (x * _weights(x.shape[1])).sum(1)  # equal for equal rows
     if len(set(mark.tolist())) == len(mark):
         return np.arange(len(mark)), np.arange(len(mark))
-    _, first, group = np.unique(mark, return_index=True, return_inverse=True)
+    _, first, group = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
