@@ -34,7 +34,7 @@ from experiments.problems import Problem
 from experiments.traces import Run, optimize
 from fisherbo.acquisition import propose
 from fisherbo.optimize.descent import AscentResult, Evaluation, Utility, natural_ascent
-from fisherbo.surrogate.warp import bounded, standardize
+from fisherbo.surrogate.warp import finite, standardize
 
 Array = NDArray[np.float64]
 FULL = "full"
@@ -58,7 +58,7 @@ def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) ->
 
 
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
-    "no-warp": lambda: patch("fisherbo.sampler.evidence.warp", lambda y: standardize(bounded(y))),
+    "no-warp": lambda: patch("fisherbo.sampler.evidence.warp", lambda y: standardize(finite(y))),
     "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
     "no-plateaus": lambda: patch(
         "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))

@@ -28,7 +28,7 @@ def given_noise(trials: Iterable[FrozenTrial]) -> Array:
 def known_noise(given: Array, y: Array, warped: Array) -> Array | None:
     """Noise variances in squared units of the warped values, shape ``(n,)``; None if none is given.
 
-    Better than the median the warp is a straight line, and its slope there is used throughout.
+    Above the median the warp is linear; that slope is used for all values.
 
     Args:
         given: Noise variances in squared units of the values, shape ``(n,)``.
@@ -37,20 +37,26 @@ def known_noise(given: Array, y: Array, warped: Array) -> Array | None:
     """
     if not given.any():
         return None
-    return np.minimum(given * slope(y, warped) ** 2, 1e6)
+    in_warped_units: Array = np.square(np.minimum(np.sqrt(given) * slope(y, warped), 1e3))
+    return in_warped_units
 
 
 def slope(y: Array, warped: Array) -> float:
-    """Slope of the warp where values are better than the median; 0 where all are equal."""
+    """Slope of the warp where values are better than the median; 0 where all are equal.
+
+    The median of the slopes between neighbouring values, since an excessive gap is shortened.
+    """
     finite = np.isfinite(y)
     if not finite.any():
         return 0.0
-    raw, values = y[finite], warped[finite]
-    top = raw >= np.median(raw)
-    rise, run = np.ptp(values[top]), np.ptp(raw[top])
-    if not run > 0:
-        rise, run = np.ptp(values), np.ptp(raw)
-    return float(rise / run) if run > 0 else 0.0
+    raw, place = np.unique(y[finite], return_index=True)
+    values = warped[finite][place]
+    top = raw >= np.median(y[finite])
+    rise, run = np.diff(values[top]), np.diff(raw[top] * 0.25)  # no difference overflows
+    if not len(run):
+        rise, run = np.diff(values), np.diff(raw * 0.25)
+    rise, run = rise[run > 0], run[run > 0]
+    return 0.25 * float(np.median(rise / run)) if len(run) else 0.0
 
 
 def _variance(value: Any) -> float:

@@ -1,4 +1,8 @@
-"""Output warps: monotone maps of observed values to values that a Gaussian process models well."""
+"""Output warps: monotone maps of observed values to values that a Gaussian process models well.
+
+Symbols: y_(1) ≤ … ≤ y_(n) ordered values, g_i = y_(i+1) − y_(i) the gaps between them. Sums of
+gaps replace values, so that neither an offset of 1e14 nor one value of 1e300 rounds others away.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,70 @@ from scipy.special import ndtri
 
 from fisherbo.space import Array
 
+_MOST = 3.0
+"""Longest gap, in units of the spread of the values on its near side: beyond it lies a value of
+another kind, such as a penalty, and its size says nothing more."""
+
+_HUGE = 1e307
+
 
 def warp(y: Array) -> Array:
-    """Values for the model: bounded, half-rank warped, standardised; larger is better, ``(n,)``."""
-    return standardize(half_rank(bounded(y)))
+    """Values for the model: finite, half-rank warped, standardised; larger is better, ``(n,)``."""
+    return standardize(half_rank(without_gaps(finite(y))))
 
 
-def bounded(y: Array) -> Array:
-    """Values scaled into [−1, 1], infinite ones of either sign at the worst finite, ``(n,)``.
+def finite(y: Array) -> Array:
+    """Values with infinite ones of either sign at the worst finite one, ``(n,)``.
 
     An infinitely good value is a fault of the objective, not a success.
     """
     known = np.isfinite(y)
-    if not known.all():
-        finite = y[known]
-        y = np.where(known, y, finite.min() if len(finite) else 0.0)
-    return y / (float(np.abs(y).max(initial=0.0)) or 1.0)
+    if known.all():
+        return y
+    worst = y[known].min() if known.any() else 0.0
+    return np.where(known, y, worst)
+
+
+def without_gaps(y: Array) -> Array:
+    """Finite values mapped to [−1, 0], without excessive gaps between them, shape ``(n,)``.
+
+    From the best three down, and from the third quartile up, no gap is longer than `_MOST` times
+    the distance from where one began, the best or the median; values beyond such a gap move with
+    it, and are scaled as it is. So values that are larger than others by orders of magnitude cannot
+    make those look equal. Without such a gap the map is linear.
+    """
+    ordered = np.sort(y)
+    smallest, largest = float(ordered[0]), float(ordered[-1])
+    if smallest == largest:
+        return np.zeros_like(y)
+    halved = 0.25 if max(-smallest, largest) > _HUGE else 1.0  # no difference overflows
+    gap, median = np.diff(ordered * halved), len(y) // 2
+    gap[median:] = _shrunk(gap[median:], 3 * len(y) // 4 - median)
+    down = _shrunk(gap[::-1], 2)
+    depth = np.concatenate([[0.0], np.cumsum(down / down.max())])  # precise near the best
+    placed: Array = -(depth / depth[-1])[len(y) - 1 - np.searchsorted(ordered, y)]
+    return placed
+
+
+def _shrunk(gap: Array, exempt: int) -> Array:
+    """Gaps ``(g,)`` where each but the first ones is at most `_MOST` times the sum before it."""
+    while True:
+        before = np.concatenate([[0.0], np.cumsum(gap[:-1])])
+        long = (gap / _MOST > before) & (before > 0)
+        long[:exempt] = False
+        if not long.any():
+            return gap
+        i = int(long.argmax())
+        most = _MOST * before[i]
+        gap = np.concatenate([gap[:i], [most], gap[i + 1 :] * (most / gap[i])])
+        exempt = i + 1
 
 
 def standardize(y: Array) -> Array:
     """Values with mean 0 and variance 1, shape ``(n,)``; zeros where all values are equal."""
     deviation = y - y.mean()
     spread = _root_mean_square(deviation)
-    if spread <= 1e-12 * max(float(np.abs(y).max()), 1e-12):
+    if spread <= 1e-12 * float(np.abs(y).max()):
         return np.zeros_like(y)
     return deviation / spread
 
@@ -63,7 +108,9 @@ def _width_above(ordered: Array, median: float) -> float:
 
 
 def _root_mean_square(values: Array) -> float:
-    return math.sqrt(values @ values / len(values))
+    largest = float(np.abs(values).max()) or 1.0  # no square under- or overflows
+    scaled = values / largest
+    return largest * math.sqrt(scaled @ scaled / len(scaled))
 
 
 def _average_rank(y: Array, ordered: Array) -> Array:
