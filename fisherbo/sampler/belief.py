@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
 
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import MODEL_SIZE, PRIOR_MEAN, believe, refit
@@ -20,13 +24,24 @@ class Belief:
 
     Attributes:
         surrogate: Given the observations.
-        expecting: Given the pending points too.
-        region: Where they know all observations; None if they do everywhere.
+        pending: Points under evaluation, shape ``(m, d)``.
+        fantasize: From pending points to the model that takes them as observed at their means.
+        region: Where the model knows all observations; None if it does everywhere.
     """
 
     surrogate: Surrogate
-    expecting: Surrogate
+    pending: Array
+    fantasize: Callable[[Array], Surrogate]
     region: Region | None = None
+
+    @cached_property
+    def expecting(self) -> Surrogate:
+        """The model given the observations and the pending points."""
+        return self.fantasize(self.pending) if len(self.pending) else self.surrogate
+
+    def with_pending(self, x: Array) -> Belief:
+        """The belief with one more pending point ``(d,)``."""
+        return replace(self, pending=np.concatenate([self.pending, x[None]]))
 
 
 @dataclass(frozen=True)
@@ -70,9 +85,10 @@ def learn(
     constant = PRIOR_MEAN if lesson is None else lesson.constant
     fitted = refit(data.x, y, space, last, known=known, constant=constant)
     posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
-    expecting = with_fantasies(posterior, data.pending)
     region = region_known(data.x, y, fitted.hyper.lengthscale, MODEL_SIZE)
-    if lesson is None:
-        return Learned(Belief(posterior, expecting, region), fitted, base)
-    taught = Belief(Taught(posterior, lesson), Taught(expecting, lesson), region)
-    return Learned(taught, fitted, base)
+    surrogate: Surrogate = posterior
+    fantasize: Callable[[Array], Surrogate] = partial(with_fantasies, posterior)
+    if lesson is not None:
+        surrogate = Taught(posterior, lesson)
+        fantasize = surrogate.with_fantasies
+    return Learned(Belief(surrogate, data.pending, fantasize, region), fitted, base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from fisherbo.space import Array, Space
 SearchSpace = Mapping[str, BaseDistribution]
 
 _ABSENT = object()
+_UNKNOWN = (KeyError, ValueError, TypeError, OverflowError)  # of values that have no number
+_MOST_LEVELS = 2**31  # of a grid; a finer one is as good as continuous
 
 
 def to_space(search_space: SearchSpace) -> Space:
@@ -47,12 +50,11 @@ def to_params(space: Space, search_space: SearchSpace, x: Array) -> dict[str, An
 def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float, bool, bool]:
     """Low, high, step, log and categorical of one parameter."""
     match distribution:
-        case FloatDistribution():
-            step = distribution.step or 0.0
-            return distribution.low, distribution.high, step, distribution.log, False
-        case IntDistribution():
-            step = float(distribution.step)
-            return float(distribution.low), float(distribution.high), step, distribution.log, False
+        case FloatDistribution() | IntDistribution():
+            low, high = _bounds(name, distribution)
+            step, log = float(distribution.step or 0), distribution.log
+            many = step > 0 and not log and (high - low) / step > _MOST_LEVELS
+            return low, high, 0.0 if many else step, log, False
         case CategoricalDistribution():
             return 0.0, float(len(distribution.choices) - 1), 1.0, False, True
     raise InvalidInputError(
@@ -61,23 +63,50 @@ def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float
     )
 
 
+def _bounds(name: str, distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    try:
+        low, high = float(distribution.low), float(distribution.high)
+    except OverflowError:
+        low, high = -math.inf, math.inf
+    if not math.isfinite(high - low):
+        raise InvalidInputError(
+            f"the range of parameter {name!r} must be no wider than the largest float "
+            f"({sys.float_info.max:.3g}), got [{distribution.low}, {distribution.high}]; "
+            "suggest a narrower range, or the logarithm of the parameter"
+        )
+    return low, high
+
+
 def from_params(
     space: Space, search_space: SearchSpace, params: Sequence[Mapping[str, Any]]
 ) -> Array:
-    """Coordinates of parameters, NaN where one is absent, shape ``(n, d)``."""
+    """Coordinates of parameters, NaN where one is absent, shape ``(n, d)``.
+
+    A value that the distribution cannot have counts as absent: a choice that is no longer one,
+    another kind of value, or one that is not positive where the scale is logarithmic.
+    """
     columns = [
         _internal(d, [p.get(name, _ABSENT) for p in params]) for name, d in search_space.items()
     ]
-    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(params))
-    return space.to_unit(np.ascontiguousarray(values.T))
+    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(params)).T
+    values = np.where(space.log & ~(values > 0), math.nan, values)
+    return space.to_unit(np.ascontiguousarray(values))
 
 
 def _internal(distribution: BaseDistribution, values: list[Any]) -> list[float]:
     """Numbers for external values, NaN for absent ones."""
-    if isinstance(distribution, CategoricalDistribution):
-        index = _index(distribution)
-        return [math.nan if v is _ABSENT else index(v) for v in values]
-    return [math.nan if v is _ABSENT else float(v) for v in values]
+    number = _index(distribution) if isinstance(distribution, CategoricalDistribution) else float
+    try:
+        return [math.nan if v is _ABSENT else number(v) for v in values]
+    except _UNKNOWN:
+        return [_number_or_nan(number, v) for v in values]
+
+
+def _number_or_nan(number: Callable[[Any], float], value: Any) -> float:
+    try:
+        return math.nan if value is _ABSENT else number(value)
+    except _UNKNOWN:
+        return math.nan
 
 
 def _index(distribution: CategoricalDistribution) -> Callable[[Any], float]:
@@ -89,5 +118,12 @@ def _index(distribution: CategoricalDistribution) -> Callable[[Any], float]:
 
 def _external(distribution: BaseDistribution, value: float) -> Any:
     if isinstance(distribution, FloatDistribution):
-        return value
+        low, step = distribution.low, distribution.step
+        if step is None:
+            return value
+        return min(low + step * round((value - low) / step), distribution.high)
+    if isinstance(distribution, IntDistribution):
+        first, unit = distribution.low, distribution.step
+        nearest = first + unit * ((round(value) - first + unit // 2) // unit)
+        return min(max(nearest, first), distribution.high)  # floats beyond 2⁵³ are rounded
     return distribution.to_external_repr(round(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,6 @@ from fisherbo.sampler.objectives import observed, without
 from fisherbo.sampler.reading import Reading
 from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack
 from fisherbo.space import Array, Data, Mask, Space, distinct
-from fisherbo.surrogate.replicates import merged
 from fisherbo.surrogate.warp import warp
 
 
@@ -45,6 +44,7 @@ class Evidence:
         asked: Which of them were not killed from outside, shape ``(n,)``.
         count: Number of trials that have values or failed.
         noise: Noise variances that the observations tell, 0 where none is given, shape ``(n,)``.
+        faulty: Which trials have a value that is infinitely good, or too good to be true, ``(n,)``.
         own: Which observations are finite values that their trials ended with: a pruned trial's
             stands for others', shape ``(n,)``.
     """
@@ -55,6 +55,7 @@ class Evidence:
     asked: Mask
     count: int
     noise: Array
+    faulty: Mask
     own: Mask
 
     @cached_property
@@ -66,6 +67,18 @@ class Evidence:
     def visited(self) -> Array:
         """Points that were or are under evaluation, shape ``(v, d)``."""
         return self.x[self.asked]
+
+    @cached_property
+    def usable(self) -> Mask:
+        """Which observations are finite and not known to be infeasible, shape ``(n,)``.
+
+        An infinitely good value is a fault of the objective.
+        """
+        data = self.objectives[0]
+        usable = np.isfinite(data.y)
+        for slack in self.slacks:
+            usable &= np.logical_not(slack.y[data.trial] < 0)
+        return usable
 
     def taken(self, space: Space) -> Taken:
         """Points with values and pending ones; with coordinates that the space holds, if any."""
@@ -91,9 +104,13 @@ class Evidence:
     @cached_property
     def _noisy(self) -> bool:
         """Whether values of one point differ, or some trial tells its noise."""
+        if self.noise.any():
+            return True
         data = self.objectives[0]
         told = np.isfinite(data.y)
-        return bool(self.noise.any()) or merged(data.x[told], data.y[told]).scatter > 0
+        y = data.y[told]
+        first, group = distinct(data.x[told])
+        return bool((y != y[first[group]]).any())
 
     def expecting(self, x: Array) -> Evidence:
         """The evidence with one more point ``(d,)`` under evaluation."""
@@ -101,7 +118,7 @@ class Evidence:
         return replace(
             self,
             objectives=tuple(replace(d, pending=pending) for d in self.objectives),
-            slacks=tuple(replace(s, y=np.append(s.y, np.nan)) for s in self.slacks),
+            slacks=tuple(s.longer() for s in self.slacks),
             x=np.concatenate([self.x, x[None]]),
             asked=np.append(self.asked, True),
         )
@@ -119,7 +136,6 @@ def gather(
     reading: Reading,
     trials: Sequence[FrozenTrial],
     directions: Sequence[StudyDirection],
-    constraints: Mapping[int, Mapping[str, float]],
 ) -> Evidence:
     """The evidence of trials.
 
@@ -130,16 +146,14 @@ def gather(
         reading: What the trials say by themselves.
         trials: The trials.
         directions: Of the objectives.
-        constraints: Values of named constraints of finished trials, by the trial's number.
     """
     objectives = observed(space, reading, trials, directions)
     count = len(objectives[0].y)
-    absent = np.isnan(reading.x)
-    there = np.logical_not(absent.all(1))
-    slacks = [_within(s, there) for s in constraint_slacks(trials, constraints)]
-    failed = np.zeros(len(trials), dtype=bool)
+    slacks = constraint_slacks(reading)
+    failed, faulty = np.zeros((2, len(trials)), dtype=bool)
     for data in objectives:
         failed[data.trial[~np.isfinite(data.y)]] = True
+        faulty[data.trial[data.y == np.inf]] = True
     if failed.any():
         teaches = np.zeros(len(trials), dtype=bool)
         teaches[objectives[0].trial] = True
@@ -149,10 +163,6 @@ def gather(
             objectives = tuple(without(data, failed.nonzero()[0]) for data in objectives)
     data = objectives[0]
     own = reading.complete[data.trial] & np.isfinite(data.y)
-    x = np.where(absent, space.centre, reading.x)
-    asked, noise = there & ~reading.killed, reading.noise[data.trial]
-    return Evidence(objectives, tuple(slacks), x, asked, count, noise, own)
-
-
-def _within(slack: Slack, there: Mask) -> Slack:
-    return Slack(slack.key, np.where(there, slack.y, np.nan), slack.constant)
+    x = np.where(np.isnan(reading.x), space.centre, reading.x)
+    asked, noise = reading.located & ~reading.killed, reading.noise[data.trial]
+    return Evidence(objectives, tuple(slacks), x, asked, count, noise, faulty, own)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import PartialFixedSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler.convert import SearchSpace, from_params, to_space
-from fisherbo.space import Array, Space
+from fisherbo.sampler.reading import Reading
+from fisherbo.space import Array, Mask, Space
 
 _CONSTANT = 2
+_CHANCE = 0.01
+_RAN_THROUGH = (TrialState.COMPLETE.value, TrialState.PRUNED.value)  # and asked for all they need
 
 
 def fixed_values(
@@ -51,11 +54,43 @@ def widened(asked: SearchSpace, union: SearchSpace, fixed: Mapping[str, Any]) ->
     return {n: union[n] for n in sorted({*asked, *fixed})}
 
 
-def hold(space: Space, search_space: SearchSpace, values: Mapping[str, Any]) -> Space:
-    """The space with the coordinates of some parameters held."""
-    if not values:
+def no_longer_asked(space: Space, reading: Reading) -> Mask:
+    """Which parameters the objective has ceased to ask for, shape ``(d,)``.
+
+    Those that the latest trials lack although no condition says so, and that so many trials in
+    succession would lack by chance with a probability below 1 %, given how often earlier ones had
+    them; and their children. A parameter is renamed, or its line taken out of the code.
+    """
+    ran = np.isin(reading.state, _RAN_THROUGH)
+    present = ~np.isnan(reading.x[ran & reading.located])
+    gone = np.zeros(space.dimension, dtype=bool)
+    if not len(present) or present[-1].all():
+        return gone
+    parent = {c.child: c.parent for c in space.conditions}
+    for j in (~present[-1]).nonzero()[0].tolist():
+        seen = present[:, j].nonzero()[0]
+        if len(seen) and j not in parent:
+            share = len(seen) / (seen[-1] - seen[0] + 2)
+            gone[j] = (1 - share) ** (len(present) - 1 - seen[-1]) < _CHANCE
+    for child, of in parent.items():
+        gone[child] = gone[of] and not present[-1, child]
+    return gone
+
+
+def hold(space: Space, search_space: SearchSpace, values: Mapping[str, Any], gone: Mask) -> Space:
+    """The space with the coordinates of some parameters held.
+
+    Args:
+        space: The space.
+        search_space: Its parameters.
+        values: Values at which parameters are held, by name.
+        gone: Which parameters are held where trials without them are, shape ``(d,)``.
+    """
+    if not values and not gone.any():
         return space
-    return replace(space, held=_coordinates(search_space, values))
+    held = np.where(gone, space.centre, np.nan)
+    fixed = _coordinates(search_space, values)
+    return replace(space, held=np.where(np.isnan(fixed), held, fixed))
 
 
 def _coordinates(search_space: SearchSpace, values: Mapping[str, Any]) -> Array:

@@ -40,6 +40,10 @@ class Learner:
     def __reduce__(self) -> tuple[type[Learner], tuple[Factory | None]]:
         return Learner, (self._factory,)
 
+    def beliefs(self, task: Task, lesson: Lesson | None) -> tuple[list[Belief], list[Belief]]:
+        """Beliefs about each objective, and about each slack."""
+        return self.objectives(task, lesson), self.constraints(task)
+
     def objectives(self, task: Task, lesson: Lesson | None) -> list[Belief]:
         """Beliefs about each objective; none where no trial has a value."""
         data = task.evidence.objectives
@@ -85,11 +89,12 @@ class Learner:
 
     def _remembering(self, task: Task, key: str, learned: Callable[..., Learned]) -> Belief:
         """A belief that starts from the study's last fit; a new fit is kept with the trial."""
-        last: Fit | None = memory.latest(task.trials, tuple(task.search_space), key)
+        names = tuple(task.search_space)
+        last: Fit | None = memory.latest(task.trials, names, key)
         found = learned(last=last, kept=self._bases.get(key))
         self._bases[key] = found.base
         if found.fitted is not last and task.remembers:
-            code = memory.encode(found.fitted)
+            code = memory.encode(found.fitted, names)
             task.study._storage.set_trial_system_attr(task.trial._trial_id, key, code)
         return found.belief
 
@@ -102,4 +107,5 @@ def _believe_by(factory: Factory, data: Data, y: Array, space: Space) -> Belief:
 
     reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
     surrogate = from_factory(factory, data.x, y, reference)
-    return Belief(surrogate, with_pending(surrogate, factory, data.x, y, data.pending))
+    fantasize = partial(with_pending, surrogate, factory, data.x, y)
+    return Belief(surrogate, data.pending, fantasize)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,14 +40,19 @@ def rounded(hyper: Hyper) -> Hyper:
     return Hyper.from_vector(hyper.to_vector().astype("<f4"))
 
 
-def encode(fit: Fit) -> str:
-    """Text of at most 2,000 characters for up to 300 parameters (32-bit logarithms)."""
+def encode(fit: Fit, names: Sequence[str]) -> str:
+    """Text of at most 2,000 characters for up to 300 parameters (32-bit logarithms).
+
+    Args:
+        fit: The fit.
+        names: Names of the parameters, in the order of the lengthscales.
+    """
     theta = fit.hyper.to_vector().astype("<f4").tobytes()
-    return json.dumps([fit.count, base64.b64encode(theta).decode()])
+    return json.dumps([fit.count, base64.b64encode(theta).decode(), _checksum(names)])
 
 
-def latest(trials: Sequence[FrozenTrial], names: tuple[str, ...], key: str = KEY) -> Fit | None:
-    """The last fit that a trial holds for these parameters, under an attribute."""
+def latest(trials: Sequence[FrozenTrial], names: Sequence[str], key: str = KEY) -> Fit | None:
+    """The last fit that a trial holds for these very parameters, under an attribute."""
     for trial in reversed(trials):
         text = trial.system_attrs.get(key)
         if text is not None:
@@ -56,9 +62,12 @@ def latest(trials: Sequence[FrozenTrial], names: tuple[str, ...], key: str = KEY
     return None
 
 
-def _decode(text: str, names: tuple[str, ...]) -> Fit | None:
-    count, code = json.loads(text)
-    theta = np.frombuffer(base64.b64decode(code), dtype="<f4")
-    if len(theta) != len(names) + 2:
+def _decode(text: str, names: Sequence[str]) -> Fit | None:
+    count, code, *checksum = json.loads(text)
+    if checksum != [_checksum(names)]:  # of other parameters, or written by an early version
         return None
-    return Fit(count, Hyper.from_vector(theta))
+    return Fit(count, Hyper.from_vector(np.frombuffer(base64.b64decode(code), dtype="<f4")))
+
+
+def _checksum(names: Sequence[str]) -> int:
+    return zlib.crc32(json.dumps(list(names)).encode())

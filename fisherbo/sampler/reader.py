@@ -7,9 +7,11 @@ asked for, each with its latest distribution.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -19,6 +21,11 @@ from fisherbo.sampler.conditions import with_conditions
 from fisherbo.sampler.convert import SearchSpace, to_space
 from fisherbo.sampler.reading import Reading, read
 from fisherbo.space import Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+_MOST_STUDIES = 8  # of a storage, that are remembered at a time
 
 
 @dataclass(frozen=True)
@@ -34,42 +41,54 @@ class Parameters:
     constant: SearchSpace
 
 
-class Reader:
-    """Reads trials; what it keeps saves time and can be lost at any moment.
+class Readers:
+    """A reader for each of the latest studies; copies and pickles are empty. Threads may share it.
 
-    Copies and pickles are empty. Threads may share it.
+    One sampler object may serve several studies at the same time, each in threads of its own.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._study: Any = None
-        self._forget()
+        self._of_storage: WeakKeyDictionary[Any, OrderedDict[Any, Reader]] = WeakKeyDictionary()
 
-    def _forget(self) -> None:
+    def __reduce__(self) -> tuple[type[Readers], tuple[()]]:
+        return Readers, ()
+
+    def of(self, study: Study) -> Reader:
+        """The reader of a study's trials."""
+        with self._lock:
+            readers = self._of_storage.setdefault(study._storage, OrderedDict())
+            reader = readers.setdefault(study._study_id, Reader())
+            readers.move_to_end(study._study_id)
+            while len(readers) > _MOST_STUDIES:
+                readers.popitem(last=False)
+            return reader
+
+
+class Reader:
+    """Reads the trials of one study; what it keeps saves time and can be lost at any moment.
+
+    What a call returns follows from its arguments alone, whatever other threads ask in between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._learned = _Beginning()
         self._seen: set[int] = set()
         self._latest: dict[str, tuple[int, BaseDistribution]] = {}
         self._parameters: Parameters | None = None
-        self._constraints: dict[int, dict[str, float]] = {}
         self._key: tuple[Any, ...] = ()
         self._read = _Beginning()
         self._space: Space | None = None
         self._reading: Reading | None = None
 
-    def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
-        return Reader, ()
-
-    def parameters(self, study: Any, trials: Sequence[FrozenTrial]) -> Parameters:
-        """Every parameter that a trial has.
+    def parameters(self, trials: Sequence[FrozenTrial]) -> Parameters:
+        """Every parameter that a trial has, of these or of others that were read before.
 
         Args:
-            study: What tells one study from another.
-            trials: Its trials, in order of their numbers.
+            trials: Trials of the study, in order of their numbers.
         """
         with self._lock:
-            if study != self._study:
-                self._study = study
-                self._forget()
             for trial in trials[self._learned.within(trials) :]:
                 if trial.number not in self._seen:
                     self._learn(trial)
@@ -89,7 +108,7 @@ class Reader:
 
         Args:
             search_space: Parameters, in the order of the columns.
-            trials: Trials of the study that was last asked about, in order of their numbers.
+            trials: Trials of the study, in order of their numbers.
             objectives: Number of its objectives.
         """
         with self._lock:
@@ -107,11 +126,6 @@ class Reader:
                 return self._space, reading
             return with_conditions(self._space, reading.x[reading.complete]), reading
 
-    def constraints(self) -> dict[int, dict[str, float]]:
-        """Values of the constraints of finished trials that have any, by the trial's number."""
-        with self._lock:
-            return dict(self._constraints)
-
     def _learn(self, trial: FrozenTrial) -> None:
         for name, distribution in trial.distributions.items():
             number, known = self._latest.get(name, (-1, None))
@@ -121,9 +135,6 @@ class Reader:
                 self._latest[name] = trial.number, known
         if trial.state.is_finished():
             self._seen.add(trial.number)
-            values = trial.constraints
-            if values:
-                self._constraints[trial.number] = values
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from fisherbo.sampler import memory
 from fisherbo.sampler.convert import SearchSpace, from_params
 from fisherbo.sampler.noise import given_noise
 from fisherbo.space import Array, Integers, Mask, Space
+
+_FAR = 10.5  # from the centre, in widths of the range
+_NO_CONSTRAINTS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Reading:
         value: Values of complete trials, NaN for others, one column an objective, ``(n, m)``.
         failed: Which trials failed by themselves, shape ``(n,)``: a killed worker's did not.
         noise: Noise variances that they tell, 0 where none is given, shape ``(n,)``.
+        constraints: Values of the constraints that each finished trial tells, by name, ``n`` of
+            them.
     """
 
     x: Array
@@ -31,6 +37,7 @@ class Reading:
     value: Array
     failed: Mask
     noise: Array
+    constraints: tuple[Mapping[str, float], ...]
 
     def __add__(self, other: Reading) -> Reading:
         return Reading(
@@ -39,6 +46,7 @@ class Reading:
             np.concatenate([self.value, other.value]),
             np.concatenate([self.failed, other.failed]),
             np.concatenate([self.noise, other.noise]),
+            self.constraints + other.constraints,
         )
 
     def first(self, count: int) -> Reading:
@@ -51,7 +59,19 @@ class Reading:
             self.value[:count],
             self.failed[:count],
             self.noise[:count],
+            self.constraints[:count],
         )
+
+    @property
+    def located(self) -> Mask:
+        """Which trials have a parameter of the space and are not far outside, shape ``(n,)``.
+
+        A value 10 widths of its range beyond it says nothing of the range.
+        """
+        absent = np.isnan(self.x)
+        inside = np.abs(np.where(absent, 0.5, self.x) - 0.5) <= _FAR
+        located: Mask = inside.all(1) & np.logical_not(absent.all(1))
+        return located
 
     @property
     def complete(self) -> Mask:
@@ -84,4 +104,15 @@ def read(
         value,
         np.array(failed, dtype=bool),
         given_noise(trials),
+        tuple(_constraints(t) for t in trials),
     )
+
+
+def _constraints(trial: FrozenTrial) -> Mapping[str, float]:
+    """Constraints that a finished trial tells, by name; a value of NaN counts as not told."""
+    if not trial.state.is_finished():
+        return _NO_CONSTRAINTS
+    told = trial.constraints
+    if not told:
+        return _NO_CONSTRAINTS
+    return {name: value for name, value in told.items() if not math.isnan(value)}

@@ -18,16 +18,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import memory
-from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import learn
 from fisherbo.sampler.convert import SearchSpace, to_params, to_space
 from fisherbo.sampler.evidence import gather
-from fisherbo.sampler.fixed import fixed_values, hold, widened
+from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.learner import Learner
 from fisherbo.sampler.objectives import observed
 from fisherbo.sampler.pending import without_abandoned
-from fisherbo.sampler.reader import Reader
+from fisherbo.sampler.reader import Readers
 from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
 from fisherbo.sampler.restriction import Restriction, Rule, may_have
 from fisherbo.sampler.suggestion import best_point, design_point
@@ -44,6 +43,17 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _MOST_OBJECTIVES = 4
 _DRAWS = 4096
 _MOST_RIVALS = 2
+_EXHAUSTED = (
+    "Every point of the search space was evaluated: from here on points are repeated where that "
+    "helps most. Stop the study if its objective is deterministic."
+)
+_TOO_GOOD = (
+    "A value is better than all others by more than 15 orders of magnitude: the sampler takes it "
+    "for a fault of the objective, as it does an infinitely good one. Raise an exception or return "
+    "NaN where the objective has no value."
+)
+_usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+"""NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
@@ -135,10 +145,11 @@ class FisherSampler(BaseSampler):
         self._independent_sampler = independent_sampler
         self._learner = Learner(surrogate)
         self._teachers = Teachers(read_sources(source_studies))
-        self._reader = Reader()
+        self._readers = Readers()
         self._rule = input_constraints
-        self._exhausted: set[str] = set()  # studies of which this was said
+        self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
 
+    @_usual_errors
     def recommend(self, study: Study) -> Recommendation:
         """The evaluated point that the model believes to be the best, which to use in the end.
 
@@ -165,11 +176,11 @@ class FisherSampler(BaseSampler):
                 "study has no complete and feasible trial to recommend, got "
                 f"{len(trials)} finished; run some more trials first"
             )
-        search_space = self._reader.parameters((study._storage, study._study_id), trials).varying
+        search_space = self._readers.of(study).parameters(trials).varying
         if not search_space:
             raise InvalidInputError("study has no parameter that varies; all its trials are alike")
         maximize = study.direction == StudyDirection.MAXIMIZE
-        space, reading = self._reader.read(search_space, trials)
+        space, reading = self._readers.of(study).read(search_space, trials)
         (data,) = observed(space, reading, trials, study.directions)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
@@ -177,6 +188,7 @@ class FisherSampler(BaseSampler):
         learned = learn(data, warped, noise, space, last, lesson=lesson)
         return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 
+    @_usual_errors
     def inspect(self, study: Study) -> Inspection:
         """What is believed of a study, and where the next trial would go; nothing is written.
 
@@ -200,18 +212,20 @@ class FisherSampler(BaseSampler):
                 f"study must have a trial with a value, got none in {len(task.trials)} trials; "
                 "run some more first"
             )
-        x, rng = self._point(task, restriction), self._rng(trial.number)
+        rng = self._rng(trial.number)
         with self._learner.isolated(rng):
-            objectives = self._learner.objectives(task, self._lesson(task))
-            constraints = self._learner.constraints(task)
-        aimed = aim(objectives, constraints, task.evidence.taken(task.target), rng)
-        return Inspection(task, tuple(objectives), tuple(constraints), aimed.acquisition, x)
+            objectives, constraints = self._learner.beliefs(task, self._lesson(task))
+            x, acquisition = best_point(task, objectives, constraints, rng, restriction)
+        begins = self._begins(task)
+        first = self._design(task, restriction) if begins else x
+        return Inspection(task, tuple(objectives), tuple(constraints), acquisition, first)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
         if self._independent_sampler is not None:
             self._independent_sampler.reseed_rng()
 
+    @_usual_errors
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
@@ -221,9 +235,10 @@ class FisherSampler(BaseSampler):
         conditional parameters too.
         """
         trials = _others(study, trial, use_cache=True)
-        known = self._reader.parameters((study._storage, study._study_id), trials)
+        known = self._readers.of(study).parameters(trials)
         return dict(known.varying)
 
+    @_usual_errors
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
@@ -236,9 +251,13 @@ class FisherSampler(BaseSampler):
             return {}
         task, restriction = found
         x = self._point(task, restriction)
-        params = {} if x is None else to_params(task.target, task.search_space, x)
-        return {name: value for name, value in params.items() if name in search_space}
+        if x is None:
+            return {}
+        params = to_params(task.target, task.search_space, x)
+        free = zip(params.items(), task.target.free.tolist(), strict=True)
+        return {name: value for (name, value), chosen in free if chosen and name in search_space}
 
+    @_usual_errors
     def sample_independent(
         self,
         study: Study,
@@ -289,47 +308,51 @@ class FisherSampler(BaseSampler):
         """What is to be suggested, and the user's rule; None where every parameter is fixed."""
         asked = set(search_space)
         trials = without_abandoned(study, _others(study, trial, use_cache=False))
-        known = self._reader.parameters((study._storage, study._study_id), trials)
+        known = self._readers.of(study).parameters(trials)
         varying = {**known.varying, **search_space}
         fixed = fixed_values(study.sampler, trial, asked, varying, trials)
         if asked <= fixed.keys():
             return None
         parameters = widened(search_space, varying, fixed)
-        space, reading = self._reader.read(parameters, trials, len(study.directions))
-        target = hold(space, parameters, fixed)
-        evidence = gather(space, reading, trials, study.directions, self._reader.constraints())
+        space, reading = self._readers.of(study).read(parameters, trials, len(study.directions))
+        target = hold(space, parameters, fixed, no_longer_asked(space, reading))
+        evidence = gather(space, reading, trials, study.directions)
+        if np.isfinite(reading.value[evidence.faulty]).any():
+            self._say_once(study, _TOO_GOOD)
         rivals = count_rivals(trial, [trials[i] for i in reading.running.nonzero()[0].tolist()])
         task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
         return task, self._restriction(target, parameters, known.constant)
 
+    def _begins(self, task: Task) -> bool:
+        """Whether there are too few observations yet to rely on a model of them."""
+        needed = max(self._n_startup_trials, 1)
+        if self._lesson(task) is not None:
+            needed = min(needed, LEAST_TRIALS)
+        return task.evidence.count < needed
+
+    def _design(self, task: Task, restriction: Restriction | None) -> Array | None:
+        """The trial's point of the first design; None where the independent sampler draws it."""
+        if self._independent_sampler is not None:
+            return None
+        rng = self._rng(task.trial.number)
+        return design_point(task, self._seed, rng, restriction, self._teachers)
+
     def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""
-        evidence, rng = task.evidence, self._rng(task.trial.number)
-        lesson = self._lesson(task)
-        needed = max(self._n_startup_trials, 1)
-        if evidence.count < (needed if lesson is None else min(needed, LEAST_TRIALS)):
-            if self._independent_sampler is not None:
-                return None
-            return design_point(task, self._seed, rng, restriction, self._teachers)
-        x = self._modelled(task, lesson, rng, restriction)
-        for _ in range(min(task.rivals, _MOST_RIVALS)):  # who see what we see, and choose first
-            x = self._modelled(task := task.expecting(x), lesson, rng, restriction)
-        if not unvisited(task.target, x[None], evidence.visited)[0]:
-            self._say_exhausted(task.study)
-        return x
-
-    def _modelled(
-        self,
-        task: Task,
-        lesson: Lesson | None,
-        rng: np.random.Generator,
-        restriction: Restriction | None,
-    ) -> Array:
-        """The best point of the models of what was observed."""
+        if self._begins(task):
+            return self._design(task, restriction)
+        rng = self._rng(task.trial.number)
         with self._learner.isolated(rng):
-            objectives = self._learner.objectives(task, lesson)
-            constraints = self._learner.constraints(task)
-            return best_point(task, objectives, constraints, rng, restriction)
+            objectives, constraints = self._learner.beliefs(task, self._lesson(task))
+            x, _ = best_point(task, objectives, constraints, rng, restriction)
+            for _ in range(min(task.rivals, _MOST_RIVALS)):  # who see what we see, and choose first
+                task = task.expecting(x)
+                objectives = [belief.with_pending(x) for belief in objectives]
+                constraints = [belief.with_pending(x) for belief in constraints]
+                x, _ = best_point(task, objectives, constraints, rng, restriction)
+        if not unvisited(task.target, x[None], task.evidence.visited)[0]:
+            self._say_once(task.study, _EXHAUSTED)
+        return x
 
     def _lesson(self, task: Task) -> Lesson | None:
         """What earlier studies say of the one objective."""
@@ -344,15 +367,12 @@ class FisherSampler(BaseSampler):
         values = {n: d.to_external_repr(_only(d)) for n, d in constant.items()}
         return Restriction(self._rule, space, search_space, values)
 
-    def _say_exhausted(self, study: Study) -> None:
-        """Once for each study: every point of its space was evaluated."""
-        if study.study_name not in self._exhausted:
-            self._exhausted.add(study.study_name)
+    def _say_once(self, study: Study, message: str) -> None:
+        """Warn once for each study."""
+        if (study.study_name, message) not in self._said:
+            self._said.add((study.study_name, message))
             optuna.logging.get_verbosity()  # sets up Optuna's handler
-            _LOGGER.warning(
-                "Every point of the search space was evaluated: from here on points are repeated "
-                "where that helps most. Stop the study if its objective is deterministic."
-            )
+            _LOGGER.warning(message)
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])

@@ -5,22 +5,25 @@ is −asinh(c/m), with m the median of |c|, clipped: monotone, so 0 stays the th
 linear near it, so that a value of 1e6 does not flatten the others. A failure is a slack of −1, a
 success one of 1. The prior mean of f is 0 for a constraint, and 2p − 1 for failures, where
 p = (½ + successes)/(1 + n) is the base rate with Jeffreys' prior.
+
+To Optuna a complete trial that does not tell a constraint is feasible. Its slack is positive but of
+unknown size: it counts as the typical one, asinh 1, with noise of the same size.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from optuna.trial import FrozenTrial
 
 from fisherbo.sampler import memory
 from fisherbo.sampler.belief import Belief, Learned
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import believe, refit
+from fisherbo.sampler.reading import Reading
 from fisherbo.space import Array, Mask, Space
 from fisherbo.surrogate.posterior import Posterior, with_fantasies
 
@@ -29,6 +32,8 @@ FAILURES = f"{memory.KEY}:failures"
 _TOLERATED = 0.1
 _CLIP = 3.0
 _LONGEST_NAME = 64
+_UNTOLD = math.asinh(1.0)
+_UNTOLD_NOISE = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,32 +44,40 @@ class Slack:
         key: Trial attribute in which the model's hyperparameters are kept.
         y: Slack of every trial that was read, NaN where it is not known, shape ``(n,)``.
         constant: Prior mean.
+        noise: Variance of the slacks about the truth where they are guessed, shape ``(n,)``.
     """
 
     key: str
     y: Array
-    constant: float = 0.0
+    constant: float
+    noise: Array
 
     @property
     def known(self) -> Mask:
         """Of which trials the slack is known, shape ``(n,)``."""
         return ~np.isnan(self.y)
 
+    def longer(self) -> Slack:
+        """The same with one more trial, of which nothing is known."""
+        return replace(self, y=np.append(self.y, math.nan), noise=np.append(self.noise, 0.0))
 
-def constraint_slacks(
-    trials: Sequence[FrozenTrial], constraints: Mapping[int, Mapping[str, float]]
-) -> list[Slack]:
-    """The slack of every named constraint that a finished trial has a value of.
+
+def constraint_slacks(reading: Reading) -> list[Slack]:
+    """The slack of every named constraint that was broken, or that all complete trials tell.
 
     Args:
-        trials: The trials.
-        constraints: Values of each trial that has any, by the trial's number.
+        reading: What the trials say.
     """
-    names = sorted({name for values in constraints.values() for name in values})
-    return [
-        Slack(_key(name), _scaled([constraints.get(t.number, {}).get(name) for t in trials]))
-        for name in names
-    ]
+    located = reading.located
+    told = [c if there else {} for c, there in zip(reading.constraints, located, strict=True)]
+    slacks = []
+    for name in sorted({name for values in told for name in values}):
+        c = np.array([values.get(name, math.nan) for values in told], dtype=np.float64)
+        untold = located & reading.complete & np.isnan(c)
+        if (c > 0).any() or not untold.any():
+            y, noise = np.where(untold, _UNTOLD, _scaled(c)), np.where(untold, _UNTOLD_NOISE, 0.0)
+            slacks.append(Slack(_key(name), y, 0.0, noise))
+    return slacks
 
 
 def failure_slack(failed: Mask, teaches: Mask) -> Slack | None:
@@ -74,7 +87,7 @@ def failure_slack(failed: Mask, teaches: Mask) -> Slack | None:
         return None
     label = np.where(failed, -1.0, 1.0)
     base = 2 * (0.5 + n - bad) / (1 + n) - 1
-    return Slack(FAILURES, np.where(teaches, label, np.nan), base)
+    return Slack(FAILURES, np.where(teaches, label, np.nan), base, np.zeros(len(failed)))
 
 
 def learn_slack(
@@ -98,18 +111,22 @@ def learn_slack(
         kept: The base of an earlier belief; saves time only.
     """
     x, y, merit = x[slack.known], slack.y[slack.known], merit[slack.known]
-    constant = slack.constant
-    fitted = refit(x, y, space, last, constant=constant, merit=merit)
-    posterior, base = believe(x, y, space, fitted, kept, constant=constant, merit=merit)
-    belief = Belief(posterior, with_fantasies(posterior, pending))
+    constant, noise = slack.constant, slack.noise[slack.known]
+    guessed = noise if noise.any() else None
+    fitted = refit(x, y, space, last, known=guessed, constant=constant, merit=merit)
+    posterior, base = believe(
+        x, y, space, fitted, kept, known=guessed, constant=constant, merit=merit
+    )
+    belief = Belief(posterior, pending, partial(with_fantasies, posterior))
     return Learned(belief, fitted, base)
 
 
-def _scaled(values: Sequence[float | None]) -> Array:
-    c = np.array([math.nan if v is None else float(v) for v in values], dtype=np.float64)
+def _scaled(c: Array) -> Array:
+    """Slacks for values of a constraint, NaN where it is not told, shape ``(n,)``."""
     size = np.abs(c[np.isfinite(c) & (c != 0)])
     scale = float(np.median(size)) if len(size) else 1.0
-    return np.clip(-np.arcsinh(c / scale), -_CLIP, _CLIP)
+    most = math.sinh(_CLIP) * scale
+    return -np.arcsinh(np.clip(c, -most, most) / scale)
 
 
 def _key(name: str) -> str:

@@ -17,7 +17,7 @@ from fisherbo.sampler.evidence import Evidence
 from fisherbo.sampler.restriction import Restriction
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Teachers
-from fisherbo.space import Array
+from fisherbo.space import Array, Mask
 from fisherbo.surrogate.active import Region, active_set
 from fisherbo.surrogate.kernel import CURVATURE, Embedding
 
@@ -61,8 +61,12 @@ def best_point(
     constraints: Sequence[Belief],
     rng: np.random.Generator,
     restriction: Restriction | None,
-) -> Array:
-    """Coordinates of the largest acquisition that is found outside the known balls, ``(d,)``."""
+) -> tuple[Array, Acquisition]:
+    """The next point, shape ``(d,)``, and what it maximises: the acquisition outside known balls.
+
+    A point outside the balls must be expected to be feasible: that the feasible region is known to
+    be flat is no reason to evaluate what is known to fail.
+    """
     target, evidence = task.target, task.evidence
     taken = evidence.taken(target)
     aimed, further = aim(objectives, constraints, taken, rng), None
@@ -83,13 +87,25 @@ def best_point(
         acquisition = Restricted(acquisition, region.holds)
     known = _known_balls(task, objectives)
     if known is not None:
+        promising = constraints if evidence.usable.any() else ()
         for halvings in range(_MOST_HALVINGS):  # smaller balls where these leave no room
-            free = partial(known.outside, share=0.5**halvings)
-            x, utility = best(Restricted(acquisition, free))
+            free = partial(_is_free, known, promising, 0.5**halvings)
+            outside = Restricted(acquisition, free)
+            x, utility = best(outside)
             if utility > -np.inf:
-                return x
+                return x, outside
     x, utility = best(acquisition)
-    return x if region is None or utility > -np.inf else best(aimed.acquisition)[0]
+    if region is None or utility > -np.inf:
+        return x, acquisition
+    return best(aimed.acquisition)[0], aimed.acquisition
+
+
+def _is_free(known: Balls, constraints: Sequence[Belief], share: float, points: Array) -> Mask:
+    """Which points ``(b, d)`` are outside all balls and expected to be feasible, ``(b,)``."""
+    free = known.outside(points, share)
+    for belief in constraints:
+        free &= belief.expecting.mean(points) >= 0
+    return free
 
 
 def _region(task: Task, objectives: Sequence[Belief]) -> Region | None:
@@ -101,16 +117,18 @@ def _region(task: Task, objectives: Sequence[Belief]) -> Region | None:
 def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
     """Where another evaluation of a single objective is presumed to say little.
 
-    Only in spaces that are not all discrete: in others no point is chosen twice as it is.
+    Only in spaces that are not all discrete: in others no point is chosen twice as it is. While no
+    point is feasible, only around points under evaluation.
     """
     if len(objectives) != 1 or not task.target.continuous.any():
         return None
     data, surrogate = task.evidence.objectives[0], objectives[0].surrogate
-    radius = stall_radius(_age_of_best(task.evidence))
-    if radius == 0 and not len(data.pending) and len(set(data.y.tolist())) == len(data.y):
-        return None
-    own = task.evidence.own
+    searching = bool(task.evidence.usable.any())
+    radius = stall_radius(_age_of_best(task.evidence)) if searching else 0.0
+    own = task.evidence.own & searching
     x, y = data.x[own], data.y[own]
+    if radius == 0 and not len(data.pending) and len(set(y.tolist())) == len(y):
+        return None
     lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
     chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
     embedding = Embedding.of(lengthscale, task.space.choices)
@@ -118,12 +136,9 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
 
 
 def _age_of_best(evidence: Evidence) -> int:
-    """Observations after the first of the best feasible value."""
-    data = evidence.objectives[0]
-    counts = np.isfinite(data.y)  # an infinitely good value is a fault of the objective
-    for slack in evidence.slacks:
-        counts &= np.logical_not(slack.y[data.trial] < 0)
-    return len(data.y) - 1 - int(np.argmax(np.where(counts, data.y, -np.inf)))
+    """Observations after the first of the best usable value."""
+    y = evidence.objectives[0].y
+    return len(y) - 1 - int(np.argmax(np.where(evidence.usable, y, -np.inf)))
 
 
 def _apart(points: Array, visited: Array) -> Array:

@@ -32,7 +32,13 @@ from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
 from fisherbo.space import Array, Data, Integers, Space
 from fisherbo.surrogate.active import active_set
 from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.posterior import Linearization, Posterior, Prediction, condition
+from fisherbo.surrogate.posterior import (
+    Linearization,
+    Posterior,
+    Prediction,
+    condition,
+    with_fantasies,
+)
 from fisherbo.surrogate.warp import warp
 
 if TYPE_CHECKING:
@@ -171,6 +177,10 @@ class Taught:
 
     residual: Posterior
     lesson: Lesson
+
+    def with_fantasies(self, points: Array) -> Taught:
+        """The model with ``points`` ``(m, d)`` observed at their means."""
+        return Taught(with_fantasies(self.residual, points), self.lesson)
 
     @property
     def noise(self) -> float:

@@ -1,5 +1,7 @@
 """What is improved on: observed values where they repeat, beliefs where chance has a part."""
 
+from functools import partial
+
 import numpy as np
 import optuna
 import pytest
@@ -27,10 +29,9 @@ def trial(x, value=None, **attrs):
     )
 
 
-def evidence_of(trials, constraints=None):
+def evidence_of(trials):
     reading = read(SPACE, SEARCH_SPACE, trials)
-    maximize = [optuna.study.StudyDirection.MAXIMIZE]
-    return gather(SPACE, reading, trials, maximize, constraints or {})
+    return gather(SPACE, reading, trials, [optuna.study.StudyDirection.MAXIMIZE])
 
 
 def improvement(*trials):
@@ -39,7 +40,7 @@ def improvement(*trials):
     data = evidence.objectives[0]
     hyper = Hyper(np.array([0.5]), 1.0, 0.1)
     model = condition(data.x, data.y, SPACE.choices, hyper)
-    belief = Belief(model, with_fantasies(model, data.pending))
+    belief = Belief(model, data.pending, partial(with_fantasies, model))
     found = aim([belief], [], evidence.taken(SPACE), np.random.default_rng(0)).acquisition
     assert isinstance(found, ExpectedImprovement)
     return found, model
@@ -104,10 +105,9 @@ def test_a_search_of_a_rough_objective_does_not_stay_where_its_best_value_is(see
 def test_the_best_value_is_finite_and_feasible():
     trials = [trial(0.1, np.inf), trial(0.2, 5.0), trial(0.3, 9.0), trial(0.4, 1.0)]
     assert _age_of_best(evidence_of(trials)) == 1
-    slack = {2: {"c": 1.0}, 0: {"c": -1.0}, 1: {"c": -1.0}, 3: {"c": -1.0}}
-    for number, t in enumerate(trials):
-        t.number = number
-    assert _age_of_best(evidence_of(trials, slack)) == 2
+    for t, c in zip(trials, (-1.0, -1.0, 1.0, -1.0), strict=True):
+        t._system_attrs["constraints:c"] = c
+    assert _age_of_best(evidence_of(trials)) == 2
 
 
 def test_beyond_what_the_model_holds_trials_stay_where_it_knows_all(monkeypatch):

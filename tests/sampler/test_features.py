@@ -51,7 +51,7 @@ def test_from_an_infeasible_start_a_small_feasible_region_is_found():
 
 
 def test_slacks_keep_the_threshold_and_resist_outliers():
-    y = slack._scaled([None, 0.0, -1.0, 2.0, 1e9, float("inf"), 1e-3])
+    y = slack._scaled(np.array([np.nan, 0.0, -1.0, 2.0, 1e9, np.inf, 1e-3]))
     assert np.isnan(y[0]) and y[1] == 0
     assert y[2] > 0 > y[6] > y[3] > y[4]
     assert np.abs(y[1:]).max() <= 3

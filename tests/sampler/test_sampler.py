@@ -228,8 +228,8 @@ def test_pruned_trials_take_the_value_of_their_rank():
     )
     silent = create_trial(params={"x": 0.8}, distributions=space_of, state=TrialState.PRUNED)
     data = observations(space_of, [*trials, pruned, silent])
-    assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.0]
-    assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9])
+    assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.5, -5.0]
+    assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9, 0.8])
 
 
 def test_parameters_return_as_python_values():
@@ -254,7 +254,9 @@ def test_hyperparameters_are_kept_in_the_study_in_little_room():
     assert fit is not None and len(fit.hyper.lengthscale) == 2
     assert len(text) < 100
     assert memory.latest(study.trials, ("x", "y", "z")) is None
-    assert len(memory.encode(memory.Fit(1, memory.Hyper(np.ones(300), 1.0, 1.0)))) < 2000
+    assert memory.latest(study.trials, ("other", "names")) is None
+    names = [f"x{j}" for j in range(300)]
+    assert len(memory.encode(memory.Fit(1, memory.Hyper(np.ones(300), 1.0, 1.0)), names)) < 2000
 
 
 def test_bad_arguments_and_studies_are_refused_clearly():

@@ -1,0 +1,106 @@
+"""What pruned trials are worth: a value for each, by its rank among all trials.
+
+A pruned trial has no final value, and reports of different steps are not comparable. Its last
+report is ranked among the learning curves of the complete trials at that step, which are
+interpolated between the steps that they reported and constant beyond. The share of those that are
+worse becomes a place among the final values. Pruned trials of one place are ordered by their last
+step, since a trial that was stopped later survived more comparisons, then by their report, and are
+spread evenly between the two neighbouring final values. Those that are worse than every complete
+trial, or have none to be compared with, are placed below the worst final value, at the mean
+distance of final values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.sampler.reading import Reading
+from fisherbo.space import Array, Integers
+
+_MOST_CURVES = 256
+
+
+def with_pruned(
+    value: Array, x: Array, reading: Reading, trials: Sequence[FrozenTrial], sign: float
+) -> Array:
+    """Values of all trials with those that pruned trials stand for, larger is better, ``(n,)``.
+
+    A pruned trial at a point that a complete one has says nothing.
+
+    Args:
+        value: Values of complete trials, NaN for pruned ones, shape ``(n,)``.
+        x: Coordinates, shape ``(n, d)``.
+        reading: What the trials say.
+        trials: The trials.
+        sign: 1 where the objective is maximised, else −1.
+    """
+    is_pruned = reading.state == TrialState.PRUNED.value
+    if not is_pruned.any():
+        return value
+    complete = reading.complete.nonzero()[0]
+    done = {tuple(row) for row in x[complete].tolist()}
+    pruned = [i for i in is_pruned.nonzero()[0].tolist() if tuple(x[i].tolist()) not in done]
+    finals = np.sort(value[complete][np.isfinite(value[complete])])
+    last = {i: _last_report(trials[i], sign) for i in pruned}
+    compared = complete[_spread(len(complete), _MOST_CURVES)].tolist()
+    peers = _curves(
+        [trials[i] for i in compared], sorted({step for step, _ in last.values()}), sign
+    )
+
+    def place(i: int) -> int:
+        """How many final values the trial beats."""
+        step, report = last[i]
+        curves = peers.get(step, np.empty(0))
+        return int(np.searchsorted(curves, report)) * len(finals) // max(len(curves), 1)
+
+    value = value.copy()
+    ranked = sorted((place(i), last[i], i) for i in pruned)
+    for found, group in groupby(ranked, lambda r: r[0]):
+        members = [i for _, _, i in group]
+        value[members] = _between(finals, found, len(members))
+    return value
+
+
+def _last_report(trial: FrozenTrial, sign: float) -> tuple[float, float]:
+    """The last step and its report, larger is better; −inf where there is none, or it is NaN."""
+    if not trial.intermediate_values:
+        return -math.inf, -math.inf
+    step = max(trial.intermediate_values)
+    report = sign * trial.intermediate_values[step]
+    return step, -math.inf if math.isnan(report) else report
+
+
+def _curves(
+    trials: Sequence[FrozenTrial], steps: Sequence[float], sign: float
+) -> dict[float, Array]:
+    """Values of learning curves at steps, larger is better, ascending: step to ``(c,)``."""
+    told = [
+        sorted((s, v) for s, v in t.intermediate_values.items() if math.isfinite(v)) for t in trials
+    ]
+    rows = [np.interp(steps, *np.array(curve, dtype=np.float64).T) for curve in told if curve]
+    if not rows:
+        return {}
+    return dict(zip(steps, np.sort(sign * np.array(rows), axis=0).T, strict=True))
+
+
+def _spread(n: int, most: int) -> Integers:
+    """At most so many of ``n`` indices, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def _between(finals: Array, place: int, count: int) -> Array:
+    """``count`` ascending values above ``place`` of the final values and below the next."""
+    share = np.arange(1.0, count + 1) / (count + 1)
+    if place == len(finals) > 0:  # none is better than the best that is known
+        return np.full(count, finals[-1])
+    if place > 0:
+        return finals[place - 1] * (1 - share) + finals[place] * share
+    worst = finals[0] if len(finals) else 0.0
+    halves = np.diff(finals * 0.5)  # no difference overflows
+    distance = 2 * float(halves.mean()) if len(halves) and halves.any() else 1.0
+    return np.maximum(worst - distance * np.arange(count, 0.0, -1.0), -np.finfo(np.float64).max)
