@@ -9,7 +9,7 @@ import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from fisherbo.sampler.faults import too_good
+from fisherbo.sampler.faults import without_faults
 from fisherbo.sampler.pruned import with_pruned
 from fisherbo.sampler.reading import Reading
 from fisherbo.space import Data, Integers, Space
@@ -23,10 +23,10 @@ def observed(
 ) -> tuple[Data, ...]:
     """Observations of each objective at the same points, and pending points.
 
-    A complete trial counts with its values, one that failed by itself with −inf, which the warp
-    maps to the last rank; a value that is too good to be true counts as +inf, which the warp maps
-    there too. With one objective a pruned trial counts with the value that its rank
-    among the trials suggests. Trials without any parameter of the space say nothing.
+    A complete trial counts with its values; −inf stands for one that failed by itself or returned a
+    penalty, +inf for values too good to be true: the warp maps both to the last rank. With one
+    objective a pruned trial counts with the value that its rank among the trials suggests. Trials
+    without any parameter of the space say nothing.
 
     Args:
         space: The space.
@@ -36,8 +36,7 @@ def observed(
     """
     sign = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions])
     value = np.where(reading.failed[:, None], -math.inf, reading.value * sign)
-    for column in value.T:
-        column[too_good(column)] = math.inf
+    value = np.stack([without_faults(c, penalties=len(sign) == 1) for c in value.T], 1)
     there = reading.located
     x = np.where(np.isnan(reading.x), space.centre, reading.x)
     if len(sign) == 1:

@@ -7,7 +7,8 @@ worse becomes a place among the final values. Pruned trials of one place are ord
 step, since a trial that was stopped later survived more comparisons, then by their report, and are
 spread evenly between the two neighbouring final values. Those that are worse than every complete
 trial, or have none to be compared with, are placed below the worst final value, at the mean
-distance of final values.
+distance of final values. One that was pruned without any report was refused, not compared: it
+counts as failed.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def with_pruned(
     done = {tuple(row) for row in x[complete].tolist()}
     pruned = [i for i in is_pruned.nonzero()[0].tolist() if tuple(x[i].tolist()) not in done]
     finals = np.sort(value[complete][np.isfinite(value[complete])])
-    last = {i: _last_report(trials[i], sign) for i in pruned}
+    last = {i: _last_report(trials[i], sign) for i in pruned if trials[i].intermediate_values}
     compared = complete[_spread(len(complete), _MOST_CURVES)].tolist()
     peers = _curves(
         [trials[i] for i in compared], sorted({step for step, _ in last.values()}), sign
@@ -59,25 +60,22 @@ def with_pruned(
         return int(np.searchsorted(curves, report)) * len(finals) // max(len(curves), 1)
 
     value = value.copy()
-    ranked = sorted((place(i), last[i], i) for i in pruned)
+    value[[i for i in pruned if i not in last]] = -math.inf
+    ranked = sorted((place(i), last[i], i) for i in last)
     for found, group in groupby(ranked, lambda r: r[0]):
         members = [i for _, _, i in group]
         value[members] = _between(finals, found, len(members))
     return value
 
 
-def _last_report(trial: FrozenTrial, sign: float) -> tuple[float, float]:
-    """The last step and its report, larger is better; −inf where there is none, or it is NaN."""
-    if not trial.intermediate_values:
-        return -math.inf, -math.inf
+def _last_report(trial: FrozenTrial, sign: float) -> tuple[int, float]:
+    """The last step and its report, larger is better; −inf for NaN."""
     step = max(trial.intermediate_values)
     report = sign * trial.intermediate_values[step]
     return step, -math.inf if math.isnan(report) else report
 
 
-def _curves(
-    trials: Sequence[FrozenTrial], steps: Sequence[float], sign: float
-) -> dict[float, Array]:
+def _curves(trials: Sequence[FrozenTrial], steps: Sequence[int], sign: float) -> dict[int, Array]:
     """Values of learning curves at steps, larger is better, ascending: step to ``(c,)``."""
     told = [
         sorted((s, v) for s, v in t.intermediate_values.items() if math.isfinite(v)) for t in trials

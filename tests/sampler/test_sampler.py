@@ -228,7 +228,7 @@ def test_pruned_trials_take_the_value_of_their_rank():
     )
     silent = create_trial(params={"x": 0.8}, distributions=space_of, state=TrialState.PRUNED)
     data = observations(space_of, [*trials, pruned, silent])
-    assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.5, -5.0]
+    assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.5, -np.inf]
     assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9, 0.8])
 
 
