@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fisherbo.space import Space
+from fisherbo.space import Space, distinct
 
 
 def space(low, high, step=0.0, log=False, categorical=False):
@@ -71,3 +71,17 @@ def test_huge_integer_ranges_take_constant_memory():
     s = space(0, 10**12, 1)
     assert s.levels[0] == 10**12 + 1
     assert s.from_unit(np.array([1.0]))[0] == 10**12
+
+
+def test_rows_are_equal_where_all_their_coordinates_are():
+    """Whatever a weighted sum of them says: two rows on one level of any sum are two."""
+    weights = np.random.default_rng(0).random(2)
+    x = np.array([[0.3, 0.4], [0.3 + 1e-3, 0.4 - 1e-3 * weights[0] / weights[1]], [0.3, 0.4]])
+    first, group = distinct(x)
+    assert first.tolist() == [0, 1] and group.tolist() == [0, 1, 0]
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 3, (200, 4)) / 2
+    first, group = distinct(x)
+    assert np.array_equal(x[first][group], x)
+    assert len(first) == len(np.unique(x, axis=0))
+    assert (np.diff(first) > 0).all()

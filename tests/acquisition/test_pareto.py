@@ -1,5 +1,6 @@
 """Expected hypervolume improvement against BoTorch, Monte Carlo and finite differences."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,49 @@ def test_derivatives_equal_finite_differences(m, shift):
     )
     numeric = approx_fprime(moments, value, 1e-7)
     assert np.append(by_mean[0], by_sd[0]) == pytest.approx(numeric, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("sd", [0.3, 0.01, 1e-4, 1e-6])
+@pytest.mark.parametrize("mean", [(0.6, 0.75), (0.41, 0.701), (1.5, 1.5), (0.39, 0.69)])
+def test_derivatives_are_right_however_certain_the_posterior_is(mean, sd):
+    """Against mpmath, z up to 1e6 on either side of the front."""
+    front = np.array([[0.0, 1.0], [0.4, 0.7], [0.7, 0.4], [1.0, 0.0]])
+    cells = decompose(front, reference_point(front))
+
+    def ehvi(*moments):
+        m, s = moments[:2], moments[2:]
+
+        def nu(j, edge):
+            if edge == np.inf:
+                return mpmath.mpf(0)
+            z = (m[j] - mpmath.mpf(float(edge))) / s[j]
+            return s[j] * (mpmath.npdf(z) + z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2)
+
+        bounds = [
+            [cells.edges[j][list(cells.pairs[j][k])] for j, k in enumerate(cell)]
+            for cell in cells.cell
+        ]
+        return mpmath.log(
+            sum(
+                mpmath.fprod(nu(j, low) - nu(j, high) for j, (low, high) in enumerate(cell))
+                for cell in bounds
+            )
+        )
+
+    value, by_mean, by_sd = hypervolume_improvement_gradient(
+        np.array([mean]), np.array([[sd, sd]]), cells
+    )
+    with mpmath.workdps(400):
+        at = tuple(mpmath.mpf(float(v)) for v in (*mean, sd, sd))
+        step = mpmath.mpf(sd) * mpmath.mpf("1e-60")
+        exact = []
+        for k in range(4):
+            there, back = list(at), list(at)
+            there[k], back[k] = at[k] + step, at[k] - step
+            exact.append(float((ehvi(*there) - ehvi(*back)) / (2 * step)))
+        assert value[0] == pytest.approx(float(ehvi(*at)), rel=1e-9, abs=1e-9)
+    scale = max(map(abs, exact))
+    assert [*by_mean[0], *by_sd[0]] == pytest.approx(exact, rel=1e-6, abs=1e-6 * scale)
 
 
 def test_the_gradient_in_the_coordinates_equals_finite_differences():

@@ -6,7 +6,7 @@ from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.models import SingleTaskGP
 from scipy.optimize import approx_fprime
 
-from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.acquisition.utility import log_expected_improvement, log_probability
 
 
 def exact(mean, sd, best):
@@ -47,6 +47,32 @@ def test_log_ei_equals_botorch():
         posterior.mean.flatten().numpy(), posterior.variance.sqrt().flatten().numpy(), 0.8
     )
     assert ours == pytest.approx(theirs.numpy(), rel=1e-6)
+
+
+Z = [*-np.logspace(-4, 4, 33), 0.0, *np.logspace(-4, 4, 33), 24.99, 25.01, 36.9, 37.1, 38.5]
+
+
+@pytest.mark.parametrize("sd", [1e-6, 1e-3, 0.7, 1e3])
+def test_values_and_derivatives_equal_mpmath_over_the_whole_range(sd):
+    """Of log EI: log s h(z), Φ/(s h), φ/(s h); of log P[f ≥ 0]: log Φ, φ/(sΦ), −zφ/(sΦ)."""
+    for z in Z:
+        mean = z * sd
+        with mpmath.workdps(120), np.errstate(all="raise"):
+            exact_z = mpmath.mpf(mean) / mpmath.mpf(sd)
+            phi, cdf = mpmath.npdf(exact_z), mpmath.erfc(-exact_z / mpmath.sqrt(2)) / 2
+            h = phi + exact_z * cdf
+            expected = [mpmath.log(sd * h), cdf / (sd * h), phi / (sd * h)]
+            found = log_expected_improvement(np.array([mean]), np.array([sd]), 0.0)
+            log_cdf = (
+                mpmath.log1p(-mpmath.erfc(exact_z / mpmath.sqrt(2)) / 2)
+                if z > 0
+                else mpmath.log(cdf)
+            )
+            expected += [log_cdf, phi / cdf / sd, -exact_z * phi / cdf / sd]
+            found = [*found, *log_probability(np.array([mean]), np.array([sd]))]
+            for got, exactly in zip(found, expected, strict=True):
+                # φ is 1e-298 beyond z = 37: nothing to any use
+                assert abs(float(got[0]) - exactly) <= 1e-11 * abs(exactly) + 1e-280 / sd, (z, sd)
 
 
 def test_no_value_is_nan_from_far_below_to_far_above():

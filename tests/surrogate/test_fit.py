@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fisherbo.surrogate.fit import Hyper, Prior, fit, prior_mode
-from fisherbo.surrogate.likelihood import MarginalLikelihood
+from fisherbo.surrogate.fit import Hyper, Prior, _bounds, _descend, fit, prior_mode
+from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.surrogate.replicates import merged
 from tests.surrogate.oracles import MIXED, NUMERIC, dense_covariance, draw
 
@@ -74,3 +74,25 @@ def test_a_hyperparameter_at_its_bound_is_held_there_and_the_others_are_fitted()
     assert (found.lengthscale <= 1e3).all()
     assert found.noise >= 1e-6 * (1 - 1e-9)
     assert found.signal < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_step_that_a_bound_bends_is_never_uphill(seed):
+    """A stiff quadratic whose natural step, clipped at a bound, climbs."""
+    rng = np.random.default_rng(seed)
+    along = np.array([1.0, 1.0, 0.0, 0.0]) / np.sqrt(2)
+    information = np.eye(4) + 1e4 * np.outer(along, along)
+    centre = np.array([-40.0, 40.0, 0.0, -6.0]) + 0.1 * rng.standard_normal(4)  # beyond the bounds
+    values = []
+
+    def loss(theta):
+        gradient = information @ (theta - centre)
+        values.append(0.5 * (theta - centre) @ gradient)
+        return Likelihood(values[-1], gradient, information)
+
+    start = np.array([-5.0, 5.0, 0.5, -6.5])
+    theta, value = _descend(loss, start, 50, 0.01)
+    assert value <= values[0]
+    assert 0.5 * (theta - centre) @ information @ (theta - centre) <= values[0] + 1e-9
+    low, high = _bounds(2)
+    assert (theta >= low).all() and (theta <= high).all()
