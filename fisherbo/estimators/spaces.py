@@ -127,12 +127,15 @@ class SearchSpace:
             for point in branch.grid()
         ]
 
+    def key(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Equal for trials of one point, however a float was computed."""
+        labels = [axis.label for axis in self._branch(values).axes.values()]
+        return str(values.get(BRANCH)), *(_spelt(values[label]) for label in labels)
+
     def describe(self) -> list[dict[str, str]]:
-        """The space in JSON's types, equal for equal spaces."""
+        """How trials hold the points: labels and distributions."""
         return [
-            {"": branch.label}
-            | {name: f"={_word(value)}" for name, value in branch.constants.items()}
-            | {a.label: distribution_to_json(a.distribution) for a in branch.axes.values()}
+            {axis.label: distribution_to_json(axis.distribution) for axis in branch.axes.values()}
             for branch in self.branches
         ]
 
@@ -247,8 +250,11 @@ def _of_numbers(name: str, values: list[Any]) -> Axis:
     )
 
 
-def _of_scipy(name: str, value: Any) -> Axis:
-    low, high = value.support()
+def _of_scipy(name: str, value: Any) -> Axis | tuple[Any]:
+    drawn = _drawn(name, value, np.random.RandomState(0))
+    low, high = (float(np.asarray(end).item()) for end in value.support())
+    if math.isnan(low) or low == high:  # of scale 0, for which scipy has no support
+        return (drawn,)
     kind = value.dist.name
     if kind == "randint":
         return Axis(name, IntDistribution(int(low), int(high)), lambda chosen: chosen)
@@ -258,22 +264,46 @@ def _of_scipy(name: str, value: Any) -> Axis:
     whole = isinstance(value.dist, rv_discrete)
 
     def quantile(u: float) -> Any:
-        x = value.ppf(u)
+        x = np.asarray(value.ppf(u)).item()
         return int(x) if whole else float(x)
 
     return Axis(f"{name}[quantile]", FloatDistribution(TAIL, 1 - TAIL), quantile)
 
 
-def _of_draws(name: str, value: Drawable) -> Axis:
+def _of_draws(name: str, value: Drawable) -> Axis | tuple[Any]:
     """A distribution that can only be drawn from, by the order of a fixed sample."""
     rng = np.random.RandomState(0)  # what rvs takes
-    draws = [value.rvs(random_state=rng) for _ in range(DRAWS)]
-    if not all(_is_number(draw) for draw in draws):
+    draws = sorted(_drawn(name, value, rng) for _ in range(DRAWS))
+    return (draws[0],) if draws[0] == draws[-1] else _of_numbers(name, draws)
+
+
+def _drawn(name: str, value: Drawable, rng: np.random.RandomState) -> Any:
+    """One value, as `ParameterSampler` would draw it."""
+    try:
+        drawn = value.rvs(random_state=rng)
+    except ValueError as error:
+        raise ValueError(
+            f"Parameter distribution for parameter {name!r} cannot be drawn from "
+            f"(value={_call(value)}): {error}"
+        ) from error
+    if not _is_number(drawn):
         raise TypeError(
             f"Parameter grid for parameter {name!r} is a distribution of values that are not "
-            f"numbers, got {draws[0]!r} (value={value}); give the values as a list"
+            f"numbers, got {drawn!r} (value={_call(value)}); give the values as a list"
         )
-    return _of_numbers(name, sorted(draws))
+    return drawn
+
+
+def _call(value: Any) -> str:
+    """A frozen distribution as it was written."""
+    if not isinstance(value, rv_frozen):
+        return repr(value)
+    words = [repr(a) for a in value.args] + [f"{k}={v!r}" for k, v in value.kwds.items()]
+    return f"{value.dist.name}({', '.join(words)})"
+
+
+def _spelt(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else repr(value)
 
 
 def _is_number(value: Any) -> bool:
