@@ -1,7 +1,7 @@
 """Python code as data: what a function or a class does, whoever defined it and wherever it stands.
 
-Code of installed packages is known by its name and the package's version. All other code is taken
-to be the user's, who may change it at any time.
+Code of installed packages is known by its name, the package's version and the text of its module,
+which may change under one version while it is developed. All other code is the user's, and read.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import hashlib
 import importlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
@@ -25,7 +26,7 @@ _PARTS = (
 _BOOKKEEPING = frozenset(
     "__module__ __qualname__ __doc__ __dict__ __weakref__ __annotations__ __annotate__ "
     "__annotate_func__ __annotations_cache__ __firstlineno__ __static_attributes__ "
-    "__abstractmethods__ _abc_impl".split()
+    "__abstractmethods__ _abc_impl __orig_bases__ __parameters__".split()
 )
 
 
@@ -54,16 +55,16 @@ def members(cls: type) -> dict[str, Any]:
 
 
 def installed(value: Any, name: str | None = None) -> tuple[str, str, str] | None:
-    """Module, name and version of an object that an installed package has under its name."""
+    """Module, name and edition of an object that an installed package has under its name."""
     if isinstance(value, ModuleType):
-        version = _version(value.__name__)
-        return None if version is None else (value.__name__, "", version)
+        edition = _edition(value.__name__)
+        return None if edition is None else (value.__name__, "", edition)
     name = name or getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     home = getattr(value, "__module__", None)
     for module in (home,) if isinstance(home, str) else ("numpy", "scipy.special"):
         if isinstance(name, str) and _attribute(sys.modules.get(module), name) is value:
-            version = _version(module)
-            return None if version is None else (module, name, version)
+            edition = _edition(module)
+            return None if edition is None else (module, name, edition)
     return None
 
 
@@ -120,14 +121,27 @@ def _attribute(owner: Any, name: str) -> Any:
 
 
 @functools.cache
+def _edition(module: str) -> str | None:
+    """Version of the package, and digest of the module's text if it is not compiled."""
+    version = _version(module)
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    if version is None or not file.endswith(".py") or _is_standard(module):
+        return version
+    return f"{version} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
 def _version(module: str) -> str | None:
     """Version of the installed package that a module belongs to, None for the user's code."""
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names:
+    if _is_standard(module):
         return f"{sys.version_info.major}.{sys.version_info.minor}"
     package = sys.modules.get(top)
     places = [getattr(package, "__file__", None) or "", *getattr(package, "__path__", ())]
-    folders = {part for place in places for part in PurePath(place).parts}
+    folders = {part for place in places for part in Path(place).parts}
     if top != "fisherbo" and not folders & {"site-packages", "dist-packages"}:
         return None
     told = getattr(package, "__version__", None)

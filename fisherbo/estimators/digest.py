@@ -6,7 +6,7 @@ What counts is what an object does, not where it lies or what it is called:
     containers          their items; sets and dicts in no order
     the user's code     of functions byte code, defaults, captured values and the globals used; of
                         classes their members
-    installed code      name, and version of the package
+    installed code      name, version of the package, and text of the module
     other objects       what `pickle` would keep of them
     estimators          likewise, without `RUNTIME`, the parameters that change no result
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import chain
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -90,6 +90,8 @@ class _Reader:
             return getattr(self, _READINGS[kind])
         if issubclass(kind, type):
             return self._class
+        if issubclass(kind, ModuleType):
+            return self._module
         if issubclass(kind, (sparse.spmatrix, sparse.sparray)):
             return self._sparse
         return self._tensor if kind.__module__ == "torch" else self._object
@@ -155,6 +157,9 @@ class _Reader:
         known = installed(module)
         return self._all("module", (known,) if known is not None else (namespace(module),))
 
+    def _variable(self, variable: TypeVar) -> bytes:
+        return _hash("variable", repr(variable).encode())
+
     def _descriptor(self, value: Any) -> bytes:
         names = ("__func__", "func", "fget", "fset", "fdel")
         return self._all(type(value).__name__, [getattr(value, name, None) for name in names])
@@ -194,7 +199,7 @@ _READINGS: dict[type, str] = {
     np.memmap: "_array",
     CodeType: "_code",
     FunctionType: "_function",
-    ModuleType: "_module",
+    TypeVar: "_variable",
     property: "_descriptor",
     classmethod: "_descriptor",
     staticmethod: "_descriptor",

@@ -216,12 +216,50 @@ def test_installed_code_is_its_name_and_the_version_of_its_package(monkeypatch):
     assert read(make_scorer(f1_score, average="macro")) == first
     assert read(make_scorer(f1_score, average="micro")) != first
     monkeypatch.setattr("sklearn.__version__", "0.0")
-    code._version.cache_clear()
+    code._edition.cache_clear()
     try:
         assert read(f1_score) != first
         assert read(make_scorer(f1_score, average="macro")) != first
     finally:
-        code._version.cache_clear()
+        code._edition.cache_clear()
+
+
+@pytest.mark.parametrize("change", ["version", "text", "nothing"])
+def test_a_package_that_is_installed_anew_counts_if_it_changed(tmp_path, monkeypatch, change):
+    from fisherbo.estimators import code
+
+    package = tmp_path / "site-packages" / "scores"
+    package.mkdir(parents=True)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def install(version, level):
+        text = f"__version__ = '{version}'\ndef score(estimator, X, y): return {level}"
+        (package / "__init__.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "scores", raising=False)
+        importlib.invalidate_caches()
+        code._edition.cache_clear()
+        score = run("from scores import score as f")
+        assert code.installed(score) is not None
+        return read(score)
+
+    first = install("1", 1)
+    second = install("2" if change == "version" else "1", 2 if change == "text" else 1)
+    assert (first == second) == (change == "nothing")
+
+
+def test_generic_and_abstract_classes_and_those_of_slots_are_read():
+    source = (
+        "import abc, typing\nT = typing.TypeVar('T')\n"
+        "class A(abc.ABC, typing.Generic[T]):\n"
+        "    __slots__ = ('a',)\n"
+        "    @abc.abstractmethod\n    def g(self): ...\n"
+        "class B(A[int]):\n    def g(self): return {}\n"
+        "f = B()\nf.a = 3"
+    )
+    one, other = (read(run(source.replace("{}", str(a)))) for a in (1, 2))
+    assert one != other
+    assert read(run(source.replace("f.a = 3", "f.a = 4").replace("{}", "1"))) != one
 
 
 LONG = np.arange(5000)
