@@ -34,11 +34,12 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from fisherbo.estimators.code import globals_used, installed, instructions, members, namespace
+from fisherbo.estimators.sklearn_private import CALLBACKS, CONTEXTS
 
 RUNTIME = frozenset({"memory", "n_jobs", "pre_dispatch", "verbose"})
 """Parameters of estimators that by scikit-learn's glossary change no result."""
 
-_CALLBACKS = ("_skl_callbacks", "_callback_fit_ctx", "_parent_callback_ctx")
+_CALLBACKS = (CALLBACKS, *CONTEXTS)
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
 _PROTOCOL = 4
 

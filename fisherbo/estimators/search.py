@@ -34,6 +34,7 @@ from fisherbo.estimators.journal import (
 )
 from fisherbo.estimators.loop import Loop
 from fisherbo.estimators.sklearn_private import (
+    CALLBACKS,
     BaseSearchCV,
     Interval,
     _fit_context,
@@ -245,7 +246,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             "error_score": self.error_score,
             "verbose": self.verbose,
         }
-        caller = self if getattr(self, "_skl_callbacks", None) else None
+        caller = self if getattr(self, CALLBACKS, None) else None
         return Protocol(caller, clone(self.estimator), X, y, splits, options, self._check_scores)
 
     def _journal(self, space: SearchSpace, protocol: Protocol) -> Journal:

@@ -1,10 +1,13 @@
 """Every undocumented name of scikit-learn that the estimators use, each with its reason.
 
-They are why `pyproject.toml` bounds the version. `BaseSearchCV` has a documented extension point,
-``_run_search``, in which a subclass proposes candidates and scikit-learn fits them. It does not
-serve here: a batch whose fits all fail ends the search, which with batches of one candidate is the
-first bad one; results that a storage holds already cannot be handed in, and a search that has
-nothing left to fit cannot be written; and the folds of a candidate cannot be stopped.
+They are why `pyproject.toml` bounds the version: a release may change them without a word. A new
+one is admitted when the tests of the estimators pass with it.
+
+`BaseSearchCV` has a documented extension point, ``_run_search``, in which a subclass proposes
+candidates and scikit-learn fits them. It does not serve here: a batch whose fits all fail ends the
+search, which in batches of one is the first bad candidate; results that a storage holds already
+cannot be handed in, so that a search with nothing left to fit cannot be written; and a candidate
+cannot be given up between folds.
 """
 
 from sklearn.base import (
@@ -12,9 +15,10 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.model_selection._search import (
-    # Documented as the class to derive searches from, but in no public module. Used of it besides
-    # `_run_search`'s neighbours that are public: `_get_scorers`, `_get_routed_params_for_fit`,
-    # `_check_refit_for_multimetric`, `_format_results` (`cv_results_`), `_select_best_index`.
+    # Documented as what searches derive from, but in no public module. Of it are used:
+    # `_get_scorers`, `_get_routed_params_for_fit`: metadata routing, which has two modes.
+    # `_check_refit_for_multimetric`: the wording.
+    # `_format_results`: `cv_results_`. `_select_best_index`: the rules of ``refit``.
     BaseSearchCV,
 )
 from sklearn.model_selection._validation import (
@@ -25,7 +29,7 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import (
-    # Ranges and words of parameters, in the words of scikit-learn's own estimators.
+    # Ranges and words of parameters, in the wording of scikit-learn's own estimators.
     Interval,
     StrOptions,
 )
@@ -38,7 +42,15 @@ from sklearn.utils.validation import (
     _check_sample_weight,
 )
 
+CALLBACKS = "_skl_callbacks"
+"""Attribute of estimators for the callbacks that were set; there is no method to ask for them."""
+
+CONTEXTS = ("_callback_fit_ctx", "_parent_callback_ctx")
+"""Attributes that estimators have while they are fitted."""
+
 __all__ = [
+    "CALLBACKS",
+    "CONTEXTS",
     "BaseSearchCV",
     "Interval",
     "StrOptions",
