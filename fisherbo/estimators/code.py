@@ -124,10 +124,10 @@ def _attribute(owner: Any, name: str) -> Any:
 def _edition(module: str) -> str | None:
     """Version of the package, and digest of the module's text if it is not compiled."""
     version = _version(module)
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    if version is None or not file.endswith(".py") or _is_standard(module):
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if version is None or _is_standard(module) or file.suffix != ".py" or not file.is_file():
         return version
-    return f"{version} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    return f"{version} {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def _is_standard(module: str) -> bool:

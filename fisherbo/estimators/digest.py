@@ -128,8 +128,12 @@ class _Reader:
     def _tensor(self, value: Any) -> bytes:
         if not hasattr(value, "detach"):
             return self._object(value)
-        flat = value.detach().cpu().flatten()  # pickled, equal tensors differ
-        return self._all("tensor", (str(value.dtype), tuple(value.shape), flat.numpy()))
+        try:
+            flat = value.detach().cpu().flatten()  # pickled, equal tensors differ
+            held = flat.numpy() if hasattr(np, str(flat.dtype)[6:]) else flat.double().numpy()
+        except Exception:  # of tensors that are sparse or elsewhere
+            return self.unreadable(value)
+        return self._all("tensor", (str(value.dtype), tuple(value.shape), held))
 
     def _code(self, code: CodeType) -> bytes:
         return self._mapping(instructions(code))

@@ -71,7 +71,9 @@ def test_estimators_that_tune_by_models_keep_them_too(estimator, check):
 
 
 def test_undocumented_names_of_scikit_learn_are_in_one_module():
-    private = re.compile(r"sklearn[\w.]*\._[a-z]|from sklearn[\w.]* import (\([^)]*|.*)\b_[a-z]|_skl_")
+    private = re.compile(
+        r"sklearn[\w.]*\._[a-z]|from sklearn[\w.]* import (\([^)]*|.*)\b_[a-z]|_skl_"
+    )
     sources = Path(fisherbo.__file__).parent.rglob("*.py")
     assert {path.name for path in sources if private.search(path.read_text())} == {
         "sklearn_private.py"

@@ -285,6 +285,8 @@ CHANGED = [
     (sparse.csr_array(np.eye(3)), sparse.csr_array(2 * np.eye(3))),
     (sparse.csr_array(np.eye(3)), sparse.csc_array(np.eye(3))),
     (torch.ones(2), torch.zeros(2)),
+    (torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16)),
+    (torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)),  # of other weights
     (stats.expon(scale=1), stats.expon(scale=2)),
     (stats.norm([0, 1]), stats.norm([0, 2])),
     (stats.rv_histogram(([1, 2], [0, 1, 2])), stats.rv_histogram(([2, 1], [0, 1, 2]))),
