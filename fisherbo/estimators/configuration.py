@@ -65,14 +65,14 @@ def _digest(name: str, part: Any) -> str:
 
 
 def _items(given: Any) -> dict[str, Any]:
-    return dict((given or {}).items())
+    return dict(sorted((given or {}).items()))
 
 
 def _values(param_distributions: Any) -> list[dict[str, Any]]:
     """The space as written, but for what a search does not use."""
     one = isinstance(param_distributions, Mapping)
     spaces = [param_distributions] if one else param_distributions
-    return [{name: _used(value) for name, value in space.items()} for space in spaces]
+    return [{name: _used(value) for name, value in sorted(space.items())} for space in spaces]
 
 
 def _used(value: Any) -> Any:

@@ -3,7 +3,7 @@
 What counts is what an object does, not where it lies or what it is called:
 
     arrays              type, shape and bytes, however they lie in memory
-    containers          their items; sets and dicts in no order
+    containers          their items in order, which code may go by; those of sets in none
     the user's code     of functions byte code, defaults, captured values and the globals used; of
                         classes their members
     installed code      name, version of the package, and text of the module
@@ -109,6 +109,9 @@ class _Reader:
     def _set(self, values: Any) -> bytes:
         return _hash("set", b"".join(sorted(self.read(value) for value in values)))
 
+    def _dict(self, values: dict[Any, Any]) -> bytes:
+        return self._all("dict", chain.from_iterable(values.items()))
+
     def _mapping(self, values: Mapping[Any, Any]) -> bytes:
         pairs = sorted((self.read(name), self.read(value)) for name, value in values.items())
         return _hash("mapping", b"".join(chain.from_iterable(pairs)))
@@ -147,8 +150,8 @@ class _Reader:
             function.__defaults__,
             function.__kwdefaults__,
             [_content(cell) for cell in function.__closure__ or ()],
-            globals_used(function),
-            vars(function),
+            MappingProxyType(globals_used(function)),
+            MappingProxyType(vars(function)),
         )
         return self._all("function", about)
 
@@ -156,11 +159,13 @@ class _Reader:
         known = installed(cls)
         if known is not None:
             return self._all("installed", known)
-        return self._all("class", (cls.__name__, cls.__bases__, type(cls), members(cls)))
+        return self._all(
+            "class", (cls.__name__, cls.__bases__, type(cls), MappingProxyType(members(cls)))
+        )
 
     def _module(self, module: ModuleType) -> bytes:
         known = installed(module)
-        return self._all("module", (known,) if known is not None else (namespace(module),))
+        return self._all("module", (known or MappingProxyType(namespace(module)),))
 
     def _variable(self, variable: TypeVar) -> bytes:
         return _hash("variable", repr(variable).encode())
@@ -198,8 +203,8 @@ _READINGS: dict[type, str] = {
     tuple: "_sequence",
     set: "_set",
     frozenset: "_set",
-    dict: "_mapping",
-    MappingProxyType: "_mapping",
+    dict: "_dict",
+    MappingProxyType: "_mapping",  # also what a name space is given as: it has no order
     np.ndarray: "_array",
     np.memmap: "_array",
     CodeType: "_code",
@@ -236,4 +241,5 @@ def _lasting(value: Any, state: Any) -> Any:
     if not isinstance(state, dict):
         return state
     runtime = RUNTIME if hasattr(type(value), "get_params") else frozenset()
-    return {k: v for k, v in state.items() if k not in runtime and k not in _CALLBACKS}
+    kept = {k: v for k, v in state.items() if k not in runtime and k not in _CALLBACKS}
+    return MappingProxyType(kept)

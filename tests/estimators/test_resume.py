@@ -179,6 +179,7 @@ def test_other_data_begin_new_studies(pair, storage):
     assert len(set(names)) == 1 + len(DATA)
 
 
+SPACE = {"clf__C": loguniform(0.1, 10), "clf__gamma": loguniform(0.1, 1)}
 SAME = {
     "n_trials": {"n_trials": 4},
     "random_state": {"random_state": 5},
@@ -188,6 +189,7 @@ SAME = {
     "timeout": {"timeout": 99.0},
     "pruning": {"pruning": True},
     "verbose": {"verbose": 1, "estimator__verbose": True},
+    "order of names": {"param_distributions": dict(reversed(SPACE.items()))},
     "memory": {"estimator__memory": Memory(None, verbose=0)},
 }
 
@@ -195,7 +197,7 @@ SAME = {
 @pytest.mark.parametrize("options", SAME.values(), ids=SAME)
 def test_what_decides_no_score_goes_on_with_the_study(pair, storage, options, capfd):
     def search():
-        return quick(pipe(("scale", StandardScaler())), PIPE_C, storage=storage)
+        return quick(pipe(("scale", StandardScaler())), SPACE, storage=storage)
 
     first = search().fit(*pair)
     ended = search().set_params(**options).fit(*pair)
