@@ -5,16 +5,20 @@ A candidate's record is a list of what scikit-learn's `_fit_and_score` returns, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import clone
-from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import Parallel, delayed
+
+from fisherbo.estimators.sklearn_private import _fit_and_score
 
 Fold = dict[str, Any]
 Ended = Callable[[int, list[Fold]], bool]
@@ -26,10 +30,12 @@ class Protocol:
     """What every candidate is put through.
 
     Attributes:
-        caller: the search, as callbacks want it.
+        caller: the search, for its callbacks; None if it has none, since it travels to the workers
+            with each fit, and they would import all of fisherbo.
         estimator: cloned for each fit.
         splits: (training rows, test rows) of each fold, the same for every candidate.
         options: further arguments of `_fit_and_score`.
+        check: called with the test scores of each fold; raises where they do not fit the search.
     """
 
     caller: Any
@@ -38,6 +44,7 @@ class Protocol:
     y: Any
     splits: Sequence[tuple[Any, Any]]
     options: Mapping[str, Any]
+    check: Callable[[Any], None]
 
     def evaluate(
         self, parallel: Parallel, candidates: Sequence[dict[str, Any]], context: Any, ended: Ended
@@ -67,28 +74,49 @@ class Protocol:
         candidates: Sequence[dict[str, Any]],
         fits: Sequence[tuple[int, int]],
         context: Any,
-    ) -> Iterable[Fold]:
+    ) -> list[Fold]:
         count = len(self.splits)
         contexts = [
             context.subcontext(task_name="candidate-split-evaluation", task_id=i * count + fold)
             for i, fold in fits
         ]
-        return parallel(
-            delayed(_fit_and_score)(
-                clone(self.estimator),
-                self.X,
-                self.y,
-                train=self.splits[fold][0],
-                test=self.splits[fold][1],
-                parameters=candidates[i],
-                split_progress=(fold, count),
-                candidate_progress=(i, len(candidates)),
-                caller=self.caller,
-                callback_ctx=own,
-                **self.options,
+        with _light_filters(parallel):
+            out = parallel(
+                delayed(_fit_and_score)(
+                    clone(self.estimator),
+                    self.X,
+                    self.y,
+                    train=self.splits[fold][0],
+                    test=self.splits[fold][1],
+                    parameters=candidates[i],
+                    split_progress=(fold, count),
+                    candidate_progress=(i, len(candidates)),
+                    caller=self.caller,
+                    callback_ctx=own,
+                    **self.options,
+                )
+                for (i, fold), own in zip(fits, contexts, strict=True)
             )
-            for (i, fold), own in zip(fits, contexts, strict=True)
-        )
+        for fold in out:
+            self.check(fold["test_scores"])
+        return out
+
+
+@contextmanager
+def _light_filters(parallel: Parallel) -> Iterator[None]:
+    """Run a block without torch's filters of warnings if its fits run in other processes.
+
+    scikit-learn sends the filters along with each fit, and to read one of a category of torch a
+    process imports torch, which takes seconds.
+    """
+    if effective_n_jobs(parallel.n_jobs) == 1:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filters[:] = [  # type: ignore[index]  # a list
+            entry for entry in warnings.filters if not entry[2].__module__.startswith("torch.")
+        ]
+        yield
 
 
 def plain(record: Sequence[Fold]) -> list[Fold]:
@@ -106,6 +134,22 @@ def scores(record: Sequence[Fold], metrics: Sequence[str] | None) -> list[list[f
 def means(record: Sequence[Fold], metrics: Sequence[str] | None) -> list[float]:
     """Mean test score of each metric; NaN if a fold has none."""
     return [float(np.mean(row)) for row in scores(record, metrics)]
+
+
+def with_error_scores(folds: list[Fold], error_score: Any) -> list[Fold]:
+    """Folds in which failed fits have the metrics of the others, where a callable names them."""
+    named = next((f["test_scores"] for f in folds if isinstance(f["test_scores"], Mapping)), None)
+    if named is None:
+        return folds
+    failed = dict.fromkeys(named, error_score)
+    return [
+        fold
+        if isinstance(fold["test_scores"], Mapping)
+        else {
+            k: dict(failed) if k in ("test_scores", "train_scores") else v for k, v in fold.items()
+        }
+        for fold in folds
+    ]
 
 
 def completed(record: list[Fold], n_splits: int) -> list[Fold]:

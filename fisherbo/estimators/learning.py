@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from optuna.distributions import FloatDistribution
+from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -133,6 +134,29 @@ def canonical_order(x: Array, y: Array, weight: Array | None) -> Array:
     table = np.ascontiguousarray(np.column_stack(columns), dtype=np.float64)
     words = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))
     return words.ravel().argsort(kind="stable")
+
+
+def held_out(count: int, classes: Array | None, fraction: float, seed: int) -> tuple[Array, Array]:
+    """Training and validation rows, by class where there are validation rows for each.
+
+    The only row of a class is trained on: held out, the network would never see the class.
+    """
+    rows = np.arange(count)
+    if classes is None:
+        return train_test_split(rows, random_state=seed, test_size=fraction)
+    only = np.bincount(classes)[classes] == 1
+    if count - only.sum() < 2:
+        only[:] = False
+    rest = classes[~only]
+    several = np.bincount(rest)[rest].min() > 1
+    enough = several and math.ceil(fraction * len(rest)) >= len(np.unique(rest))
+    training, held = train_test_split(
+        rows[~only],
+        random_state=seed,
+        test_size=fraction,
+        stratify=rest if enough else None,
+    )
+    return np.concatenate([training, rows[only]]), held
 
 
 def make_optimizer(

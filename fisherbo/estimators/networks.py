@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
-from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call,
-    check_classification_targets,
-    type_of_target,
-    unique_labels,
-)
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from fisherbo.estimators.learning import Array
 from fisherbo.estimators.perceptron import Network
+from fisherbo.estimators.sklearn_private import _check_partial_fit_first_call, _fit_context
 from fisherbo.tuning.losses import Likelihood
 
 

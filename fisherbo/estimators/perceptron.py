@@ -12,13 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fisherbo.estimators.autotune import defaults, tuned
 from fisherbo.estimators.layers import (
@@ -42,8 +40,15 @@ from fisherbo.estimators.learning import (
     Rows,
     as_rows,
     canonical_order,
+    held_out,
     make_optimizer,
     repeats,
+)
+from fisherbo.estimators.sklearn_private import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
 )
 from fisherbo.tuning.losses import Likelihood
 
@@ -260,21 +265,18 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Training rows, and validation inputs with their scorer where stopping is early."""
         if not self.early_stopping:
             return X, y, weight, None
-        parts = [X, y] if weight is None else [X, y, weight]
-        stratify = y if self._likelihood() == "categorical" else None
-        halves = train_test_split(
-            *parts, random_state=seed, test_size=self.validation_fraction, stratify=stratify
-        )
-        if len(halves[1]) < 2:
+        classes = y if self._likelihood() == "categorical" else None
+        training, held = held_out(len(X), classes, self.validation_fraction, seed)
+        if len(held) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
             )
-        held_weight = None if weight is None else halves[5]
-        held = torch.from_numpy(state.inputs.apply(halves[1]))
-        targets = halves[3] if state.targets is None else state.targets.apply(halves[3])
-        scorer = self._score_of(targets, held_weight)
-        return halves[0], halves[2], None if weight is None else halves[4], (held, scorer)
+        inputs = torch.from_numpy(state.inputs.apply(X[held]))
+        targets = y[held] if state.targets is None else state.targets.apply(y[held])
+        scorer = self._score_of(targets, None if weight is None else weight[held])
+        kept = None if weight is None else weight[training]
+        return X[training], y[training], kept, (inputs, scorer)
 
     def _train(
         self, rows: Rows, recipe: Recipe, state: State, validation: Any, tasks: _Tasks | None

@@ -5,49 +5,50 @@ It is scikit-learn's own `BaseSearchCV` from splitting to refitting, with candid
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import effective_n_jobs
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import Trial
-from sklearn.base import _fit_context, clone, is_classifier
-from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
-from sklearn.model_selection._search import BaseSearchCV, _search_estimator_has
-from sklearn.model_selection._validation import (
-    _insert_error_scores,
-    _warn_or_raise_about_fit_failures,
-)
 from sklearn.utils import check_random_state, indexable
-from sklearn.utils._param_validation import Interval
-from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.parallel import Parallel
-from sklearn.utils.validation import _check_method_params
 
-from fisherbo.estimators.evaluation import Fold, Protocol, means, scores, without_missing
+from fisherbo.estimators.configuration import configuration
+from fisherbo.estimators.evaluation import Protocol, with_error_scores, without_missing
 from fisherbo.estimators.journal import (
     MOST_OBJECTIVES,
     Journal,
     as_pruner,
-    described,
-    fingerprint,
     open_journal,
+)
+from fisherbo.estimators.loop import Loop
+from fisherbo.estimators.sklearn_private import (
+    CALLBACKS,
+    BaseSearchCV,
+    Interval,
+    _fit_context,
+    _warn_or_raise_about_fit_failures,
 )
 from fisherbo.estimators.spaces import SearchSpace, as_space
 from fisherbo.sampler.sampler import FisherSampler
 
 _FEWEST_FIRST, _MOST_FIRST = 5, 10  # trials before the model is used
 _FIRST_SHARE = 5  # a fifth: few in a short search, which must gain soon
+_LEARNED = frozenset(
+    "best_estimator_ best_index_ best_params_ best_score_ cv_results_ feature_names_in_ "
+    "multimetric_ refit_time_ scorer_ study_".split()
+)
 _NO_FITS = "No fits were performed. Was the CV iterator empty? Were there no candidates?"
 
 
@@ -72,10 +73,14 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         n_jobs: fits run at the same time.
         batch_size: candidates chosen together; None: just enough for ``n_jobs``. Give a number for
             results that do not depend on the number of processors.
-        storage: Optuna storage, database URL or path of an SQLite file. A search with the same
-            data, space and estimator goes on where an earlier one stopped; None keeps nothing.
-        study_name: name in the storage; None names it after the configuration, which nested
-            cross-validation needs.
+        storage: Optuna storage, database URL or path of an SQLite file; None keeps nothing. A
+            search goes on where an earlier one stopped if all that decides a score is as it was:
+            data, splits, space, estimator, scoring, with the code of functions and classes and
+            what they capture; otherwise it begins a study of its own. Where something cannot be
+            read, such as a lock, it warns, and no search goes on with it. `verbose` tells which
+            study it is.
+        study_name: name in the storage; a study that was made otherwise is refused. None names it
+            after the configuration, which nested cross-validation needs.
         timeout: seconds after which no further candidate is begun.
         pruning: True: after each fold a candidate that the folds so far show to be worse than the
             best one is given up (Wilcoxon signed-rank test; at the earliest after three folds); or
@@ -85,12 +90,14 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         return_train_score: as in scikit-learn.
         random_state: seed of the sampler.
         sampler: sampler of Optuna in place of ours, which uses its model after a fifth of
-            ``n_trials``, at least 5 and at most 10; it is copied.
+            ``n_trials``, at least 5 and at most 10; it is copied. Its parameters are those of
+            ``study_``.
         verbose: as in scikit-learn.
 
     Attributes:
         study_: the Optuna study; parameters that trials hold in another form are named
-            ``"C[index]"`` or ``"C[quantile]"``.
+            ``"C[index]"`` or ``"C[quantile]"``. After Ctrl-C or an error it is there too, with
+            ``cv_results_``, ``best_params_`` and ``best_score_`` of the candidates until then.
         cv_results_: as in scikit-learn, in the order of trials; ``pruned`` with pruning.
         best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_,
             multimetric_, classes_, n_features_in_, feature_names_in_: as in scikit-learn.
@@ -175,7 +182,6 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         begin = time.monotonic()
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         weight = params.get("sample_weight")
         seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
@@ -185,29 +191,31 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         space = self._space()
         protocol = self._protocol(X, y, scorers, routed)
         self.n_splits_ = len(protocol.splits)
-        journal = self._journal(space, protocol, routed)
-        self._search(journal, protocol, root, begin)
-        results, first = self._results(journal)
-        self.multimetric_ = isinstance(first, dict)
-        if callable(self.scoring) and self.multimetric_:
-            self._check_refit_for_multimetric(first)
-            refit_metric = self.refit
-        self._choose(results, refit_metric)
+        journal = self._journal(space, protocol)
+        loop = self._loop(journal, protocol, begin)
+        self._forget()
+        try:
+            loop.run(root)
+        except BaseException:
+            self._keep(journal, refit_metric)
+            raise
+        self._publish(journal, refit_metric)
         if self.refit:
             self._refit(protocol, root, seen)
-        self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
-        self.cv_results_ = results
-        self.study_ = journal.study
+        self.scorer_ = self._scorers(scorers)
         root.call_on_fit_task_end(estimator=self, **seen)
         return self
 
-    @available_if(_search_estimator_has("set_output"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    @available_if(lambda search: hasattr(search.estimator, "set_output"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def set_output(self, *, transform: str | None = None) -> FisherSearchCV:
         """Have the estimator's transforms give "pandas", "polars" or "default" containers."""
-        _safe_set_output(self.estimator, transform=transform)
+        self.estimator.set_output(transform=transform)
         if hasattr(self, "best_estimator_"):
-            _safe_set_output(self.best_estimator_, transform=transform)
+            self.best_estimator_.set_output(transform=transform)
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "best_estimator_" if self.refit else "cv_results_")
 
     def _space(self) -> SearchSpace:
         """The space; each of its branches is tried on the estimator, whose error is the user's."""
@@ -238,9 +246,10 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             "error_score": self.error_score,
             "verbose": self.verbose,
         }
-        return Protocol(self, clone(self.estimator), X, y, splits, options)
+        caller = self if getattr(self, CALLBACKS, None) else None
+        return Protocol(caller, clone(self.estimator), X, y, splits, options, self._check_scores)
 
-    def _journal(self, space: SearchSpace, protocol: Protocol, routed: Any) -> Journal:
+    def _journal(self, space: SearchSpace, protocol: Protocol) -> Journal:
         metrics = self._objectives()
         if self.pruning is not False and metrics is not None and len(metrics) > 1:
             raise ValueError(
@@ -251,9 +260,16 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         first = min(max(self.n_trials // _FIRST_SHARE, _FEWEST_FIRST), _MOST_FIRST)
         own = FisherSampler(seed=seed, n_startup_trials=first)
         sampler = own if self.sampler is None else deepcopy(self.sampler)
-        config = {} if self.storage is None else self._config(space, protocol, routed)
+        config = {}
+        if self.storage is not None:
+            config = configuration(protocol, space, self.param_distributions, self.scoring, metrics)
         pruner = as_pruner(self.pruning)
-        return open_journal(self.storage, self.study_name, space, metrics, sampler, pruner, config)
+        journal = open_journal(
+            self.storage, self.study_name, space, metrics, sampler, pruner, config
+        )
+        if self.storage is not None and self.verbose > 0:
+            print(journal.state())
+        return journal
 
     def _objectives(self) -> tuple[str, ...] | None:
         """Metrics that the study improves; None where there is one score."""
@@ -263,114 +279,73 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             return None
         return tuple(self.scoring)[:MOST_OBJECTIVES]
 
-    def _config(self, space: SearchSpace, protocol: Protocol, routed: Any) -> dict[str, Any]:
-        """What makes two searches the same search."""
-        given = {
-            k: dict(v.items())
-            for k, v in (("fit", routed.estimator.fit), ("score", routed.scorer.score))
-        }
-        return {
-            "data": fingerprint((protocol.X, protocol.y, protocol.splits, given)),
-            "estimator": described({"": self.estimator, **self.estimator.get_params()}),
-            "space": space.describe(),
-            "scoring": described({"scoring": self.scoring}),
-            "objectives": list(self._objectives() or ()),
-            "error_score": str(self.error_score),
-            "train_score": self.return_train_score,
-        }
+    def _loop(self, journal: Journal, protocol: Protocol, begin: float) -> Loop:
+        if journal.space.size < self.n_trials:
+            _warn_small(int(journal.space.size), self.n_trials)
+        return Loop(
+            self,
+            journal,
+            protocol,
+            n_trials=self.n_trials,
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
+            by_fold=self.pruning is not False,
+            deadline=math.inf if self.timeout is None else begin + self.timeout,
+            verbose=self.verbose > 0,
+        )
 
-    def _search(self, journal: Journal, protocol: Protocol, root: Any, begin: float) -> None:
-        """Run trials until there are enough of them, time is up or a callback says so."""
-        total = self._total(journal)
-        size = self._batch_size()
-        left = total - len(journal.finished())
-        context = root.subcontext(task_name="search", max_subtasks=max(1, -(-left // size)))
-        context.call_on_fit_task_begin(estimator=self)
-        deadline = math.inf if self.timeout is None else begin + self.timeout
-        stop = False
-        with Parallel(n_jobs=self.n_jobs) as parallel:
-            while left > 0 and not stop:
-                stop = self._batch(journal, protocol, parallel, context, min(size, left))
-                left = total - len(journal.finished())
-                stop = stop or time.monotonic() >= deadline
-        context.call_on_fit_task_end(estimator=self)
+    def _check_scores(self, found: Any) -> None:
+        """Refuse a ``refit`` that is none of the scores of a callable."""
+        if callable(self.scoring) and isinstance(found, Mapping):
+            self._check_refit_for_multimetric(found)
 
-    def _total(self, journal: Journal) -> int:
-        """Trials to come to; all points of a finite space are enqueued if there are no more."""
-        size = journal.space.size
-        if size > self.n_trials:
-            return self.n_trials
-        if size < self.n_trials:
-            _warn_small(int(size), self.n_trials)
-        if not journal.study.get_trials(deepcopy=False):
-            for point in journal.space.grid():
-                journal.study.enqueue_trial(point)
-        return int(size)
+    def _publish(self, journal: Journal, refit_metric: str, *, whole: bool = True) -> None:
+        """Set what the candidates so far tell.
 
-    def _batch_size(self) -> int:
-        if self.batch_size is not None:
-            return self.batch_size
-        jobs = effective_n_jobs(self.n_jobs)
-        return jobs if self.pruning is not False else max(1, -(-jobs // self.n_splits_))
-
-    def _batch(
-        self, journal: Journal, protocol: Protocol, parallel: Parallel, parent: Any, count: int
-    ) -> bool:
-        """Ask for candidates, evaluate and tell them; whether a callback wants to stop."""
-        context = parent.subcontext(
-            task_name="batch", max_subtasks=count * self.n_splits_, sequential_subtasks=False
-        ).call_on_fit_task_begin(estimator=self)
-        asked = journal.ask(count)
-        trials = [trial for trial, _ in asked]
-        candidates = [params for _, params in asked]
-        by_fold = self.pruning is not False
-        evaluate = protocol.evaluate_by_fold if by_fold else protocol.evaluate
-        if self.verbose > 0:
-            print(
-                f"Fitting {self.n_splits_} folds for each of {count} candidates, "
-                f"totalling {count * self.n_splits_} fits"
-            )
-        try:
-            records = evaluate(parallel, candidates, context, self._ended(trials))
-        except BaseException:
-            journal.give_up(trials)
-            raise
-        for trial, record in zip(trials, records, strict=True):
-            journal.tell(trial, record, whole=len(record) == self.n_splits_)
-        return bool(context.call_on_fit_task_end(estimator=self))
-
-    def _ended(self, trials: Sequence[Trial]) -> Callable[[int, list[Fold]], bool]:
-        """Whether a candidate is given up after its folds so far: pruned, or without a score."""
-        metrics = self._objectives()
-
-        def ended(index: int, record: list[Fold]) -> bool:
-            if not math.isfinite(means(record, metrics)[0]):
-                return True
-            trials[index].report(scores(record, metrics)[0][-1], step=len(record) - 1)
-            return len(record) < self.n_splits_ and trials[index].should_prune()
-
-        return ended
-
-    def _results(self, journal: Journal) -> tuple[dict[str, Any], Any]:
-        """``cv_results_`` and the first test score, which tells whether there are several."""
+        Raises:
+            ValueError: there are none, or all their fits failed and the search is over.
+        """
+        self.study_ = journal.study
         candidates, out = journal.results(self.n_splits_)
         if not out:
             raise ValueError(_NO_FITS)
-        _warn_or_raise_about_fit_failures(out, self.error_score)
-        if callable(self.scoring):
-            _insert_error_scores(out, self.error_score)
-        more = {"pruned": journal.pruned()} if self.pruning is not False else {}
+        if whole:
+            _warn_or_raise_about_fit_failures(out, self.error_score)
+        out = with_error_scores(out, self.error_score)
+        pruned = journal.pruned()
+        more = {"pruned": pruned} if self.pruning is not False or any(pruned) else {}
         results = self._format_results(candidates, self.n_splits_, out, more)
         results = without_missing(results, np.array(journal.folds_run()), self.n_splits_)
-        return results, out[0]["test_scores"]
-
-    def _choose(self, results: dict[str, Any], refit_metric: Any) -> None:
+        self.multimetric_ = isinstance(out[0]["test_scores"], Mapping)
+        if callable(self.scoring) and self.multimetric_:
+            refit_metric = self.refit
+        self.cv_results_ = results
         if not self.refit and self.multimetric_:
             return
         self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
         if not callable(self.refit):
             self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
         self.best_params_ = results["params"][self.best_index_]
+
+    def _keep(self, journal: Journal, refit_metric: str) -> None:
+        """Set what an interrupted search has found; its own error is what the user shall see."""
+        with warnings.catch_warnings(), contextlib.suppress(Exception):
+            warnings.simplefilter("ignore")
+            self._publish(journal, refit_metric, whole=False)
+
+    def _forget(self) -> None:
+        """Remove the results of an earlier fit, lest they be taken for those of this one."""
+        for name in _LEARNED & vars(self).keys():
+            delattr(self, name)
+
+    def _scorers(self, scorers: Any) -> Any:
+        """The scorer, or those of a list or dict by name."""
+        if self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring):
+            return scorers
+        named = self.scoring
+        if not isinstance(named, Mapping):
+            named = {name: name for name in named}
+        return {k: check_scoring(self.estimator, scoring=v) for k, v in named.items()}
 
     def _refit(self, protocol: Protocol, root: Any, seen: dict[str, Any]) -> None:
         best = clone(protocol.estimator).set_params(**clone(self.best_params_, safe=False))

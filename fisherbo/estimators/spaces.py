@@ -1,66 +1,30 @@
 """Search spaces as scikit-learn's users write them, as Optuna's distributions, and back.
 
-A space is a dict of parameters, or a list of such dicts: branches that have their own parameters. A
-parameter is a list of values, a distribution of scipy.stats or one of Optuna. Each becomes an axis
-whose geometry a model can use:
-
-    list of numbers             their order: integers from 0, under the name "C[index]"; evenly
-                                spaced integers are themselves
-    list of anything else       categories
-    uniform, loguniform, randint  the same distribution of Optuna
-    another distribution        its quantile u, by the name "C[quantile]": C = F⁻¹(u)
+A space is a dict of parameters, or a list of such dicts: branches that have their own parameters.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
-from numbers import Integral, Real
-from typing import Any, Protocol, runtime_checkable
+from itertools import product
+from typing import Any
 
-import numpy as np
 from optuna.distributions import (
     BaseDistribution,
-    CategoricalChoiceType,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
     distribution_to_json,
 )
 from optuna.trial import Trial
-from scipy.stats import rv_discrete
-from scipy.stats.distributions import rv_frozen
+
+from fisherbo.estimators.axes import Axis, is_plain, parameter, word
 
 BRANCH = "branch[index]"
-TAIL = 1e-3  # share of a distribution with unbounded support that is left out on either side
-DRAWS = 256
 
 Params = dict[str, Any]
-
-
-@runtime_checkable
-class Drawable(Protocol):
-    """What scikit-learn takes for a distribution."""
-
-    def rvs(self, *, random_state: Any = None) -> Any:
-        """One value."""
-
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """One parameter that varies.
-
-    Attributes:
-        label: its name in trials.
-        distribution: its values in trials.
-        decode: the estimator's value of a trial's value.
-    """
-
-    label: str
-    distribution: BaseDistribution
-    decode: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +91,15 @@ class SearchSpace:
             for point in branch.grid()
         ]
 
+    def key(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Equal for trials of one point, however a float was computed."""
+        labels = [axis.label for axis in self._branch(values).axes.values()]
+        return str(values.get(BRANCH)), *(_spelt(values[label]) for label in labels)
+
     def describe(self) -> list[dict[str, str]]:
-        """The space in JSON's types, equal for equal spaces."""
+        """How trials hold the points: labels and distributions."""
         return [
-            {"": branch.label}
-            | {name: f"={_word(value)}" for name, value in branch.constants.items()}
-            | {a.label: distribution_to_json(a.distribution) for a in branch.axes.values()}
+            {axis.label: distribution_to_json(axis.distribution) for axis in branch.axes.values()}
             for branch in self.branches
         ]
 
@@ -167,12 +134,12 @@ def _branch(index: int, candidate: Mapping[str, Any]) -> Branch:
     constants: dict[str, Any] = {}
     axes: dict[str, Axis] = {}
     for name, value in sorted(candidate.items()):
-        made = _parameter(name, value)
+        made = parameter(name, value)
         if isinstance(made, Axis):
             axes[name] = made
         else:
             constants[name] = made[0]
-    words = [_word(value) for value in constants.values() if not _is_plain(value)]
+    words = [word(value) for value in constants.values() if not is_plain(value)]
     return Branch(":".join([str(index), *words]), constants, axes)
 
 
@@ -192,115 +159,8 @@ def _told_apart(branches: Sequence[Branch]) -> Iterator[Branch]:
         yield Branch(branch.label, branch.constants, axes)
 
 
-def _parameter(name: str, value: Any) -> Axis | tuple[Any]:
-    """An axis, or the one value."""
-    if isinstance(value, BaseDistribution):
-        return Axis(name, value, lambda chosen: chosen)
-    if isinstance(value, rv_frozen):
-        return _of_scipy(name, value)
-    if isinstance(value, Drawable):
-        return _of_draws(name, value)
-    values = _as_list(name, value)
-    return (values[0],) if len(values) == 1 else _of_list(name, values)
-
-
-def _as_list(name: str, value: Any) -> list[Any]:
-    if isinstance(value, np.ndarray) and value.ndim != 1:
-        raise ValueError(
-            f"Parameter array for {name!r} should be one-dimensional, got: {value!r} with shape "
-            f"{value.shape}"
-        )
-    if not isinstance(value, Iterable):
-        raise TypeError(
-            f"Parameter grid for parameter {name!r} is not iterable or a distribution "
-            f"(value={value})"
-        )
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
-        raise TypeError(
-            f"Parameter grid for parameter {name!r} needs to be a list or a numpy array, but got "
-            f"{value!r} (of type {type(value).__name__}) instead. Single values need to be wrapped "
-            "in a list with one element."
-        )
-    if len(value) == 0:
-        raise ValueError(
-            f"Parameter grid for parameter {name!r} need to be a non-empty sequence, got: {value!r}"
-        )
-    return list(value)
-
-
-def _of_list(name: str, values: list[Any]) -> Axis:
-    if all(_is_number(v) for v in values):
-        return _of_numbers(name, sorted(values))
-    choices = _choices(values)
-    distribution = CategoricalDistribution(choices)
-    return Axis(name, distribution, lambda c: values[int(distribution.to_internal_repr(c))])
-
-
-def _of_numbers(name: str, values: list[Any]) -> Axis:
-    gaps = {b - a for a, b in pairwise(values)}
-    if all(isinstance(v, Integral) for v in values) and len(gaps) == 1 and min(gaps) > 0:
-        low, step = int(values[0]), int(gaps.pop())
-        even = IntDistribution(low, int(values[-1]), step=step)
-        return Axis(name, even, lambda chosen: values[(chosen - low) // step])
-    return Axis(
-        f"{name}[index]", IntDistribution(0, len(values) - 1), lambda chosen: values[chosen]
-    )
-
-
-def _of_scipy(name: str, value: Any) -> Axis:
-    low, high = value.support()
-    kind = value.dist.name
-    if kind == "randint":
-        return Axis(name, IntDistribution(int(low), int(high)), lambda chosen: chosen)
-    if kind in ("uniform", "loguniform", "reciprocal"):
-        log = kind != "uniform"
-        return Axis(name, FloatDistribution(low, high, log=log), lambda chosen: chosen)
-    whole = isinstance(value.dist, rv_discrete)
-
-    def quantile(u: float) -> Any:
-        x = value.ppf(u)
-        return int(x) if whole else float(x)
-
-    return Axis(f"{name}[quantile]", FloatDistribution(TAIL, 1 - TAIL), quantile)
-
-
-def _of_draws(name: str, value: Drawable) -> Axis:
-    """A distribution that can only be drawn from, by the order of a fixed sample."""
-    rng = np.random.RandomState(0)  # what rvs takes
-    draws = [value.rvs(random_state=rng) for _ in range(DRAWS)]
-    if not all(_is_number(draw) for draw in draws):
-        raise TypeError(
-            f"Parameter grid for parameter {name!r} is a distribution of values that are not "
-            f"numbers, got {draws[0]!r} (value={value}); give the values as a list"
-        )
-    return _of_numbers(name, sorted(draws))
-
-
-def _is_number(value: Any) -> bool:
-    is_bool = isinstance(value, bool | np.bool_)
-    return isinstance(value, Real) and not is_bool and math.isfinite(value)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | np.generic)
-
-
-def _choices(values: list[Any]) -> tuple[CategoricalChoiceType, ...]:
-    """The values themselves if storages can keep them and tell them apart, else words."""
-    if all(_is_plain(v) for v in values):
-        plain = [v.item() if isinstance(v, np.generic) else v for v in values]
-        if len(set(plain)) == len(plain) and not any(
-            isinstance(v, float) and math.isnan(v) for v in plain
-        ):
-            return tuple(plain)
-    return tuple(f"{i}:{_word(v)}" for i, v in enumerate(values))
-
-
-def _word(value: Any) -> str:
-    """A short name that is the same in every process, which a repr with an address is not."""
-    if _is_plain(value):
-        return repr(value)
-    return str(getattr(value, "__name__", type(value).__name__))
+def _spelt(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else repr(value)
 
 
 def _count(distribution: BaseDistribution) -> float:

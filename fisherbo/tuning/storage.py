@@ -43,10 +43,11 @@ def open_storage(storage: str | BaseStorage | None, *, heartbeat: bool = True) -
         return storage
     url = parse_url(storage)
     file = sqlite_file(url)
+    in_memory = file is None and url.get_backend_name() == "sqlite"  # each thread has its own
     try:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        return _open(url, heartbeat)
+        return _open(url, heartbeat and not in_memory)
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
         raise _failed(shown(url), error) from error
 

@@ -1,11 +1,15 @@
 """scikit-learn's own checks of estimators, on all three."""
 
+import re
+from pathlib import Path
+
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import fisherbo
 from fisherbo import FisherSearchCV, KFACClassifier, KFACRegressor
 
 FIXED = {"learning_rate": 0.1, "damping": 0.1, "max_iter": 40}
@@ -64,3 +68,13 @@ def test_estimators_keep_scikit_learns_rules(estimator, check):
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 def test_estimators_that_tune_by_models_keep_them_too(estimator, check):
     check(estimator)
+
+
+def test_undocumented_names_of_scikit_learn_are_in_one_module():
+    private = re.compile(
+        r"sklearn[\w.]*\._[a-z]|from sklearn[\w.]* import (\([^)]*|.*)\b_[a-z]|_skl_"
+    )
+    sources = Path(fisherbo.__file__).parent.rglob("*.py")
+    assert {path.name for path in sources if private.search(path.read_text())} == {
+        "sklearn_private.py"
+    }

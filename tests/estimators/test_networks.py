@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import fisherbo
 from fisherbo import KFACClassifier, KFACRegressor
 from fisherbo.estimators.layers import as_module, draw, in_units, input_scaling, run
-from fisherbo.estimators.learning import repeats
+from fisherbo.estimators.learning import held_out, repeats
 
 FIXED = {"learning_rate": 0.1, "damping": 0.1, "random_state": 0}
 FEW = {**FIXED, "max_iter": 3, "tol": 0.0, "n_iter_no_change": 99}
@@ -286,3 +286,35 @@ def test_the_three_are_public_and_lazy():
 def test_with_defaults_it_reads_digits():
     X, y = load_digits(return_X_y=True)
     assert cross_val_score(KFACClassifier(random_state=0), X, y, cv=3).mean() > 0.93
+
+
+@unfinished
+@pytest.mark.parametrize(
+    "classes",
+    [
+        pytest.param(lambda n: np.where(np.arange(n) == 0, 2, np.arange(n) % 2), id="one of three"),
+        pytest.param(lambda n: (np.arange(n) == 0).astype(int), id="one of two"),
+        pytest.param(lambda n: np.arange(n) // 2, id="more classes than rows held out"),
+        pytest.param(
+            np.arange,
+            id="a class a row",
+            marks=pytest.mark.filterwarnings("ignore:The number of unique classes"),
+        ),
+    ],
+)
+def test_early_stopping_takes_classes_of_few_rows(line, classes):
+    X, _ = line
+    y = classes(len(X))
+    model = KFACClassifier(early_stopping=True, **FEW).fit(X, y)
+    assert len(model.validation_scores_) == model.n_iter_
+    np.testing.assert_array_equal(model.classes_, np.unique(y))
+
+
+def test_the_only_row_of_a_class_is_trained_on():
+    classes = np.arange(40) % 2
+    classes[3] = 2
+    for seed in range(30):
+        training, held = held_out(40, classes, 0.2, seed)
+        assert 3 in training
+        assert sorted([*training, *held]) == list(range(40))
+        assert np.bincount(classes[held])[:2].tolist() == [4, 4]  # stratified without it

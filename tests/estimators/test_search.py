@@ -329,11 +329,12 @@ def test_a_search_of_several_metrics_goes_on_too(iris, tmp_path):
 
 def test_a_search_that_was_interrupted_leaves_no_trial_running(iris, tmp_path):
     X, y = iris
-    calls = []
+    calls = tmp_path / "calls"  # kept apart: what a scorer captures is a part of it
+    calls.touch()
 
     def stop(estimator, X, y):
-        calls.append(1)
-        if len(calls) == 8:
+        calls.write_text(calls.read_text() + "x")
+        if len(calls.read_text()) == 8:
             raise KeyboardInterrupt
         return estimator.score(X, y)
 

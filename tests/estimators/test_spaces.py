@@ -106,3 +106,48 @@ def test_size_counts_the_points_and_the_grid_lists_them():
 def test_wrong_kinds_are_refused_in_scikit_learns_words(value, kind, words):
     with pytest.raises(kind, match=words):
         as_space(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "constant"),
+    [
+        (stats.uniform(3, 0), 3.0),
+        (stats.norm(2, 0), 2.0),
+        (stats.randint(5, 6), 5),
+        (stats.rv_discrete(values=([4], [1.0]))(), 4),
+        (stats.rv_discrete(values=([4], [1.0])), 4),
+    ],
+)
+def test_a_distribution_of_one_value_is_a_constant(value, constant):
+    (branch,) = as_space({"a": value, "b": [1, 2]}).branches
+    assert branch.constants == {"a": constant}
+    assert as_space({"a": value}).size == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (stats.uniform(3, -1), r"uniform\(3, -1\)"),
+        (stats.loguniform(2, b=1), r"loguniform\(2, b=1\)"),
+        (stats.randint(5, 5), r"randint\(5, 5\)"),
+        (stats.expon(scale=np.nan), r"expon\(scale=nan\)"),
+    ],
+)
+def test_a_distribution_of_no_value_is_refused_by_name_in_scipys_words(value, words):
+    with pytest.raises(ValueError, match=rf"parameter 'a' .*{words}.*Domain error in arguments"):
+        as_space({"a": value})
+
+
+@pytest.mark.parametrize(
+    "value", [stats.uniform([0, 1], 1), stats.uniform(np.nan, 1), stats.dirichlet([1, 1])]
+)
+def test_a_distribution_of_anything_but_finite_numbers_is_refused_by_name(value):
+    with pytest.raises(TypeError, match="'a' is a distribution of values that are not numbers"):
+        as_space({"a": value})
+
+
+def test_points_are_told_apart_but_for_rounding():
+    space = as_space({"a": FloatDistribution(0, 1, step=0.1), "b": ["x", "y"]})
+    keys = {space.key(point) for point in space.grid()}
+    assert len(keys) == space.size == 22
+    assert space.key({"a": 0.1 + 0.2, "b": "x"}) == space.key({"a": 0.3, "b": "x"})
