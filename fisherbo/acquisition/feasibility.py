@@ -84,6 +84,13 @@ class Restricted:
         return Evaluation(value, inner.gradient, inner.diagonal, inner.factors)
 
 
+def unrestricted(acquisition: Acquisition) -> Acquisition:
+    """An acquisition at all points, whatever it is restricted to."""
+    while isinstance(acquisition, Restricted):
+        acquisition = acquisition.inner
+    return acquisition
+
+
 def product(factors: tuple[Acquisition, ...]) -> Acquisition:
     """The product of factors, or the only one of them."""
     return factors[0] if len(factors) == 1 else Product(factors)

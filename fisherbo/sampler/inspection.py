@@ -30,7 +30,8 @@ class Inspection:
         task: What the trials say.
         objectives: Beliefs about each objective; warped values, larger is better.
         constraints: Beliefs about the slack of each constraint.
-        acquisition: What the next trial maximises, in nats.
+        acquisition: What the next trial maximises, in nats; −∞ where it does not go: near known
+            points while the best value is old, for example.
         next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
             draw it.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.study import Study
 
+from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
 from fisherbo.optimize.descent import Evaluation, natural_ascent
@@ -158,7 +159,7 @@ def _ellipses(plane: _Plane, objective: int) -> Any:
 def _paths(plane: _Plane) -> Any:
     movable = np.zeros(plane.seen.space.dimension, dtype=bool)
     movable[plane.index] = True
-    acquisition = plane.seen.acquisition
+    acquisition = unrestricted(plane.seen.acquisition)
     kinds = {"natural gradient": (False, COLOURS[1]), "Euclidean gradient": (True, COLOURS[3])}
     for name, (euclidean, colour) in kinds.items():
         climbs = [

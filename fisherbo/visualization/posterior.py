@@ -70,7 +70,8 @@ def plot_acquisition_slice(
     """Figure of what the next trial maximises along each parameter, and of the point chosen.
 
     The acquisition, log expected improvement for one objective without constraints, in nats, along
-    each parameter through the next trial's point.
+    each parameter through the next trial's point; not drawn where the next trial does not go, near
+    known points while the best value is old, for example.
 
     Args:
         study: A study of any sampler.

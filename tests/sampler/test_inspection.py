@@ -84,3 +84,23 @@ def test_studies_of_which_nothing_can_be_said():
     study.ask(SPACE)
     with pytest.raises(InvalidInputError, match="must have a trial with a value"):
         sampler.inspect(study)
+
+
+def test_the_acquisition_is_what_is_maximised_in_every_trial():
+    """Also while the best value is old, where every other trial keeps away from known points."""
+
+    def value(trial):
+        return (trial.suggest_float("x", 0, 1) - 0.3) ** 2 + (
+            trial.suggest_float("y", 0, 1) - 0.6
+        ) ** 2
+
+    study = made(count=12, objective=value)
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 101)] * 2), -1).reshape(-1, 2)
+    kept_away = 0
+    for _ in range(14):
+        seen = study.sampler.inspect(study)
+        everywhere = seen.acquisition.value(grid)
+        kept_away += not np.isfinite(everywhere).all()
+        assert seen.acquisition.value(seen.next[None])[0] > everywhere.max() - 0.4
+        study.optimize(value, n_trials=1)
+    assert kept_away > 1

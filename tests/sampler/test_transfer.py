@@ -67,8 +67,9 @@ def test_a_related_study_speeds_up_the_next():
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["unrelated", "negated"])
 def test_a_misleading_study_does_no_harm(sign):
     other = 500 if sign > 0 else 0
-    harm = gains(lambda seed: bowl(seed + other, sign=sign), n_trials=25, seeds=range(10))
-    assert harm.mean() - harm.std() / np.sqrt(len(harm)) < 0.15
+    harm = gains(lambda seed: bowl(seed + other, sign=sign), n_trials=25, seeds=range(16))
+    bound = harm.mean() + 1.64 * harm.std(ddof=1) / np.sqrt(len(harm))  # 95 %, one-sided
+    assert bound < 0.3  # a factor of two of the regret
 
 
 def test_the_first_trial_is_the_sources_best_and_a_maximized_study_teaches_too():
