@@ -5,13 +5,13 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import warnings
 from datetime import datetime, timedelta
 
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo import FisherSampler
@@ -69,13 +69,20 @@ def test_a_stale_heartbeat_is_heeded_at_once(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{tmp_path}/s.db", heartbeat_interval=1, grace_period=1
+            f"sqlite:///{tmp_path}/s.db", heartbeat_interval=60, grace_period=3600
         )
     study = optuna.create_study(storage=storage)
     dead, alive, silent = (study.ask() for _ in range(3))
-    storage.record_heartbeat(dead._trial_id)
-    threading.Event().wait(2.5)
-    storage.record_heartbeat(alive._trial_id)
+    for trial in (dead, alive):
+        storage.record_heartbeat(trial._trial_id)
+    with storage.engine.begin() as connection:  # two hours ago
+        connection.execute(
+            sqlalchemy.text(
+                "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-2 hours') "
+                "WHERE trial_id = :trial"
+            ),
+            {"trial": dead._trial_id},
+        )
     kept = without_abandoned(study, study.get_trials(deepcopy=False))
     assert [t.number for t in kept] == [alive.number, silent.number]
 
