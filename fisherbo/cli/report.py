@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from fisherbo.cli.arguments import add_format, seed
+from fisherbo.cli.output import print_json
 from fisherbo.cli.studies import add_study, load, quiet
 
 HELP = "write a page of figures of any Optuna study"
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = make(study, sampler, value=arguments.value)
     found.write_html(path)
     if arguments.format == "json":
-        print(json.dumps({**found.summary, "report": str(path), "left_out": dict(found.left_out)}))
+        print_json({**found.summary, "report": str(path), "left_out": dict(found.left_out)})
     else:
         print(f"{found.to_text()}\nreport: {path}")
     return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fisherbo.cli.arguments import add_format, names, positive_float, positive_int, seed, widths
+from fisherbo.cli.output import print_json
 from fisherbo.errors import FisherboError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _say(arguments: argparse.Namespace, results: list[TuningResult], path: Path 
 
     if arguments.format == "json":
         report = None if path is None else str(path)
-        print(json.dumps({"results": [as_json(result) for result in results], "report": report}))
+        print_json({"results": [as_json(result) for result in results], "report": report})
     elif not arguments.quiet:
         print_table(results, Console())
         if path is not None:
