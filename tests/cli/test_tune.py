@@ -71,10 +71,26 @@ def test_resume_from_two_to_three(folder, capsys):
     words = ("--data", "iris", "--optimizer", "sgd", "--quiet", "--study-name", "mine")
     assert tune(*words) == 0
     assert tune(*words, "--trials", "3") == 0
-    study = optuna.load_study(study_name="mine-sgd", storage="sqlite:///runs/tune.db")
+    study = optuna.load_study(study_name="mine", storage="sqlite:///runs/tune.db")
     assert len(study.trials) == 3
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+    assert (folder / "runs" / "mine.html").exists()
+
+
+def test_the_study_name_has_the_optimizer_where_there_are_several(folder, capsys):
+    words = ("--data", "iris", "--optimizer", "sgd", "--quiet", "--study-name", "mine")
+    assert tune(*words, "--compare", "adam") == 0
+    assert capsys.readouterr().err == ""
+    assert tune(*words, "--compare", "sgd") == 0  # is one optimizer
+    names = optuna.get_all_study_names("sqlite:///runs/tune.db")
+    assert sorted(names) == ["mine", "mine-adam", "mine-sgd"]
+    assert capsys.readouterr().err == (
+        "fisherbo: note: study 'mine' is new; 'mine-sgd' is another study, which --study-name "
+        "mine-sgd without --compare goes on with\n"
+    )
+    assert tune(*words) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
@@ -107,7 +123,31 @@ FILES = [
     ("data.csv", rows(lambda k: f"{k},1e39,{k}"), "beyond float32, in b (20)"),
     ("data.csv", rows(lambda k: f"{k},word{k},{k}", count=30), "column 'b' is not numeric"),
     ("data.csv", rows(lambda k: f"{k},1", "a;b;y"), "ragged"),
-    ("data.csv", rows(lambda k: f"{k};1;2", "a;b;y"), "must be separated by ',', got ';'"),
+    ("data.csv", rows(lambda k: f"{k};1;2", "a;b;y"), "2 to 100 classes, got 1 distinct"),
+    (
+        "data.csv",
+        rows(lambda k: "1;2;3;4" if k == 5 else "1;2;3", "a;b;y"),
+        "columns are separated by ';', the names are 3 fields, row 6 has 4; give every line",
+    ),
+    (
+        "data.csv",
+        rows(lambda k: f"{k},5;{k}.5;{k}", "a;b;y"),
+        "decimal commas or all decimal points, got '0.5' in column 'b' beside commas",
+    ),
+    ("data.csv", rows(lambda k: f"1,{k};2,{k};3", "1,5;2,5;3"), "first line must name the columns"),
+    ("data.csv", rows(lambda k: f"{k},1,2", "# a,b,y"), "(lines that begin with # are comments)"),
+    ("data.csv", "# one\n\n# two\n", "data.csv is empty"),
+    ("data.csv", rows(lambda k: f"2020-01-{k + 1:02},1,{k}"), "column 'a' is not numeric"),
+    (
+        "data.csv",
+        rows(lambda k: f"{1234567890123456789 + k},1,{k}"),
+        "20 distinct whole numbers of column 'a', such as 1234567890123456789, are 1 in float64",
+    ),
+    (
+        "data.csv",
+        rows(lambda k: f"{k},1,{1234567890123456789 + k}"),
+        "20 distinct whole numbers of column 'y'",
+    ),
     ("data.csv", rows(lambda k: f"{k},1,2", "0.5,1,2"), "the first line must name the columns"),
     ("data.csv", rows(lambda k: f"{k},1,2", "a,b,Y"), "no column 'y' (did you mean 'Y'?); "),
     ("data.csv", rows(lambda k: f"{k},1,2", "a,b,c"), "its columns are a, b, c"),
