@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo report`."""
+    from fisherbo.files import require_writable
     from fisherbo.sampler.sampler import FisherSampler
     from fisherbo.tuning.storage import answering
     from fisherbo.visualization import report, save_to_dashboard
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     sampler = FisherSampler(seed=arguments.seed)
     study = load(arguments.storage, arguments.study, sampler)
     path = arguments.output or Path(f"{arguments.study.replace('/', '-')}.html")
+    require_writable(path, "--output")
     make = save_to_dashboard if arguments.dashboard else report
     with answering(arguments.storage):
         found = make(study, sampler, value=arguments.value)

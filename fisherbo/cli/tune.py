@@ -123,16 +123,19 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo tune`: a study for each optimizer, with further processes, then the reports."""
+    from fisherbo.files import require_writable
     from fisherbo.tuning.workers import beside
 
     optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
     task = _prepare(arguments, optimizers)
     studies = _study_names(arguments, task, optimizers)
+    page = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
+    require_writable(page, "--report")
     if arguments.study_name is not None:
         _note_other_names(arguments, studies)
     with beside(arguments.jobs - 1, _assist, arguments, optimizers):
         results = [_tune_one(arguments, task, *names) for names in studies.items()]
-    return _report(arguments, task, results)
+    return _report(arguments, results, page)
 
 
 def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
@@ -225,19 +228,18 @@ def _tune_one(
     )
 
 
-def _report(arguments: argparse.Namespace, task: Task, results: list[TuningResult]) -> int:
+def _report(arguments: argparse.Namespace, results: list[TuningResult], page: Path) -> int:
     """Print the table, write the page; fails if an optimizer has no complete trial."""
     from fisherbo.tuning.report import write_html
     from fisherbo.tuning.result import failures
 
-    path = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
     try:
-        write_html(results, path)
+        write_html(results, page)
     except MissingExtraError as error:
         print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
         _say(arguments, results, None)
     else:
-        _say(arguments, results, path)
+        _say(arguments, results, page)
     for result in results:
         if result.best_trial is None:
             reasons = failures(result.study) or ["all were pruned"]

@@ -187,6 +187,14 @@ def strict_json(text):
     return json.loads(text, parse_constant=refuse)
 
 
+def test_report_that_cannot_be_written_leaves_the_study_as_it_was(study, capsys, folder):
+    study.optimize(objective, n_trials=3)
+    (folder / "page.html").mkdir()
+    words = ["report", "mine", "--storage", STORAGE, "--output", "page.html", "--dashboard"]
+    assert "--output page.html cannot be written: it is a folder" in refused(capsys, *words)
+    assert study._storage.get_study_system_attrs(study._study_id) == {}
+
+
 def test_report_of_nothing(study, capsys):
     line = refused(capsys, "report", "mine", "--storage", STORAGE)
     assert "must have a complete trial, got none" in line

@@ -220,6 +220,13 @@ def test_data_without_target(folder, capsys):
     assert "regression needs a target column, got none; name it with --target" in line
 
 
+def test_a_report_that_cannot_be_written_is_said_before_a_trial_is_made(folder, capsys):
+    (folder / "page.html").mkdir()
+    line = refused(capsys, 2, "--data", "iris", "--report", "page.html")
+    assert "--report page.html cannot be written: it is a folder; choose another place" in line
+    assert not (folder / "runs").exists()
+
+
 def test_no_command(capsys):
     assert main([]) == 2
     assert "command" in capsys.readouterr().err
