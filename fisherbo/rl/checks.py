@@ -20,6 +20,7 @@ class CheckedAnswers(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         self._name = f"environment {name!r}"
+        self._seen, self._box = env.observation_space, isinstance(env.action_space, spaces.Box)
         self._steps = 0
 
     def reset(
@@ -35,7 +36,7 @@ class CheckedAnswers(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take a step; the reward is a float, the ends of the episode are truth values."""
-        if isinstance(self.action_space, spaces.Box):
+        if self._box:
             action = np.asarray(action)  # a vector environment gives a bare number of shape ()
         answer: Any = self.env.step(action)
         self._steps += 1
@@ -47,13 +48,13 @@ class CheckedAnswers(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = answer
         self._check_observation(observation)
         for name, value in (("terminated", terminated), ("truncated", truncated)):
-            if value is None or np.ndim(value) != 0:
+            if not isinstance(value, bool | np.bool_) and (value is None or np.ndim(value) != 0):
                 self._refuse(f"{name} must be true or false, got {_brief(value)}")
         return observation, self._reward(reward), bool(terminated), bool(truncated), info
 
     def _reward(self, value: Any) -> float:
         try:
-            if np.ndim(value) != 0:
+            if not isinstance(value, float | int) and np.ndim(value) != 0:
                 raise TypeError
             reward = float(value)
         except (TypeError, ValueError):
@@ -63,7 +64,7 @@ class CheckedAnswers(gymnasium.Wrapper[Any, Any, Any, Any]):
         return reward
 
     def _check_observation(self, value: Any) -> None:
-        problem = _misfit(self.observation_space, value)
+        problem = _misfit(self._seen, value)
         if problem is not None:
             self._refuse(f"an observation must fit the observation space, got {problem}")
         if not _finite(value):
@@ -99,6 +100,8 @@ def _misfit(space: spaces.Space[Any], value: Any) -> str | None:
 
 
 def _misfit_of_box(box: spaces.Box, value: Any) -> str | None:
+    if isinstance(value, np.ndarray) and value.shape == box.shape and value.dtype == box.dtype:
+        return None  # as it mostly is
     try:
         array = np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -116,7 +119,11 @@ def _finite(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_finite, value))
     array = np.asarray(value)
-    return array.dtype.kind != "f" or bool((np.abs(array) <= _LARGEST).all())
+    if array.dtype.kind != "f":
+        return True
+    if array.itemsize >= 4 and np.vdot(array, array) <= _LARGEST:  # quicker, and mostly so
+        return True
+    return bool((np.abs(array) <= _LARGEST).all())
 
 
 def _brief(value: Any) -> str:
