@@ -150,7 +150,7 @@ def version_of(method: str) -> str:
     if method in PEERS:
         return version("stable-baselines3" if method == "SB3 PPO" else "sb3-contrib")
     folder = Path(fisherbo.__file__).parent / "rl"
-    unused = ("progress.py", "agent.py", "__init__.py")
+    unused = ("progress.py", "agent.py", "drawing.py", "evaluation.py", "__init__.py")
     files = sorted(p for p in folder.glob("*.py") if p.name not in unused)
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 

@@ -29,4 +29,4 @@ class DivergedError(NumericalError):
 
 
 class StorageError(FisherboError, OSError):
-    """A study's storage does not answer or cannot be used."""
+    """A study's storage does not answer or cannot be used, or a file cannot be written."""

@@ -24,7 +24,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     """Add ``-f``: text for people, or JSON for programs, on standard output."""
     parser.add_argument(
         "-f", "--format", default="text", choices=["text", "json"],
-        help="what standard output is (default: text)",
+        help="what standard output is (default: text); in JSON, infinities and NaN are null",
     )  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from fisherbo.cli.arguments import add_format, seed
+from fisherbo.cli.output import print_json
 from fisherbo.cli.studies import add_study, load, quiet
 
 HELP = "write a page of figures of any Optuna study"
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo report`."""
+    from fisherbo.files import require_writable
     from fisherbo.sampler.sampler import FisherSampler
     from fisherbo.tuning.storage import answering
     from fisherbo.visualization import report, save_to_dashboard
@@ -50,12 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     sampler = FisherSampler(seed=arguments.seed)
     study = load(arguments.storage, arguments.study, sampler)
     path = arguments.output or Path(f"{arguments.study.replace('/', '-')}.html")
+    require_writable(path, "--output")
     make = save_to_dashboard if arguments.dashboard else report
     with answering(arguments.storage):
         found = make(study, sampler, value=arguments.value)
     found.write_html(path)
     if arguments.format == "json":
-        print(json.dumps({**found.summary, "report": str(path), "left_out": dict(found.left_out)}))
+        print_json({**found.summary, "report": str(path), "left_out": dict(found.left_out)})
     else:
         print(f"{found.to_text()}\nreport: {path}")
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fisherbo.cli.arguments import add_format, positive_int, seed
+from fisherbo.cli.output import print_json
 from fisherbo.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 HELP = "train a policy on a Gymnasium environment, or evaluate and draw one"
 DESCRIPTION = (
-    "Train a policy on a Gymnasium environment, or evaluate and draw a saved one; run it again to "
-    "resume."
+    "Train a policy on a Gymnasium environment, or evaluate and draw a saved one. Run again after "
+    "an interruption, or with more steps, it goes on from what is saved."
 )
 EXAMPLES = """examples:
   fisherbo rl CartPole-v1 --algorithm trpo
       train for 50000 steps, save the policy to runs/rl/CartPole-v1-trpo-0.pt, evaluate it
   fisherbo rl Pendulum-v1 --algorithm ppo --steps 150000 --set gamma=0.9 --set lr=1e-3
-      the same with other settings; run again after an interruption it goes on
+      the same with other settings; run with --steps 200000 afterwards it goes on from 150000
   fisherbo rl CartPole-v1 --policy runs/rl/CartPole-v1-trpo-0.pt --render pole.gif
       evaluate a saved policy and draw an episode of it
 """
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--steps", type=positive_int, default=50_000, metavar="N",
-        help="steps of all environments together (default: 50000)",
+        help="steps of all environments together, with those of the saved policy (default: 50000)",
     )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed (default: 0)")
     parser.add_argument(
@@ -49,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE",
-        help="file of the policy (default: runs/rl/ENVIRONMENT-ALGORITHM-SEED.pt); "
-        "beside it, while it trains, its checkpoint",
+        help="file of the policy (default: runs/rl/ENVIRONMENT-ALGORITHM-SEED.pt); if it is there, "
+        "its training goes on, and other settings are refused; beside it, while it trains, its "
+        "checkpoint",
     )  # fmt: skip
     parser.add_argument(
         "--episodes",
@@ -59,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the evaluation (default: 20)",
     )
+    parser.add_argument(
+        "--max-episode-steps", type=positive_int, metavar="N",
+        help="steps at which an episode of the evaluation or the drawing is cut off (default: the "
+        "environment's own limit; without one 1000)",
+    )  # fmt: skip
     parser.add_argument(
         "--render", type=Path, metavar="FILE", help="draw an episode to a .gif or .png file"
     )
@@ -71,33 +78,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo rl`; returns the exit code."""
-    if arguments.render is not None and arguments.render.suffix.lower() not in (".gif", ".png"):
-        raise InvalidInputError(f"--render must end in .gif or .png, got {arguments.render}")
-
     import torch
-
-    from fisherbo.rl.agent import Agent
 
     torch.set_num_threads(arguments.threads)
     if arguments.policy is None:
+        _require_drawing(arguments)
         agent, found = _train(arguments)
-    elif arguments.policy.exists():
-        agent, found = Agent.load(arguments.policy), {"policy": str(arguments.policy)}
     else:
-        raise InvalidInputError(f"there is no policy {arguments.policy}; train one first")
+        agent, found = _load(arguments.policy)
+        _require_drawing(arguments)
     found |= _evaluated(arguments, agent)
     if arguments.format == "json":
-        print(json.dumps(found))
+        print_json(found)
     elif not arguments.quiet:
         print("\n".join(_lines(found)))
     return 0
 
 
+def _require_drawing(arguments: argparse.Namespace) -> None:
+    """Pass if nothing is to be drawn, or it can be: before anything is trained."""
+    from fisherbo.files import require_writable
+    from fisherbo.rl.drawing import require_drawable, require_suffix
+
+    if arguments.render is not None:
+        require_suffix(arguments.render, "--render")
+        require_writable(arguments.render, "--render")
+        require_drawable(arguments.environment)
+
+
+def _load(file: Path) -> tuple[Agent, dict[str, Any]]:
+    from fisherbo.rl.agent import Agent
+
+    if not file.exists():
+        raise InvalidInputError(f"there is no policy {file}; train one first")
+    return Agent.load(file), {"policy": str(file)}
+
+
 def _train(arguments: argparse.Namespace) -> tuple[Agent, dict[str, Any]]:
+    from fisherbo.files import require_writable
     from fisherbo.rl.run import train
 
     name = f"{arguments.environment.replace('/', '-')}-{arguments.algorithm}-{arguments.seed}.pt"
     file: Path = arguments.save or Path("runs/rl") / name
+    require_writable(file, "--save")
     checkpoint = file.with_name(file.name + ".checkpoint")
     result = train(
         arguments.environment,
@@ -105,22 +128,40 @@ def _train(arguments: argparse.Namespace) -> tuple[Agent, dict[str, Any]]:
         steps=arguments.steps,
         seed=arguments.seed,
         checkpoint=checkpoint,
+        start=file if file.exists() else None,
         progress=not arguments.quiet,
         **dict(_setting(text) for text in arguments.settings),
     )
-    result.agent.save(file)
+    if result.steps >= arguments.steps + result.settings.n_envs:
+        _note(f"{file} has {result.steps} steps already, nothing was trained; raise --steps")
+    result.save(file)
     checkpoint.unlink(missing_ok=True)
     found = {"returns": list(result.returns), "cpu_seconds": result.cpu_seconds}
-    return result.agent, {**found, "policy": str(file)}
+    return result.agent, {**found, "steps": result.steps, "policy": str(file)}
 
 
 def _evaluated(arguments: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     """Returns of episodes that the policy plays, and where one is drawn."""
-    options = {"seed": arguments.seed, "environment": arguments.environment}
-    found: dict[str, Any] = {"evaluation": list(agent.evaluate(arguments.episodes, **options))}
+    options = {
+        "seed": arguments.seed,
+        "environment": arguments.environment,
+        "max_episode_steps": arguments.max_episode_steps,
+    }
+    evaluation = agent.evaluation(arguments.episodes, **options)
+    if evaluation.cut_off:
+        _note(f"{evaluation}; --max-episode-steps sets another limit")
+    found: dict[str, Any] = {
+        "evaluation": list(evaluation.returns),
+        "cut_off": evaluation.cut_off,
+    }
     if arguments.render is not None:
         found["drawing"] = str(agent.render(arguments.render, **options))
     return found
+
+
+def _note(words: str) -> None:
+    """Say on standard error what a user should know."""
+    print(f"fisherbo: note: {words}", file=sys.stderr)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -133,7 +174,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"{len(found['returns'])} episodes, mean return of the last {len(last)}: {mean}; "
             f"{found['cpu_seconds']:.0f} CPU seconds"
         )
-    lines.append(f"policy: {found['policy']}")
+    trained = f", trained for {found['steps']} steps" if "steps" in found else ""
+    lines.append(f"policy: {found['policy']}{trained}")
     returns = found["evaluation"]
     lines.append(
         f"evaluation: mean return {sum(returns) / len(returns):.1f} of {len(returns)} episodes, "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fisherbo.cli.arguments import add_format, names, positive_float, positive_int, seed, widths
+from fisherbo.cli.output import print_json
 from fisherbo.errors import FisherboError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--study-name", metavar="NAME",
-        help="studies are named NAME-OPTIMIZER (default: the data and the task)",
+        help="name of the study; with --compare they are named NAME-OPTIMIZER (default: "
+        "DATA-TASK-OPTIMIZER)",
     )  # fmt: skip
     group.add_argument(
         "--report", type=Path, metavar="FILE",
@@ -122,13 +123,19 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo tune`: a study for each optimizer, with further processes, then the reports."""
+    from fisherbo.files import require_writable
     from fisherbo.tuning.workers import beside
 
     optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
     task = _prepare(arguments, optimizers)
+    studies = _study_names(arguments, task, optimizers)
+    page = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
+    require_writable(page, "--report")
+    if arguments.study_name is not None:
+        _note_other_names(arguments, studies)
     with beside(arguments.jobs - 1, _assist, arguments, optimizers):
-        results = [_tune_one(arguments, task, name) for name in optimizers]
-    return _report(arguments, task, results)
+        results = [_tune_one(arguments, task, *names) for names in studies.items()]
+    return _report(arguments, results, page)
 
 
 def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
@@ -136,8 +143,8 @@ def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
     arguments.quiet = True
     with contextlib.suppress(FisherboError, KeyboardInterrupt):
         task = _prepare(arguments, optimizers)
-        for name in optimizers:
-            _tune_one(arguments, task, name)
+        for names in _study_names(arguments, task, optimizers).items():
+            _tune_one(arguments, task, *names)
 
 
 def _prepare(arguments: argparse.Namespace, optimizers: list[str]) -> Task:
@@ -162,7 +169,41 @@ def _prepare(arguments: argparse.Namespace, optimizers: list[str]) -> Task:
     )
 
 
-def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> TuningResult:
+def _study_names(
+    arguments: argparse.Namespace, task: Task, optimizers: list[str]
+) -> dict[str, str]:
+    """The study of each optimizer: the user's name as it is if there is one optimizer."""
+    if arguments.study_name is not None and len(optimizers) == 1:
+        return {optimizers[0]: arguments.study_name}
+    return {name: f"{arguments.study_name or task.name}-{name}" for name in optimizers}
+
+
+def _note_other_names(arguments: argparse.Namespace, studies: dict[str, str]) -> None:
+    """Say where a study begins though the other of NAME and NAME-OPTIMIZER is in the storage."""
+    import optuna
+
+    from fisherbo.tuning.storage import answering, open_storage, parse_url, shown, sqlite_file
+
+    url = parse_url(arguments.storage)
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return
+    with answering(shown(url)):
+        known = optuna.get_all_study_names(open_storage(arguments.storage, heartbeat=False))
+    name = arguments.study_name
+    for optimizer, study in studies.items():
+        other = f"{name}-{optimizer}" if study == name else name
+        if study not in known and other in known:
+            print(
+                f"fisherbo: note: study {study!r} is new; {other!r} is another study, which "
+                f"--study-name {other} without --compare goes on with",
+                file=sys.stderr,
+            )
+
+
+def _tune_one(
+    arguments: argparse.Namespace, task: Task, optimizer: str, study_name: str
+) -> TuningResult:
     from fisherbo.tuning import tune_training
 
     return tune_training(
@@ -178,7 +219,7 @@ def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> Tuni
         max_steps=arguments.max_steps,
         max_seconds=arguments.max_seconds,
         storage=arguments.storage,
-        study_name=f"{arguments.study_name or task.name}-{optimizer}",
+        study_name=study_name,
         sampler=arguments.sampler,
         seed=arguments.seed,
         metric=task.metric,
@@ -187,19 +228,18 @@ def _tune_one(arguments: argparse.Namespace, task: Task, optimizer: str) -> Tuni
     )
 
 
-def _report(arguments: argparse.Namespace, task: Task, results: list[TuningResult]) -> int:
+def _report(arguments: argparse.Namespace, results: list[TuningResult], page: Path) -> int:
     """Print the table, write the page; fails if an optimizer has no complete trial."""
     from fisherbo.tuning.report import write_html
     from fisherbo.tuning.result import failures
 
-    path = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
     try:
-        write_html(results, path)
+        write_html(results, page)
     except MissingExtraError as error:
         print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
         _say(arguments, results, None)
     else:
-        _say(arguments, results, path)
+        _say(arguments, results, page)
     for result in results:
         if result.best_trial is None:
             reasons = failures(result.study) or ["all were pruned"]
@@ -215,7 +255,7 @@ def _say(arguments: argparse.Namespace, results: list[TuningResult], path: Path 
 
     if arguments.format == "json":
         report = None if path is None else str(path)
-        print(json.dumps({"results": [as_json(result) for result in results], "report": report}))
+        print_json({"results": [as_json(result) for result in results], "report": report})
     elif not arguments.quiet:
         print_table(results, Console())
         if path is not None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.rl.environments import (
-    DependencyNotInstalled,
-    Env,
-    EnvironmentLike,
-    environment_actions,
-    opened,
-    spec_of,
-)
+from fisherbo.errors import InvalidInputError
+from fisherbo.rl import drawing
+from fisherbo.rl.actions import environment_actions
+from fisherbo.rl.environments import Env, EnvironmentLike, opened, spec_of
+from fisherbo.rl.evaluation import Evaluation, evaluation, step_limit
 from fisherbo.rl.normalisation import Moments
 from fisherbo.rl.policy import Actor, Spec, drawn, mode, noise
 from fisherbo.training.checkpoint import load_checkpoint, save_atomically
 
-_KIND = "policy"
-_MAKER = "fisherbo.rl.Agent.save"
+KIND = "policy"
+MAKER = "fisherbo.rl.Agent.save"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +77,7 @@ class Agent:
         seed: int = 0,
         environment: EnvironmentLike | None = None,
         deterministic: bool = True,
+        max_episode_steps: int | None = None,
     ) -> tuple[float, ...]:
         """Returns of whole episodes, one each, sums of rewards that are not discounted.
 
@@ -91,60 +86,94 @@ class Agent:
             seed: Episode k begins with seed ``seed + k``.
             environment: Where. Default: the one it was trained on.
             deterministic: Whether it takes the most probable action, else draws.
+            max_episode_steps: Steps at which an episode is cut off. Default: the environment's own
+                limit; without one 1,000, with a warning if an episode is cut off there.
 
         Raises:
-            InvalidInputError: If ``episodes`` is not positive or the environment does not fit.
+            InvalidInputError: If ``episodes`` or ``max_episode_steps`` is not positive, or the
+                environment does not fit.
         """
+        found = self.evaluation(
+            episodes,
+            seed=seed,
+            environment=environment,
+            deterministic=deterministic,
+            max_episode_steps=max_episode_steps,
+        )
+        if found.cut_off and max_episode_steps is None:
+            warnings.warn(f"{found}; set max_episode_steps", UserWarning, stacklevel=2)
+        return found.returns
+
+    def evaluation(
+        self,
+        episodes: int = 20,
+        *,
+        seed: int = 0,
+        environment: EnvironmentLike | None = None,
+        deterministic: bool = True,
+        max_episode_steps: int | None = None,
+    ) -> Evaluation:
+        """As `evaluate`, with the number of episodes that were cut off in place of a warning."""
         if episodes < 1:
             raise InvalidInputError(f"episodes must be >= 1, got {episodes!r}; 20 is usual")
         generator = None if deterministic else torch.Generator().manual_seed(seed)
         with opened(self._where(environment)) as env:
-            self._check(env)
-            return tuple(
-                sum(reward for reward, _ in self._episode(env, seed + k, generator))
-                for k in range(episodes)
-            )
+            act, limit = self._policy(env, generator), step_limit(env, max_episode_steps)
+            return evaluation(env, act, episodes=episodes, seed=seed, limit=limit)
 
     def render(
-        self, path: str | Path, *, seed: int = 0, environment: str | None = None, stride: int = 2
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        environment: EnvironmentLike | None = None,
+        stride: int = 2,
+        max_episode_steps: int | None = None,
     ) -> Path:
         """Draw one episode: a GIF that plays it, or a PNG of six moments side by side.
 
         Args:
             path: File that ends in ``.gif`` or ``.png``; its folder is made.
             seed: Of the episode.
-            environment: Gymnasium id. Default: the one it was trained on.
+            environment: Gymnasium id, or a function that makes an environment with render mode
+                rgb_array. Default: the one it was trained on.
             stride: Steps from one frame of the GIF to the next.
+            max_episode_steps: Steps that are drawn at most. Default: the environment's own limit;
+                without one 1,000.
 
         Raises:
             InvalidInputError: If the path ends otherwise, or the environment cannot be drawn.
             MissingExtraError: If pygame or Pillow is not installed.
+            StorageError: If the file cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() not in (".gif", ".png"):
-            raise InvalidInputError(f"a drawing's file must end in .gif or .png, got {path}")
-        frames = self._frames(self._where(environment), seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".gif":
-            _write_gif(frames[::stride], path, stride)
-        else:
-            moments = np.linspace(0, len(frames) - 1, 6).round().astype(int)
-            _write_png([frames[k] for k in moments], path)
+        drawing.require_suffix(path, "a drawing's file")
+        drawn = drawing.frames(
+            self._where(environment),
+            lambda env: self._policy(env, None),
+            seed=seed,
+            max_steps=max_episode_steps,
+        )
+        drawing.write(drawn, path, stride)
         return path
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a file, whole or not at all."""
-        observed = None if self.observed is None else self.observed.state()
-        save_atomically(
-            {
-                "kind": _KIND,
-                "environment": self.environment,
-                "spec": asdict(self.spec),
-                "actor": self.actor.state_dict(),
-                "observed": observed,
-            },
-            Path(path),
-        )
+        """Write the policy to a file, whole or not at all.
+
+        Raises:
+            StorageError: If the file cannot be written.
+        """
+        save_atomically(self.state(), Path(path))
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for a file."""
+        return {
+            "kind": KIND,
+            "environment": self.environment,
+            "spec": asdict(self.spec),
+            "actor": self.actor.state_dict(),
+            "observed": None if self.observed is None else self.observed.state(),
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> Agent:
@@ -153,10 +182,13 @@ class Agent:
         Raises:
             InvalidInputError: If it is none.
         """
-        state = load_checkpoint(Path(path), _MAKER)
-        if state.get("kind") != _KIND:
-            raise InvalidInputError(f"{path} is no policy of {_MAKER}; name another file")
-        spec = Spec(**state["spec"])
+        state = load_checkpoint(Path(path), MAKER)
+        if state.get("kind") != KIND:
+            raise InvalidInputError(f"{path} is no policy of {MAKER}; name another file")
+        try:
+            spec = Spec(**state["spec"])
+        except TypeError as error:
+            raise InvalidInputError(f"{path} is of a later version of fisherbo: {error}") from error
         actor = Actor(spec, torch.Generator())
         actor.load_state_dict(state["actor"])
         observed = state["observed"]
@@ -171,71 +203,21 @@ class Agent:
             )
         return where
 
-    def _check(self, env: Env) -> None:
-        other = spec_of(env, self.spec.hidden)
-        if other != self.spec:
+    def _policy(self, env: Env, generator: torch.Generator | None) -> Callable[[Any], Any]:
+        """The function from observations to actions in an environment.
+
+        How actions are scaled is the policy's, their dtype the environment's.
+
+        Raises:
+            InvalidInputError: If the environment's spaces are not those of the policy.
+        """
+        there = spec_of(env, self.spec.hidden)
+        there = replace(there, origin=self.spec.origin, scale=self.spec.scale)
+        here = replace(self.spec, dtype=there.dtype)
+        if there != here:
             raise InvalidInputError(
                 f"the environment must be like the one that the policy was trained on, "
-                f"{self.spec}, got {other}"
+                f"{here}, got {there}"
             )
-
-    def _episode(
-        self, env: Env, seed: int, generator: torch.Generator | None
-    ) -> Iterator[tuple[float, Env]]:
-        """Rewards of an episode, one after the other, with the environment after each step."""
-        observation, _ = env.reset(seed=seed)
-        over = False
-        while not over:
-            action = self.act(observation, generator)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            over = terminated or truncated
-            yield float(reward), env
-
-    def _frames(self, environment: EnvironmentLike, seed: int) -> list[NDArray[np.uint8]]:
-        try:
-            with _headless(), opened(environment, render_mode="rgb_array") as env:
-                self._check(env)
-                frames = [env.render() for _, env in self._episode(env, seed, None)]
-        except DependencyNotInstalled as error:
-            raise MissingExtraError("pygame", "rl") from error
-        if not frames or frames[0] is None:
-            raise InvalidInputError(
-                f"environment {environment!r} cannot be drawn: it has no render mode rgb_array"
-            )
-        return frames  # type: ignore[return-value]  # what rgb_array gives
-
-
-@contextlib.contextmanager
-def _headless() -> Iterator[None]:
-    """Pygame draws without a window, a sound card, a greeting or its imports' warnings."""
-    wanted = {
-        "PYGAME_HIDE_SUPPORT_PROMPT": "1",
-        "SDL_VIDEODRIVER": "dummy",
-        "SDL_AUDIODRIVER": "dummy",
-    }
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
-def _write_gif(frames: list[NDArray[np.uint8]], path: Path, stride: int) -> None:
-    first, *rest = [_image(frame) for frame in frames]
-    first.save(path, save_all=True, append_images=rest, duration=20 * stride, loop=0)
-
-
-def _write_png(frames: list[NDArray[np.uint8]], path: Path) -> None:
-    _image(np.concatenate(frames, 1)).save(path)
-
-
-def _image(frame: NDArray[np.uint8]) -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("pillow", "rl") from error
-    return Image.fromarray(frame)
+        agent = replace(self, spec=here)
+        return lambda observation: agent.act(observation, generator)

@@ -15,18 +15,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.errors import InvalidInputError
+from fisherbo.rl.actions import box_spec
+from fisherbo.rl.checks import CheckedAnswers
+from fisherbo.rl.gymnasium_extra import gymnasium, spaces
 from fisherbo.rl.policy import Spec
 
-try:
-    import gymnasium
-    from gymnasium import spaces
-    from gymnasium.error import DependencyNotInstalled as DependencyNotInstalled
-    from gymnasium.vector import AutoresetMode, SyncVectorEnv
-except ImportError as missing:
-    raise MissingExtraError("gymnasium", "rl") from missing
+DependencyNotInstalled = gymnasium.error.DependencyNotInstalled
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 EnvironmentLike: TypeAlias = str | Callable[[], Env]
@@ -76,7 +72,7 @@ def make(environment: EnvironmentLike, *, render_mode: str | None = None) -> Env
 
     Args:
         environment: A Gymnasium id, or a function that makes an environment.
-        render_mode: ``"rgb_array"`` to see it; of an id only.
+        render_mode: ``"rgb_array"`` to draw it; a function decides by itself.
 
     Raises:
         InvalidInputError: If the id is not known, the environment cannot be made, or a space is not
@@ -89,6 +85,12 @@ def make(environment: EnvironmentLike, *, render_mode: str | None = None) -> Env
             f"environment must be a Gymnasium id or make a gymnasium.Env, got "
             f"{type(env).__name__}; pass for example 'CartPole-v1'"
         )
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), spaces.Space):
+            raise InvalidInputError(
+                f"an environment must have an {name}, {type(env.unwrapped).__name__} has none"
+            )
+    env = CheckedAnswers(env)
     if not (
         isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
     ):
@@ -104,15 +106,22 @@ def make(environment: EnvironmentLike, *, render_mode: str | None = None) -> Env
 def _made(environment: EnvironmentLike, render_mode: str | None) -> Env:
     if not isinstance(environment, str):
         return environment()
+    drawn: dict[str, Any] = {}
+    if render_mode is not None:  # not every environment takes the word
+        drawn["render_mode"] = render_mode
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions that are out of date
-            return gymnasium.make(environment, render_mode=render_mode, disable_env_checker=True)
+            return gymnasium.make(environment, disable_env_checker=True, **drawn)
     except DependencyNotInstalled as error:
         raise InvalidInputError(
             f"environment {environment!r} needs a package that is not installed: {_line(error)}"
         ) from error
     except (gymnasium.error.Error, ImportError, AttributeError, TypeError) as error:
+        if drawn and "unexpected keyword argument 'render_mode'" in str(error):
+            raise InvalidInputError(
+                f"environment {environment!r} cannot be drawn: it has no render mode {render_mode}"
+            ) from error
         raise InvalidInputError(
             f"environment {environment!r} cannot be made{_near(environment)}: {_line(error)}"
         ) from error
@@ -131,31 +140,30 @@ def spec_of(env: Env, hidden: tuple[int, ...] = (64, 64)) -> Spec:
     """What a policy of the environment sees and does.
 
     Raises:
-        InvalidInputError: If the action space is neither Discrete nor a bounded or unbounded Box.
+        InvalidInputError: If the action space is neither Discrete nor a Box of floats.
     """
     observed, acted = env.observation_space, env.action_space
     assert isinstance(observed, spaces.Box)
     width = math.prod(observed.shape)
+    for name, space, numbers in (
+        ("observation", observed, width),
+        ("action", acted, math.prod(acted.shape or ())),
+    ):
+        if numbers == 0:
+            raise InvalidInputError(f"the {name} space must hold numbers, got {space}")
     if isinstance(acted, spaces.Discrete):
         return Spec(width, int(acted.n), "categorical", hidden, start=int(acted.start))
     if isinstance(acted, spaces.Box) and np.issubdtype(acted.dtype, np.floating):
-        low, high = acted.low.ravel().tolist(), acted.high.ravel().tolist()
-        return Spec(width, len(low), "normal", hidden, tuple(low), tuple(high), acted.shape)
+        return box_spec(acted, width, hidden)
     raise InvalidInputError(
         f"the action space must be Discrete or a Box of floats, got {acted}; "
         "wrap the environment so that it has one of them"
     )
 
 
-def environment_actions(spec: Spec, actions: NDArray[Any]) -> NDArray[Any]:
-    """A policy's actions, rows first, as the environment takes them: within bounds, in shape."""
-    if spec.family == "categorical":
-        return actions + spec.start
-    bounded = actions.clip(np.array(spec.low, np.float32), np.array(spec.high, np.float32))
-    return bounded.reshape(len(actions), *spec.shape)
-
-
-def vectorised(environment: EnvironmentLike, count: int, seed: int) -> SyncVectorEnv:
+def vectorised(
+    environment: EnvironmentLike, count: int, seed: int
+) -> gymnasium.vector.SyncVectorEnv:
     """So many environments, stepped together; one that ends an episode begins the next at once.
 
     The observation that an episode ended with is in ``info["final_obs"]``.
@@ -164,7 +172,8 @@ def vectorised(environment: EnvironmentLike, count: int, seed: int) -> SyncVecto
         InvalidInputError: As `make`.
     """
     makers = [_maker(environment, seed, place) for place in range(count)]
-    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    mode = gymnasium.vector.AutoresetMode.SAME_STEP
+    return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
 
 
 def _maker(environment: EnvironmentLike, seed: int, place: int) -> Callable[[], Env]:

@@ -32,6 +32,9 @@ class Spec:
         high: Greatest continuous action.
         shape: Of a continuous action.
         start: Number of the first action of the categorical.
+        origin: Continuous action that the policy's 0 stands for; empty: 0.
+        scale: Continuous action beyond the origin that the policy's 1 stands for; empty: 1.
+        dtype: Of a continuous action.
     """
 
     observations: int
@@ -42,6 +45,9 @@ class Spec:
     high: tuple[float, ...] = ()
     shape: tuple[int, ...] = ()
     start: int = 0
+    origin: tuple[float, ...] = ()  # without origin and scale, as policies of earlier files are
+    scale: tuple[float, ...] = ()
+    dtype: str = "float32"
 
 
 class Actor(nn.Module):

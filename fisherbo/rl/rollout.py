@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.rl.environments import (
-    EnvironmentLike,
-    SeededEpisodes,
-    environment_actions,
-    spec_of,
-    vectorised,
-)
+from fisherbo.rl.actions import environment_actions
+from fisherbo.rl.environments import EnvironmentLike, SeededEpisodes, spec_of, vectorised
 from fisherbo.rl.normalisation import Moments
 from fisherbo.rl.policy import Actor, Spec, drawn, noise
 
@@ -111,7 +106,7 @@ class Collector:
         self._discounted = np.zeros(count)
         self._value, self._length = np.zeros(count), np.zeros(count, int)
         self.steps = 0
-        self._raw = self._checked(self._envs.reset()[0], np.zeros(count))
+        self._raw = self._envs.reset()[0]
         self._current = self._seen(self._raw, learn=True)
 
     @property
@@ -133,7 +128,8 @@ class Collector:
         """T further steps of each environment, with actions drawn from the policy.
 
         Raises:
-            InvalidInputError: If an observation or a reward is not finite.
+            InvalidInputError: If the environment's answers break Gymnasium's protocol, or an
+                observation or a reward is not finite.
         """
         buffer = _Buffer()
         draws = noise(actor, (length, self.count), self.spec.actions, generator)
@@ -153,8 +149,7 @@ class Collector:
         )
 
     def _step(self, actions: NDArray[Any], buffer: _Buffer) -> None:
-        raw, rewards, terminated, truncated, info = self._envs.step(actions)
-        self._raw = self._checked(raw, rewards)
+        self._raw, rewards, terminated, truncated, info = self._envs.step(actions)
         self.steps += self.count
         self._value += rewards
         self._length += 1
@@ -173,7 +168,6 @@ class Collector:
         """What the networks see after the step, where episodes ended their last observation."""
         following = self._current.clone()
         last = np.stack([final[place] for place in np.flatnonzero(over)])
-        self._checked(last, np.zeros(1))
         following[torch.from_numpy(over)] = self._seen(last, learn=False)
         return following
 
@@ -197,15 +191,6 @@ class Collector:
         self._discounted = self._gamma * self._discounted + rewards
         self._rewarded = self._rewarded.with_rows(self._discounted[:, None])
         return self._rewarded.scaled(rewards[:, None])[:, 0]
-
-    def _checked(self, raw: NDArray[Any], rewards: NDArray[Any]) -> NDArray[Any]:
-        for name, values in (("observation", raw), ("reward", rewards)):
-            if not np.isfinite(values).all():
-                raise InvalidInputError(
-                    f"the environment must give finite observations and rewards, got "
-                    f"{name} {values.tolist()} after {self.steps} steps; mend it, or wrap it"
-                )
-        return raw
 
     def state(self) -> dict[str, Any]:
         """Where the environments and the moments are, in what `torch.load` reads."""
@@ -240,7 +225,7 @@ class Collector:
                 raise InvalidInputError(
                     "the environment must depend on its seed and the actions alone for a run to "
                     "go on from a checkpoint, got another observation for the same; "
-                    "remove the checkpoint"
+                    "remove the file or name another one"
                 )
         self._current = state["current"]
         if self.observed is not None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.files import require_writable
+from fisherbo.rl.agent import KIND as POLICY_KIND
+from fisherbo.rl.agent import MAKER as POLICY_MAKER
 from fisherbo.rl.agent import Agent
 from fisherbo.rl.batch import PolicyStep
 from fisherbo.rl.environments import EnvironmentLike
 from fisherbo.rl.learner import Learner, Update
+from fisherbo.rl.policy import Spec
 from fisherbo.rl.progress import progress_bar
 from fisherbo.rl.rollout import Collector, Episode
 from fisherbo.rl.settings import Algorithm, Settings, described, settings_of
@@ -36,6 +40,7 @@ class TrainingResult:
         steps: Steps of all environments together.
         cpu_seconds: CPU seconds of the process, without checkpoints.
         settings: What it ran with.
+        state: Of the run, for `save`.
     """
 
     episodes: tuple[Episode, ...]
@@ -44,6 +49,15 @@ class TrainingResult:
     steps: int
     cpu_seconds: float
     settings: Settings
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy with its run: for `Agent.load`, and for `train` to go on from.
+
+        Raises:
+            StorageError: If the file cannot be written.
+        """
+        save_atomically({**self.agent.state(), "run": self.state}, Path(path))
 
     @property
     def returns(self) -> tuple[float, ...]:
@@ -59,6 +73,7 @@ def train(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    start: str | Path | None = None,
     progress: bool = False,
     callback: Callable[[Update, tuple[Episode, ...]], None] | None = None,
     **settings: Any,
@@ -73,11 +88,14 @@ def train(
             environment: Discrete or Box actions, observations that flatten to numbers.
         algorithm: ``"trpo"``, ``"ppo"``, ``"acktr"`` (TRPO's step along the Kronecker-factored
             natural gradient, critic by K-FAC) or ``"vanilla"`` (policy gradient with Adam).
-        steps: Steps of all environments together; rounded up to a whole number of each.
+        steps: Steps of all environments together, with those of the run that it goes on from;
+            rounded up to a whole number of each.
         seed: Of weights, actions and episodes.
         checkpoint: File that is written every ``checkpoint_every`` updates and at the end. If it is
             there at the beginning the run goes on from it.
         checkpoint_every: Updates from one checkpoint to the next.
+        start: File of `TrainingResult.save`, whose run goes on if it has fewer steps; a checkpoint
+            comes first. What ``anneal`` lowers follows the new number of steps from there on.
         progress: Whether to draw a bar on standard error.
         callback: Called after each update, with the episodes that its rollout ended; may raise to
             end the run.
@@ -85,8 +103,8 @@ def train(
 
     Raises:
         InvalidInputError: If an argument breaks its rule, the environment is not known or not
-            supported, gives an observation or reward that is not finite, or the checkpoint is of
-            another run.
+            supported, gives an observation or reward that is not finite, a file cannot be written,
+            or the run to go on from is another one.
         DivergedError: If the policy or the critic leaves the finite numbers.
         MissingExtraError: If gymnasium is not installed.
 
@@ -99,12 +117,18 @@ def train(
     chosen = settings_of(algorithm, settings)
     _check(steps, seed, checkpoint_every)
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        require_writable(path, "checkpoint")
     with (
         _running(environment, algorithm, chosen, steps, seed) as run,
         progress_bar(run.name, steps, shown=progress) as shown,
     ):
+        if start is not None:
+            run.require_same(run_in_policy(Path(start)), Path(start))
         if path is not None and path.exists():
             run.restore(load_checkpoint(path, _MAKER), path)
+        elif start is not None:
+            run.restore(run_in_policy(Path(start)), Path(start))
         shown(run.collector.steps, run.episodes)
         while run.collector.steps < steps:
             finished = run.advance()
@@ -154,8 +178,6 @@ class _Run:
             "spec": asdict(self.collector.spec),
             "seed": seed,
         }
-        if self._settings.anneal:
-            self._config["steps"] = steps
         self.episodes: list[Episode] = []
         self.updates: list[Update] = []
         self._seconds = 0.0
@@ -186,23 +208,33 @@ class _Run:
             "seconds": self._seconds,
         }
 
-    def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from `state`.
+    def require_same(self, state: dict[str, Any], path: Path) -> None:
+        """Pass if `state` is of a run with the same environment and settings.
 
         Raises:
-            InvalidInputError: If it is of a run with another environment or other settings.
+            InvalidInputError: It is not.
         """
         if state.get("kind") != _KIND:
             raise InvalidInputError(
                 f"{path} is not a checkpoint of {_MAKER}; remove it or name another file"
             )
         stored = state["config"]
+        stored["spec"] = asdict(Spec(**stored["spec"]))  # with what earlier versions do not have
+        stored.pop("steps", None)
         other = [k for k in {**stored, **self._config} if stored.get(k) != self._config.get(k)]
         if other:
             changes = "; ".join(f"{k} was {stored.get(k)}, is {self._config.get(k)}" for k in other)
             raise InvalidInputError(
-                f"{path} is a checkpoint of another run: {changes}; remove it or run as then"
+                f"{path} is of another run: {changes}; run as then or name another file"
             )
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from `state`.
+
+        Raises:
+            InvalidInputError: As `require_same`.
+        """
+        self.require_same(state, path)
         self.collector.restore(state["collector"])
         self._learner.restore(state["learner"])
         self._generator.set_state(state["generator"])
@@ -224,7 +256,26 @@ class _Run:
             steps=self.collector.steps,
             cpu_seconds=self._seconds,
             settings=self._settings,
+            state=self.state(),
         )
+
+
+def run_in_policy(path: Path) -> dict[str, Any]:
+    """The run in a file of `TrainingResult.save`.
+
+    Raises:
+        InvalidInputError: If it is no policy, or one without its run.
+    """
+    state = load_checkpoint(path, POLICY_MAKER)
+    if state.get("kind") != POLICY_KIND:
+        raise InvalidInputError(f"{path} is no policy of {POLICY_MAKER}; name another file")
+    if "run" not in state:
+        raise InvalidInputError(
+            f"{path} is a policy without the run that trained it, which cannot go on; "
+            "name another file"
+        )
+    run: dict[str, Any] = state["run"]
+    return run
 
 
 def _collector(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.files import replacing
 
 VERSION = 1
 
@@ -25,18 +24,12 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     Args:
         state: What `torch.load` reads with ``weights_only=True``.
         path: The file; its folder is made.
+
+    Raises:
+        StorageError: If the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({**state, "version": VERSION}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        torch.save({**state, "version": VERSION}, file)
 
 
 def load_checkpoint(path: Path, maker: str = "fisherbo.training.fit") -> dict[str, Any]:

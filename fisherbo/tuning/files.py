@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +10,15 @@ import numpy as np
 import torch
 
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.csv_files import is_number, read_csv
+from fisherbo.tuning.names import listed, suggestion
 from fisherbo.tuning.table import Table, require_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_LEVELS = 20
-MAX_LISTED = 12
+LARGEST_EXACT = 2**53
 
 
 def read_frame(path: Path, target: str | None) -> tuple[pd.DataFrame, str | None]:
@@ -37,7 +37,7 @@ def read_frame(path: Path, target: str | None) -> tuple[pd.DataFrame, str | None
         raise MissingExtraError("pandas", "sklearn") from error
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        return _read_csv(path), target
+        return read_csv(path), target
     if suffix in (".parquet", ".pq"):
         return _read_parquet(path), target
     if suffix == ".npz":
@@ -63,57 +63,10 @@ def table_of_frame(frame: pd.DataFrame, target: str | None, path: Path) -> Table
     if inputs.shape[1] == 0:
         raise InvalidInputError(f"{path}: no feature column besides the target {target!r}; add one")
     names, columns = _encode(inputs, path)
-    features = torch.tensor(np.column_stack(columns), dtype=torch.float32)
+    features = torch.tensor(np.column_stack(columns))
     _require_finite(features, names, path)
-    values, labels = (None, ()) if target is None else _target(frame[target])
+    values, labels = (None, ()) if target is None else _target(frame[target], path)
     return Table(path.stem, features, names, values, labels)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, index_col=False, skipinitialspace=True)
-    except pd.errors.EmptyDataError as error:
-        raise InvalidInputError(
-            f"{path} is empty; it needs a line of column names and one line a row"
-        ) from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise InvalidInputError(
-            f"{path} is ragged, its lines differ in their number of fields: {_one_line(error)}; "
-            "give every line as many fields as the first"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f"{path} is not text in UTF-8 (byte {error.start}); save it as UTF-8 CSV"
-        ) from error
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {_one_line(error)}") from error
-    _require_header(frame, path)
-    return frame
-
-
-def _require_header(frame: pd.DataFrame, path: Path) -> None:
-    names = [str(name) for name in frame.columns]
-    if all(_is_number(name) for name in names):
-        raise InvalidInputError(
-            f"{path}: the first line must name the columns, got {_listed(names)}; add that line"
-        )
-    for separator, word in ((";", "';'"), ("\t", "a tab")):
-        if len(names) == 1 and separator in names[0]:
-            raise InvalidInputError(
-                f"{path}: columns must be separated by ',', got {word}; save it with commas"
-            )
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -171,7 +124,7 @@ def _require_column(frame: pd.DataFrame, target: str, path: Path) -> None:
     if target not in names:
         raise InvalidInputError(
             f"{path} has no column {target!r}{suggestion(target, names)}; "
-            f"its columns are {_listed(names)}"
+            f"its columns are {listed(names)}"
         )
 
 
@@ -181,7 +134,7 @@ def _require_complete(frame: pd.DataFrame, path: Path) -> None:
     if holed:
         columns = [f"{name} ({count})" for name, count in holed.items()]
         raise InvalidInputError(
-            f"{path}: {sum(holed.values())} values are missing, in {_listed(columns)}; "
+            f"{path}: {sum(holed.values())} values are missing, in {listed(columns)}; "
             "fill them or drop those rows"
         )
 
@@ -196,7 +149,7 @@ def _encode(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, ...], list[np.n
         column = frame[name]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
             names.append(name)
-            columns.append(column.to_numpy(dtype=np.float64))
+            columns.append(_float64(column, path))
             continue
         levels = _levels(column, path)
         text = column.astype(str).to_numpy()
@@ -210,40 +163,54 @@ def _levels(column: pd.Series, path: Path) -> list[str]:
 
     words = sorted(set(column.astype(str)))
     is_text = pd.api.types.is_string_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype)
-    if not is_text or len(words) > MAX_LEVELS:
-        example = next((word for word in words if not _is_number(word)), words[0])
+    if not is_text or len(words) > MAX_LEVELS or len(words) == len(column):
+        example = next((word for word in words if not is_number(word)), words[0])
         raise InvalidInputError(
             f"{path}: column {str(column.name)!r} is not numeric (for instance {example!r}, "
-            f"{len(words)} distinct values); text of at most {MAX_LEVELS} levels is made one-hot, "
-            "convert or drop this column"
+            f"{len(words)} distinct values in {len(column)} rows); text of at most {MAX_LEVELS} "
+            "levels, some of them repeated, is made one-hot; convert or drop this column"
         )
     return words
 
 
 def _require_finite(features: torch.Tensor, names: tuple[str, ...], path: Path) -> None:
-    bad = (~torch.isfinite(features)).sum(0)
+    bad = (~torch.isfinite(features.float())).sum(0)
     columns = [f"{names[i]} ({int(bad[i])})" for i in range(len(names)) if bad[i]]
     if columns:
         raise InvalidInputError(
             f"{path}: {int(bad.sum())} values are infinite or beyond float32, in "
-            f"{_listed(columns)}; drop those rows or rescale"
+            f"{listed(columns)}; drop those rows or rescale"
         )
 
 
-def _target(column: pd.Series) -> tuple[torch.Tensor, tuple[str, ...]]:
+def _float64(column: pd.Series, path: Path) -> np.ndarray:
+    """The numbers in float64.
+
+    Raises:
+        InvalidInputError: Different whole numbers, such as ids of 19 digits, become the same.
+    """
+    values = column.to_numpy(dtype=np.float64)
+    whole = column.to_numpy()
+    if whole.dtype.kind in "iu" and np.abs(values).max(initial=0) > LARGEST_EXACT:
+        kept, given = len(np.unique(values)), len(np.unique(whole))
+        if kept < given:
+            raise InvalidInputError(
+                f"{path}: {given} distinct whole numbers of column {str(column.name)!r}, such as "
+                f"{whole[0]}, are {kept} in float64, which is exact up to 2^53; drop the column "
+                "if it is an id, or subtract its least value"
+            )
+    return values
+
+
+def _target(column: pd.Series, path: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Values in float64; text and truth values as the number of their label."""
     import pandas as pd
 
     is_bool = pd.api.types.is_bool_dtype(column)
     if pd.api.types.is_numeric_dtype(column) and not is_bool:
-        return torch.tensor(column.to_numpy(dtype=np.float64)), ()
+        return torch.tensor(_float64(column, path)), ()
     labels, numbers = np.unique(column.astype(str).to_numpy(dtype=str), return_inverse=True)
     return torch.tensor(numbers, dtype=torch.float64), tuple(str(label) for label in labels)
-
-
-def _listed(words: list[str]) -> str:
-    more = len(words) - MAX_LISTED
-    return ", ".join(words[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _one_line(error: BaseException) -> str:

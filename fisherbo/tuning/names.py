@@ -1,9 +1,17 @@
-"""Names that users type: the known one that is nearest to a wrong one."""
+"""Names in messages: the known one that is nearest to a wrong one, and lists of them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MAX_LISTED = 12
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words between commas; of many, the first ones and how many more."""
+    more = len(words) - MAX_LISTED
+    return ", ".join(words[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

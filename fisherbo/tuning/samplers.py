@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,6 +70,15 @@ class TrialSampler(BaseSampler):
         if state == TrialState.FAIL and failure(trial) is None:
             return
         self._inner.after_trial(study, trial, state, values)
+
+    def give_up(self, study: Study) -> None:
+        """Fail this worker's trial if it is left running; it does not count and is run again."""
+        if self.running is None:
+            return
+        with contextlib.suppress(Exception):
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if any(trial.number == self.running for trial in running):
+                study.tell(self.running, state=TrialState.FAIL)
 
     def reseed_rng(self) -> None:
         """Reseed the trial's sampler."""

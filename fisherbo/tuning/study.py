@@ -6,7 +6,6 @@ again, it goes on where it stopped; run by several processes on one database, th
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, PercentilePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import TrialState
 from torch import nn
 
 from fisherbo.errors import InvalidInputError
@@ -236,7 +234,7 @@ def run_study(
             _loop(study, _claiming(study, objective, n_trials), n_trials, update, checkpoints)
             return result_of(study)
     except BaseException:
-        _give_up(study, sampler)
+        sampler.give_up(study)
         raise
 
 
@@ -284,16 +282,6 @@ def _age_out(study: optuna.Study) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
-
-
-def _give_up(study: optuna.Study, sampler: TrialSampler) -> None:
-    """Fail this worker's trial if it is left running; it does not count and is run again."""
-    if sampler.running is None:
-        return
-    with contextlib.suppress(Exception):
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if any(trial.number == sampler.running for trial in running):
-            study.tell(sampler.running, state=TrialState.FAIL)
 
 
 def _claim(study: optuna.Study, config: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ class Table:
 
     Attributes:
         name: name of the bundled data set, or the file's name without its suffix.
-        features: (rows, columns), float32.
+        features: (rows, columns); float64 of a file, whose columns may be large numbers that
+            differ little, such as seconds since 1970, until they are scaled.
         feature_names: one name a column.
         target: (rows,), float64; the class number where `labels` is not empty. None without one.
         labels: names of the classes of a target that is text or is known to be classes.

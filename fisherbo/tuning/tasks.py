@@ -109,17 +109,24 @@ def entropy(probabilities: Tensor) -> float:
 
 
 def scale_to_unit(features: Tensor) -> Tensor:
-    """Features that lie in [0, 1] as they are; others by the least and greatest of a column."""
+    """Features that lie in [0, 1] as they are; others by the least and greatest of a column.
+
+    In float32.
+    """
     if features.min() >= 0 and features.max() <= 1:
-        return features
+        return features.float()
     low, high = features.amin(0), features.amax(0)
-    return (features - low) / torch.where(high > low, high - low, torch.ones_like(high))
+    return ((features - low) / torch.where(high > low, high - low, torch.ones_like(high))).float()
 
 
 def standardise(values: Tensor, by: Tensor) -> Tensor:
-    """Values with the column means and standard deviations of `by` taken out, in float32."""
+    """Values with the column means and standard deviations of `by` taken out, in float32.
+
+    Of a column that is constant in `by` the mean alone is taken out.
+    """
     mean, sd = by.double().mean(0), by.double().std(0, unbiased=False)
-    return ((values.double() - mean) / torch.where(sd > 0, sd, torch.ones_like(sd))).float()
+    varies = by.amax(0) > by.amin(0)
+    return ((values.double() - mean) / torch.where(varies, sd, torch.ones_like(sd))).float()
 
 
 def split(groups: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fisherbo.errors import StorageError
+from fisherbo.files import replacing
 from fisherbo.visualization.style import graph_objects
 
 if TYPE_CHECKING:
@@ -65,18 +63,8 @@ def write(page: str, path: Path, option: str = "--report") -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(page)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the report {path}: {error.strerror}; choose another place with {option}"
-        ) from error
+    with replacing(path, f"choose another place with {option}") as file:
+        file.write(page.encode())
 
 
 def versions() -> list[str]:

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(DRIVER is None, reason="needs Debian's chromium and chromium-driver"),
 ]
-SECONDS = 60
+SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def dashboard(storage, study):
         yield url
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait()
 
 
 def free_port():

@@ -1,6 +1,7 @@
 """`fisherbo ask` and `fisherbo report` on studies in a file, with Optuna's own commands beside."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 import fisherbo
 from fisherbo.cli import main
+from fisherbo.cli.output import print_json
 
 STORAGE = "sqlite:///mine.db"
+SPACE = '{"x": {"name": "FloatDistribution", "attributes": {"low": 0, "high": 2, "log": false}}}'
 PARAMS = ["-p", "x=-5:5", "-p", "lr=1e-5:1:log", "-p", "n=1:20:int", "-p", "k=a,b"]
 
 
@@ -70,10 +73,7 @@ def test_ask_is_the_sampler_with_the_same_seed(study, capsys):
 
 
 def test_ask_takes_optuna_s_search_space(study, capsys):
-    space = (
-        '{"x": {"name": "FloatDistribution", "attributes": {"low": 0, "high": 2, "log": false}}}'
-    )
-    assert main(["ask", "mine", "--storage", STORAGE, "--search-space", space, "-f", "json"]) == 0
+    assert main(["ask", "mine", "--storage", STORAGE, "--search-space", SPACE, "-f", "json"]) == 0
     assert 0 <= json.loads(capsys.readouterr().out)["params"]["x"] <= 2
 
 
@@ -85,12 +85,57 @@ def test_ask_takes_optuna_s_search_space(study, capsys):
         (["-p", "x=5:1"], "must be a range, got 'x=5:1'"),
         (["-p", "x=0:1:log"], "must be a range, got 'x=0:1:log'"),
         (["-p", "x=1:2:cubed"], "must end with :log, :int or both"),
+        (["-p", "x=nan:1"], "must be a range, got 'x=nan:1': bounds must be finite"),
+        (["-p", "x=0:inf"], "bounds must be finite, got 0.0 and inf"),
+        (["-p", "x=-1e308:1e308"], "bounds must be finite"),
+        (["-p", "n=1:99999999999999999999:int"], "must be within ±2^53"),
+        (["-p", "k=a,,b"], "must have choices that differ and are not empty, got 'k=a,,b'"),
+        (["-p", "k=a,b,a"], "must have choices that differ"),
+        (["-p", "x=0:1", "-p", "x=0:2"], "parameter 'x' must be given once, got it twice"),
         (["--search-space", "[1]"], "must be JSON of Optuna's distributions by name"),
+        (["--search-space", SPACE.replace("2", "NaN")], "bounds must be finite, got 0.0 and nan"),
+        (["--search-space", SPACE, "-p", "x=0:1"], "parameter 'x' must be given once"),
     ],
 )
 def test_ask_what_cannot_be_asked(study, capsys, words, message):
     assert message in refused(capsys, "ask", "mine", "--storage", STORAGE, *words)
     assert study.trials == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ("x=1:5:int", "IntDistribution"),
+        ("x=1:5:log", "FloatDistribution.*log=True"),
+        ("x=1", "CategoricalDistribution"),
+        ("k=a,b,c", "CategoricalDistribution"),
+        ("k=0:1", "FloatDistribution"),
+        ("n=1:20", "FloatDistribution"),
+    ],
+)
+def test_ask_for_another_kind_of_parameter_makes_no_trial(study, capsys, spec, kind):
+    assert main(["ask", "mine", "--storage", STORAGE, *PARAMS]) == 0
+    capsys.readouterr()
+    line = refused(capsys, "ask", "mine", "--storage", STORAGE, "-p", "new=0:1", "-p", spec)
+    assert re.search(f"must be as in trial 0 of study 'mine', .*, got {kind}", line)
+    assert len(study.trials) == 1
+    assert main(["ask", "mine", "--storage", STORAGE, "-p", "x=-9:9", "-p", "k=a,b"]) == 0
+    assert len(study.trials) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_ask_that_fails_leaves_no_running_trial(study, monkeypatch, error):
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(fisherbo.FisherSampler, "sample_relative", fails)
+    words = ["ask", "mine", "--storage", STORAGE, *PARAMS]
+    if error is KeyboardInterrupt:
+        assert main(words) == 130
+    else:
+        with pytest.raises(error):
+            main(words)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
 
 @pytest.mark.parametrize("command", ["ask", "report"])
@@ -116,6 +161,38 @@ def test_report_writes_the_page_and_the_summary(study, capsys, folder):
     assert "error in m" in (folder / "new" / "page.html").read_text()
     attributes = study._storage.get_study_system_attrs(study._study_id)
     assert any("fisherbo-posterior" in key for key in attributes)
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize"]])
+def test_report_of_infinite_values_is_json(folder, capsys, directions):
+    study = optuna.create_study(study_name="mine", storage=STORAGE, directions=directions)
+    values = [float("inf")] * len(directions)
+    study.optimize(lambda t: [v + t.suggest_float("x", 0, 1) for v in values], n_trials=3)
+    assert main(["report", "mine", "--storage", STORAGE, "-f", "json"]) == 0
+    found = strict_json(capsys.readouterr().out)
+    best = found["best"] if len(directions) == 1 else found["pareto_front"][0]
+    assert best["value"] == (None if len(directions) == 1 else [None, None])
+
+
+def test_json_has_no_infinity_and_no_nan(capsys):
+    print_json({"a": [float("nan"), (1.5, float("-inf"))], "b": {"c": float("inf"), "d": None}})
+    found = strict_json(capsys.readouterr().out)
+    assert found == {"a": [None, [1.5, None]], "b": {"c": None, "d": None}}
+
+
+def strict_json(text):
+    def refuse(constant):
+        raise AssertionError(f"not JSON: {constant}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_report_that_cannot_be_written_leaves_the_study_as_it_was(study, capsys, folder):
+    study.optimize(objective, n_trials=3)
+    (folder / "page.html").mkdir()
+    words = ["report", "mine", "--storage", STORAGE, "--output", "page.html", "--dashboard"]
+    assert "--output page.html cannot be written: it is a folder" in refused(capsys, *words)
+    assert study._storage.get_study_system_attrs(study._study_id) == {}
 
 
 def test_report_of_nothing(study, capsys):

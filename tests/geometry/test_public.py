@@ -22,4 +22,4 @@ def test_numpy_modules_do_not_import_torch() -> None:
         "import sys, fisherbo.geometry.lapack, fisherbo.geometry.lowrank; "
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -37,7 +37,6 @@ def run(name, trials, folder, *before):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
     )
     assert made.returncode == 0, made.stderr[-2000:]
     return json.loads(made.stdout.splitlines()[-1])

@@ -22,7 +22,6 @@ def test_two_workers_find_the_optimum_of_a_nested_space(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
     )
     assert made.returncode == 0, made.stderr[-2000:]
     said = json.loads(made.stdout.splitlines()[-1])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import stat
 import sys
 
 import numpy as np
@@ -135,6 +137,112 @@ def test_the_command_goes_on_where_it_was_interrupted(folder, monkeypatch, capsy
         assert torch.equal(resumed[name], value)
 
 
+def test_more_steps_go_on_from_the_saved_policy(folder, capsys):
+    command = ["rl", "CartPole-v1", "--save", "p.pt", "-f", "json", "--quiet", *SETTINGS]
+    assert main([*command, "--steps", "256"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main([*command, "--steps", "512"]) == 0
+    more = json.loads(capsys.readouterr().out)
+    whole = train("CartPole-v1", steps=512, **SMALL)
+    assert first["returns"] == more["returns"][: len(first["returns"])]
+    assert more["returns"] == list(whole.returns)
+    assert (first["steps"], more["steps"]) == (256, 512)
+    assert os.listdir(folder) == ["p.pt"]
+    assert main([*command, "--steps", "256"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["returns"] == more["returns"]
+    assert captured.err.startswith("fisherbo: note: p.pt has 512 steps already, nothing was tr")
+
+
+def test_more_steps_go_on_where_the_learning_rate_is_annealed(folder, capsys):
+    command = ["rl", "CartPole-v1", "--algorithm", "ppo", "--save", "p.pt", "--quiet", *SETTINGS]
+    assert main([*command, "--steps", "256"]) == 0
+    before = Agent.load("p.pt").actor.state_dict()
+    assert main([*command, "--steps", "384", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 384
+    after = Agent.load("p.pt").actor.state_dict()
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--set", "gamma=0.9"], "p.pt is of another run: gamma was 0.99, is 0.9; run as then or"),
+        (["--seed", "1"], "p.pt is of another run: seed was 0, is 1"),
+        (["--algorithm", "vanilla"], "p.pt is of another run: algorithm was trpo, is vanilla"),
+    ],
+)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_another_run_never_overwrites_a_policy(
+    folder, capsys, monkeypatch, change, message, interrupted
+):
+    command = ["rl", "CartPole-v1", "--save", "p.pt", "--quiet", *SETTINGS]
+    assert main([*command, "--steps", "256"]) == 0
+    if interrupted:  # a checkpoint beside the policy makes no difference
+        with monkeypatch.context() as patch:
+            patch.setattr(run._Run, "result", lambda self: signal.raise_signal(signal.SIGINT))
+            assert main([*command, "--steps", "384"]) == 130
+        assert (folder / "p.pt.checkpoint").exists()
+    before = (folder / "p.pt").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--steps", "512", *change]) == 2
+    assert message in capsys.readouterr().err
+    assert (folder / "p.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda agent, path: agent.save(path), "is a policy without the run that trained it"),
+        (lambda agent, path: path.write_bytes(b"mine"), "is not a checkpoint of"),
+        (
+            lambda agent, path: train("CartPole-v1", steps=128, checkpoint=path, **SMALL),
+            "is no policy",
+        ),
+    ],
+)
+def test_other_files_are_never_overwritten(folder, capsys, make, message):
+    make(train("CartPole-v1", steps=128, **SMALL).agent, folder / "p.pt")
+    before = (folder / "p.pt").read_bytes()
+    assert main(["rl", "CartPole-v1", "--save", "p.pt", "--steps", "256", *SETTINGS]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert (folder / "p.pt").read_bytes() == before
+    assert os.listdir(folder) == ["p.pt"]
+
+
+@pytest.mark.parametrize("word", ["--save", "--render"])
+def test_places_that_cannot_be_written_are_said_before_the_training(folder, capsys, word):
+    (folder / "folder.png").mkdir()
+    (folder / "file").touch()
+    for place in ("folder.png", "file/below.png"):
+        assert main(["rl", "CartPole-v1", "--steps", "10000000", word, place]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"fisherbo: error: {word} {place} cannot be written: ")
+    assert sorted(os.listdir(folder)) == ["file", "folder.png"]
+
+
+def test_the_command_says_what_was_cut_off(folder, capsys):
+    """CliffWalking-v1 has no limit of time, and an untrained policy walks into the wall."""
+    command = ["rl", "CliffWalking-v1", "--steps", "256", "-f", "json", "--quiet", *SETTINGS]
+    assert main([*command, "--max-episode-steps", "20"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["cut_off"] == 2
+    assert captured.err == (
+        "fisherbo: note: 2 of 2 episodes did not end and were cut off after 20 steps; "
+        "--max-episode-steps sets another limit\n"
+    )
+
+
+def test_files_have_the_permissions_of_the_umask(folder):
+    before = os.umask(0o027)
+    try:
+        command = ["rl", "CartPole-v1", "--steps", "256", "--save", "p.pt", "--quiet", *SETTINGS]
+        assert main([*command, "--render", "p.png"]) == 0
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("p.pt", "p.png")} == {0o640}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -147,6 +255,7 @@ def test_the_command_goes_on_where_it_was_interrupted(folder, monkeypatch, capsy
         (["CartPole-v1", "--set", "hidden=a,b"], "hidden must be widths"),
         (["CartPole-v1", "--policy", "none.pt"], "there is no policy none.pt"),
         (["CartPole-v1", "--render", "a.mp4"], "must end in .gif or .png"),
+        (["CartPole-v1", "--max-episode-steps", "0"], "a whole number of at least 1, got '0'"),
         (["CartPole-v1", "--threads", "0"], "--threads: must be a whole number of at least 1"),
         ([], "the following arguments are required"),
     ],

@@ -1,6 +1,5 @@
 """Training runs: they learn, are repeated and resumed bit for bit, and refuse bad environments."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import torch
 from gymnasium import spaces
 
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.rl import train
+from fisherbo.rl import Agent, train
 from fisherbo.rl.normalisation import Moments
 
 ALGORITHMS = ["trpo", "ppo", "acktr", "vanilla"]
@@ -68,11 +67,11 @@ def test_a_killed_run_goes_on(tmp_path):
         " n_envs=2, rollout=64, hidden=(8,))\n"
     )
     file = tmp_path / "run.pt"
-    process = subprocess.Popen([sys.executable, "-c", script, str(file), "100000"])
-    deadline = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < deadline:
+    process = subprocess.Popen([sys.executable, "-c", script, str(file), "1000000000"])
+    while not file.exists():
+        assert process.poll() is None
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
     done = torch.load(file, weights_only=True)["collector"]["steps"]
     steps = done + 256
@@ -218,6 +217,40 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, countdown):
     result.agent.save(file)
     with pytest.raises(InvalidInputError, match=r"not a checkpoint of fisherbo\.rl\.train"):
         train("CartPole-v1", steps=128, checkpoint=file, **SMALL)
+
+
+def test_a_run_goes_on_from_a_saved_result(tmp_path):
+    whole = train("Pendulum-v1", steps=512, **SMALL)
+    part = train("Pendulum-v1", steps=256, **SMALL)
+    part.save(tmp_path / "part.pt")
+    assert Agent.load(tmp_path / "part.pt").evaluate(1) == part.agent.evaluate(1)
+    same(train("Pendulum-v1", steps=512, start=tmp_path / "part.pt", **SMALL), whole)
+    done = train("Pendulum-v1", steps=128, start=tmp_path / "part.pt", **SMALL)
+    same(done, part)
+    done.save(tmp_path / "again.pt")
+    same(train("Pendulum-v1", steps=512, start=tmp_path / "again.pt", **SMALL), whole)
+    with pytest.raises(InvalidInputError, match=r"part.pt is of another run: seed was 0, is 1"):
+        train("Pendulum-v1", steps=512, start=tmp_path / "part.pt", seed=1, **SMALL)
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
+    """Earlier versions kept the steps of annealed runs, and no origin, scale and dtype."""
+    settings = {"algorithm": "ppo", **SMALL}
+    file = tmp_path / "run.pt"
+    train("Pendulum-v1", steps=256, checkpoint=file, **settings)
+    state = torch.load(file, weights_only=True)
+    for name in ("origin", "scale", "dtype"):
+        del state["config"]["spec"][name]
+    state["config"]["steps"] = 256
+    torch.save(state, file)
+    assert train("Pendulum-v1", steps=512, checkpoint=file, **settings).steps == 512
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_first(tmp_path, countdown):
+    calls = []
+    with pytest.raises(InvalidInputError, match=r"checkpoint .* cannot be written: it is a"):
+        train(lambda: calls.append(1) or countdown(), steps=64, checkpoint=tmp_path)
+    assert calls == []
 
 
 def test_an_environment_that_forgets_its_seed_cannot_be_resumed(tmp_path):

@@ -307,7 +307,7 @@ def test_two_processes_train_as_one_on_all_rows(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]  # fmt: skip
-    errors = [worker.communicate(timeout=200)[1] for worker in workers]
+    errors = [worker.communicate()[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors
     shared: dict[str, Any] = {}
     exec(SHARED, shared)
