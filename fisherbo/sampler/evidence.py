@@ -10,6 +10,7 @@ import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from fisherbo.sampler.noise import typical_noise
 from fisherbo.sampler.objectives import observed, without
 from fisherbo.sampler.reading import Reading
 from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack
@@ -61,7 +62,8 @@ class Evidence:
     @cached_property
     def warped(self) -> tuple[Array, ...]:
         """Values of each objective as models see them, each of shape ``(n,)``."""
-        return tuple(warp(data.y) for data in self.objectives)
+        noise = typical_noise(self.noise) if len(self.objectives) == 1 else 0.0
+        return tuple(warp(data.y, noise) for data in self.objectives)
 
     @property
     def visited(self) -> Array:

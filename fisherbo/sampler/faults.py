@@ -10,8 +10,9 @@ from fisherbo.space import Array, Mask
 
 _LEAST_TRIALS = 8
 _DECADES = 15.0  # float64 has as many digits: beyond, the other values are rounding errors of this
-_TIMES = 5.0
+_TIMES = 3.0
 _MOST_GOOD = 0.1  # share of the trials
+_HUGE = 1e15  # a density that leaps from 1e-200 to 1 has found its peak
 _REPEATED = 3
 _PENALTY_GAP = 3.0
 
@@ -31,7 +32,7 @@ def without_faults(y: Array, *, penalties: bool) -> Array:
     bad = out_of_scale & (y < 0)
     if penalties:
         bad |= _penalty(y, known & ~bad)
-    good = out_of_scale & (y > 0)
+    good = out_of_scale & (y > _HUGE)
     good &= good.sum() <= max(1, _MOST_GOOD * known.sum())
     if not (good.any() or bad.any()):
         return y
@@ -41,8 +42,9 @@ def without_faults(y: Array, *, penalties: bool) -> Array:
 def _out_of_scale(y: Array, known: Mask) -> Mask:
     """Which values exceed others by absurd orders of magnitude, shape ``(n,)``.
 
-    By more than 15 decades, and by more than 5 times the longest such gap between the others, which
-    are three at least: a likelihood, say, that spans hundreds of decades has such gaps everywhere.
+    By more than 15 decades, and by more than 3 times the longest such gap between the larger half
+    of the others, which are three at least: a likelihood, say, that spans hundreds of decades has
+    such gaps everywhere.
     """
     magnitude = np.abs(y)
     known = known & (magnitude > 0)
@@ -53,7 +55,7 @@ def _out_of_scale(y: Array, known: Mask) -> Mask:
     decades = np.sort(np.log10(sizes))
     gap = np.diff(decades)
     i = _REPEATED - 1 + int(gap[_REPEATED - 1 :].argmax())
-    if gap[i] < _DECADES + _TIMES * gap[:i].max(initial=0.0):
+    if gap[i] < _DECADES + _TIMES * gap[i // 2 : i].max(initial=0.0):
         return none
     return known & (magnitude > 10 ** (decades[i] + 0.5 * gap[i]))
 

@@ -25,6 +25,12 @@ def given_noise(trials: Iterable[FrozenTrial]) -> Array:
     return np.array([0.0 if value is None else _variance(value) for value in given])
 
 
+def typical_noise(given: Array) -> float:
+    """Median standard deviation of the noise that trials tell, 0 if none does."""
+    told = given[given > 0]
+    return math.sqrt(float(np.median(told))) if len(told) else 0.0
+
+
 def known_noise(given: Array, y: Array, warped: Array) -> Array | None:
     """Noise variances in squared units of the warped values, shape ``(n,)``; None if none is given.
 

@@ -24,6 +24,7 @@ from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.learner import Learner
+from fisherbo.sampler.noise import typical_noise
 from fisherbo.sampler.objectives import observed
 from fisherbo.sampler.pending import without_abandoned
 from fisherbo.sampler.reader import Readers
@@ -93,9 +94,13 @@ class FisherSampler(BaseSampler):
             a parameter that is missing: until a first trial tells them, only some are known.
 
     Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
-    ``trial.set_constraint`` have a model each, by name; a trial may leave any of them out. Failures
-    get one too where more than a tenth of the trials failed. Enqueued values, and those that
-    ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for the others.
+    ``trial.set_constraint`` have a model each, by name; a complete trial that does not tell one is
+    feasible, as it is for Optuna. Failures get a model too where more than a tenth of the trials
+    failed, or returned a penalty: one worst value, again and again, far from all others. A value
+    that exceeds all others by more than 15 orders of magnitude is taken for a fault. Pruned trials
+    are ranked among all trials by their last report. Enqueued values, and those that
+    ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for the others; parameters
+    that the latest trials no longer ask for are held as those trials have them.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
@@ -184,7 +189,8 @@ class FisherSampler(BaseSampler):
         (data,) = observed(space, reading, trials, study.directions)
         last = memory.latest(trials, tuple(search_space))
         lesson = self._teachers.lesson(search_space, data)
-        warped, noise = warp(data.y), reading.noise[data.trial]
+        noise = reading.noise[data.trial]
+        warped = warp(data.y, typical_noise(noise))
         learned = learn(data, warped, noise, space, last, lesson=lesson)
         return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 

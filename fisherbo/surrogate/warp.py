@@ -13,16 +13,21 @@ from scipy.special import ndtri
 
 from fisherbo.space import Array
 
-_MOST = 3.0
-"""Longest gap, in units of the spread of the values on its near side: beyond it lies a value of
-another kind, such as a penalty, and its size says nothing more."""
+_EXCESSIVE, _KEPT = 100.0, 10.0
+"""A gap of more than `_EXCESSIVE` times the spread of the values on its near side is shortened to
+`_KEPT` times: beyond it lie values of another kind, such as penalties, whose size says nothing."""
 
 _HUGE = 1e307
 
 
-def warp(y: Array) -> Array:
-    """Values for the model: finite, half-rank warped, standardised; larger is better, ``(n,)``."""
-    return standardize(half_rank(without_gaps(finite(y))))
+def warp(y: Array, noise: float = 0.0) -> Array:
+    """Values for the model: finite, half-rank warped, standardised; larger is better, ``(n,)``.
+
+    Args:
+        y: Values, shape ``(n,)``.
+        noise: Standard deviation of their noise, as far as it is known.
+    """
+    return standardize(half_rank(without_gaps(finite(y), noise)))
 
 
 def finite(y: Array) -> Array:
@@ -37,13 +42,14 @@ def finite(y: Array) -> Array:
     return np.where(known, y, worst)
 
 
-def without_gaps(y: Array) -> Array:
+def without_gaps(y: Array, noise: float = 0.0) -> Array:
     """Finite values mapped to [−1, 0], without excessive gaps between them, shape ``(n,)``.
 
-    From the best three down, and from the third quartile up, no gap is longer than `_MOST` times
-    the distance from where one began, the best or the median; values beyond such a gap move with
-    it, and are scaled as it is. So values that are larger than others by orders of magnitude cannot
-    make those look equal. Without such a gap the map is linear.
+    From the best three down, and from the third quartile up, no gap is much longer than the
+    distance from where one began, the best or the median; values beyond such a gap move with it,
+    and are scaled as it is. So values that are larger than others by orders of magnitude cannot
+    make those look equal. A distance below the noise counts as that long. Without such a gap the
+    map is linear.
     """
     ordered = np.sort(y)
     smallest, largest = float(ordered[0]), float(ordered[-1])
@@ -51,24 +57,25 @@ def without_gaps(y: Array) -> Array:
         return np.zeros_like(y)
     halved = 0.25 if max(-smallest, largest) > _HUGE else 1.0  # no difference overflows
     gap, median = np.diff(ordered * halved), len(y) // 2
-    gap[median:] = _shrunk(gap[median:], 3 * len(y) // 4 - median)
-    down = _shrunk(gap[::-1], 2)
+    least = noise * halved
+    gap[median:] = _shrunk(gap[median:], 3 * len(y) // 4 - median, least)
+    down = _shrunk(gap[::-1], 2, least)
     depth = np.concatenate([[0.0], np.cumsum(down / down.max())])  # precise near the best
     placed: Array = -(depth / depth[-1])[len(y) - 1 - np.searchsorted(ordered, y)]
     return placed
 
 
-def _shrunk(gap: Array, exempt: int) -> Array:
-    """Gaps ``(g,)`` where each but the first ones is at most `_MOST` times the sum before it."""
+def _shrunk(gap: Array, exempt: int, least: float) -> Array:
+    """Gaps ``(g,)`` where each but the first ones is in proportion to the sum before it."""
     while True:
         before = np.concatenate([[0.0], np.cumsum(gap[:-1])])
-        long = (gap / _MOST > before) & (before > 0)
+        long = (gap / _EXCESSIVE > np.maximum(before, least)) & (before > 0)
         long[:exempt] = False
         if not long.any():
             return gap
         i = int(long.argmax())
-        most = _MOST * before[i]
-        gap = np.concatenate([gap[:i], [most], gap[i + 1 :] * (most / gap[i])])
+        kept = _KEPT * max(float(before[i]), least)
+        gap = np.concatenate([gap[:i], [kept], gap[i + 1 :] * (kept / gap[i])])
         exempt = i + 1
 
 

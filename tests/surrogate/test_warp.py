@@ -53,7 +53,7 @@ def test_values_of_another_order_leave_the_others_apart(big, share):
     good, bad = rng.random(20) * 5, int(20 * share / (1 - share))
     y = np.concatenate([good, -big * (0.5 + 0.5 * rng.random(bad))])
     best = np.sort(warp(y)[:20])[-10:]
-    assert np.ptp(best) > 0.05
+    assert np.ptp(best) > 0.02  # of sd 1; 1e-3 are rounded away
     assert np.corrcoef(best, np.sort(good)[-10:])[0, 1] > 0.999
     outlier = warp(np.append(good, big))
     assert np.ptp(np.sort(outlier[:-1])[-10:]) > 0.1
