@@ -29,13 +29,15 @@ class Problem:
     """A loss to minimise over a space whose parameters may be asked for only under a condition.
 
     ``conditions[child] = (parent, values)``: the child exists where its parent, which comes before
-    it in ``space``, exists and has one of the values.
+    it in ``space``, exists and has one of the values. ``constrain`` tells a trial's constraints
+    once it is evaluated, by ``set_constraint``; without it there are none.
     """
 
     name: str
     space: Mapping[str, BaseDistribution]
     loss: Callable[[Params], float]
     conditions: Mapping[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    constrain: Callable[[optuna.Trial, Params], None] | None = None
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Params:
         """Parameters that exist together, asked for one by one, as a user's objective does."""

@@ -1,21 +1,46 @@
-"""What one bad value costs: an outlier, an infinity, a failure, or an objective that is constant.
+"""What faults cost: a bad value, a penalty in part of the space, constraints that are left out.
 
     python -m experiments.robustness --quick    2 functions, 5 seeds, 25 evaluations
     python -m experiments.robustness --write    4 functions, 40 seeds, 40 evaluations
+    python -m experiments.robustness --samplers fisher --write    without GPSampler: 20 CPU minutes
 
-On every function and seed a study is run clean and again with the value of one of the ten design
-points replaced (one of the nine that are not the best, drawn by the seed):
+All comparisons are paired by function and seed: runs share the ten design points and the sampler's
+random numbers. Regret is of true values, and below 1e-6 a function is solved. The tables have the
+mean difference of log10 regret with its 95 % bootstrap interval, and p by Wilcoxon's test with Holm
+over the kinds of a sampler in a table.
 
-    outlier     worse than the worst by a million times the function's range
-    +inf, -inf  infinitely bad; infinitely good, as a logarithm of nothing is
-    nan         NaN, which Optuna takes as a failed trial
-    again       nothing replaced: the clean run with other random numbers, which is the noise
+One value. The value of one design point, drawn by the seed from the nine that are not the best, is
+replaced. The damage is the log10 regret at the end less that of the clean run; regret counts all
+other trials.
 
-The damage is the log10 regret at the end, less that of the clean run on the same function and seed;
-regret counts the true values of all other trials, and below 1e-6 a function is solved. By the 95 %
-bootstrap interval of its mean a kind costs something if the interval lies above 0, nothing if it
-lies below log10 2 (a factor of two of the regret), and else no cost is shown. p: Wilcoxon against
-clean, by Holm over the kinds of a sampler.
+    again               nothing is replaced: the clean run with other random numbers, the noise
+    outlier             worse than the worst by a million times the function's range
+    1e30, largest       finite but out of all scale; "largest" is the largest float64
+    +inf, -inf, -1e30   infinitely bad; too good to be true, as a logarithm of nothing is
+    nan                 NaN, which Optuna takes as a failed trial
+
+Penalty. Where u[0] > 0.75 (each function has a minimum elsewhere) trials return inf, 1e6, 1e26, or
+1e26 (1 + a uniform random number). The damage is against inf; regret counts trials elsewhere.
+
+Constraint. Where u[0] > 0.6 (each function has a minimum elsewhere) the constraint c = u[0] - 0.6
+is broken, and values are lower by half of the function's range, so that the constraint matters.
+
+    always              all trials tell c
+    where broken        trials that break the constraint tell c, others nothing
+    where broken, as 1  the same, but they tell 1
+    every other trial   odd trials tell c, even ones nothing
+    once                trial 3 alone tells 1, whatever it is; no values are lower
+
+Regret counts trials that are truly feasible ("once": all trials). To Optuna 5 a trial that tells
+nothing is feasible, even where it breaks the constraint, as even trials of "every other trial" do:
+study.best_trial may be one of those, but the regret here ignores them. The damage is against the
+same sampler's run that always tells ("once": the clean run); a second table compares samplers with
+TPESampler and RandomSampler on the same function, kind and seed. GPSampler is left out: it raises
+an error where trials tell different constraints.
+
+Verdicts are read from the interval. A kind costs something if it lies above 0, and nothing if it
+lies below log10 2 (a factor of two of the regret); else no cost is shown. A sampler is better than
+another if the interval lies below 0, worse if above.
 
 A constant objective must not end a study, nor gather its points: the smallest and the median
 distance of a point to its nearest neighbour, over those of as many scrambled Sobol points.
@@ -26,162 +51,33 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
 from rich.console import Console
 from rich.table import Table
 from scipy.spatial.distance import cdist
 from scipy.stats.qmc import Sobol
 
 from experiments import rows, statistics
-from experiments.peers import sampler_version
-from experiments.problems import N_DESIGN, Params, Problem
-from experiments.traces import Run, optimize
+from experiments.faulty import FUNCTIONS, ONCE, ONE_VALUE, PENALTIES, TOLD, Cell, work
+from experiments.problems import N_DESIGN
 
 Array = NDArray[np.float64]
 
 SAMPLERS = ("fisher", "gp", "tpe")
 DEFAULT_SAMPLERS = ("fisher", "gp")
-KINDS = ("again", "outlier", "+inf", "-inf", "nan")
+RIVALS = ("tpe", "random")  # where constraints are left out
 SOLVED = 1e-6
-AGAIN = 10_000  # added to the seed where the random numbers are to differ
 
-
-# Functions of a point of the unit cube, less their minimum
-
-
-def branin(u: Array) -> float:
-    x, y = 15 * u[0] - 5, 15 * u[1]
-    bowl = (y - 5.1 / (4 * np.pi**2) * x**2 + 5 / np.pi * x - 6) ** 2
-    return float(bowl + 10 * (1 - 1 / (8 * np.pi)) * np.cos(x) + 10 - 0.39788735772973816)
-
-
-HARTMANN_A = np.array(
-    [
-        [10, 3, 17, 3.5, 1.7, 8],
-        [0.05, 10, 17, 0.1, 8, 14],
-        [3, 3.5, 1.7, 10, 17, 8],
-        [17, 8, 0.05, 10, 0.1, 14],
-    ]
-)
-HARTMANN_P = 1e-4 * np.array(
-    [
-        [1312, 1696, 5569, 124, 8283, 5886],
-        [2329, 4135, 8307, 3736, 1004, 9991],
-        [2348, 1451, 3522, 2883, 3047, 6650],
-        [4047, 8828, 8732, 5743, 1091, 381],
-    ]
-)
-
-
-def hartmann6(u: Array) -> float:
-    hills = np.exp(-np.sum(HARTMANN_A * (u - HARTMANN_P) ** 2, 1))
-    return float(3.32236801141551 - np.array([1.0, 1.2, 3.0, 3.2]) @ hills)
-
-
-def levy5(u: Array) -> float:
-    w = 1 + (20 * u - 11) / 4
-    waves = (w[:-1] - 1) ** 2 * (1 + 10 * np.sin(np.pi * w[:-1] + 1) ** 2)
-    last = (w[-1] - 1) ** 2 * (1 + np.sin(2 * np.pi * w[-1]) ** 2)
-    return float(np.sin(np.pi * w[0]) ** 2 + waves.sum() + last)
-
-
-def ellipsoid4(u: Array) -> float:
-    return float(10 ** np.linspace(0, 2, 4) @ (u - np.array([0.3, 0.6, 0.45, 0.7])) ** 2)
-
-
-def constant(u: Array) -> float:
-    return 1.0
-
-
-FUNCTIONS: Mapping[str, tuple[int, Callable[[Array], float]]] = {
-    "branin": (2, branin),
-    "hartmann6": (6, hartmann6),
-    "levy5": (5, levy5),
-    "ellipsoid4": (4, ellipsoid4),
-    "constant2": (2, constant),
-    "constant5": (5, constant),
-}
-
-
-@cache
-def value_range(function: str) -> float:
-    """Largest less smallest of 1,024 values over the box."""
-    d, f = FUNCTIONS[function]
-    values = [f(u) for u in Sobol(d, rng=0).random(1024)]
-    return max(values) - min(values)
-
-
-@dataclass(frozen=True)
-class Study(Problem):
-    """A problem whose design does not change where only the sampler's random numbers shall."""
-
-    def design(self, seed: int) -> list[Params]:
-        """The first points of the seed, or of the seed that is run again."""
-        return super().design(seed % AGAIN)
-
-
-@dataclass(frozen=True)
-class Cell:
-    sampler: str
-    function: str
-    kind: str
-    seed: int
-    budget: int
-
-    def key(self) -> str:
-        """Names the versions and all settings."""
-        who = f"{self.sampler}@{sampler_version(self.sampler)}"
-        return f"{who}/{self.function}/{self.kind}/{self.seed}/{self.budget}"
-
-
-def work(cell: Cell) -> rows.Row:
-    """The true values of a study in order, without the one that was replaced, and its points."""
-    d, f = FUNCTIONS[cell.function]
-    space: dict[str, BaseDistribution] = {f"x{j}": FloatDistribution(0, 1) for j in range(d)}
-    points: list[list[float]] = []
-    spoilt = spoil(cell)
-
-    def loss(params: Params) -> float:
-        points.append([params[name] for name in space])
-        value = f(np.array(points[-1]))
-        return spoilt[1] if len(points) - 1 == spoilt[0] else value
-
-    seed = cell.seed + AGAIN * (cell.kind == "again")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optimize(
-            Run(cell.sampler, cell.function, seed, cell.budget), Study(cell.function, space, loss)
-        )
-    values = [f(np.array(u)) for i, u in enumerate(points) if i != spoilt[0]]
-    return {"values": values, "points": points}
-
-
-def spoil(cell: Cell) -> tuple[int, float]:
-    """Which trial's value is replaced, −1 for none, and by what."""
-    d, f = FUNCTIONS[cell.function]
-    names = {f"x{j}": FloatDistribution(0, 1) for j in range(d)}
-    design = Problem(cell.function, names, lambda p: 0.0).design(cell.seed)
-    values = np.array([f(np.array(list(p.values()))) for p in design])
-    bad = {
-        "outlier": values.max() + 1e6 * value_range(cell.function),
-        "+inf": np.inf,
-        "-inf": -np.inf,
-        "nan": np.nan,
-    }
-    if cell.kind not in bad:
-        return -1, 0.0
-    others = np.argsort(values)[1:]
-    drawn = np.random.default_rng(cell.seed).choice(others)
-    return int(drawn), float(bad[cell.kind])
+# Kinds of each table, and the kind that they are compared with
+VALUE = dict.fromkeys(("again", *ONE_VALUE), "clean")
+PENALTY = dict.fromkeys(list(PENALTIES)[1:], next(iter(PENALTIES)))
+UNTOLD = {**dict.fromkeys(list(TOLD)[1:], next(iter(TOLD))), ONCE: "clean"}
 
 
 def regret(row: rows.Row) -> float:
@@ -189,15 +85,16 @@ def regret(row: rows.Row) -> float:
     return float(np.log10(max(min(row["values"]), SOLVED)))
 
 
-def damages(
-    found: Mapping[Cell, rows.Row], sampler: str, kind: str
-) -> dict[str, NDArray[np.float64]]:
-    """log10 regret less that of the clean run, for each seed, by function."""
+def differences(
+    found: Mapping[Cell, rows.Row], sampler: str, kind: str, /, **other: str
+) -> dict[str, Array]:
+    """log10 regret less that of the run with another kind or sampler, per seed, by function."""
     by_function: dict[str, list[float]] = {}
     for cell, row in found.items():
-        clean = found.get(Cell(sampler, cell.function, "clean", cell.seed, cell.budget))
-        if (cell.sampler, cell.kind) == (sampler, kind) and clean is not None:
-            by_function.setdefault(cell.function, []).append(regret(row) - regret(clean))
+        if (cell.sampler, cell.kind) == (sampler, kind):
+            against = found.get(replace(cell, **other))  # type: ignore[arg-type]
+            if against is not None:
+                by_function.setdefault(cell.function, []).append(regret(row) - regret(against))
     return {function: np.array(d) for function, d in by_function.items()}
 
 
@@ -209,37 +106,74 @@ def interval(differences: Sequence[Array], *, draws: int = 4000) -> tuple[float,
     return float(low), float(high)
 
 
-def report(found: Mapping[Cell, rows.Row]) -> Table:
-    samplers = list(dict.fromkeys(c.sampler for c in found))
-    functions = list(dict.fromkeys(c.function for c in found if c.kind == "clean"))
-    budget = next(iter(found)).budget
-    table = Table(title=f"log10 regret after {budget} evaluations, less that of the clean run")
-    table.add_column("sampler")
-    table.add_column("one value is")
-    for name in ("runs", *functions, "mean", "95 %", "effect size", "p (Holm)"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for s in samplers:
-        clean = [regret(row) for c, row in found.items() if (c.sampler, c.kind) == (s, "clean")]
-        by_kind = {k: damages(found, s, k) for k in KINDS}
-        by_kind = {k: d for k, d in by_kind.items() if d}
-        raw = [statistics.wilcoxon_p(np.concatenate(list(d.values()))) for d in by_kind.values()]
-        for k, p, (kind, d) in zip(
-            range(len(raw)), statistics.holm(raw), by_kind.items(), strict=True
-        ):
+def tested(
+    by_kind: Mapping[str, Mapping[str, Array]],
+) -> Iterator[tuple[str, Mapping[str, Array], tuple[float, float], float]]:
+    """Kinds with their differences, the interval of the mean, and p by Holm over the kinds."""
+    by_kind = {kind: d for kind, d in by_kind.items() if d}
+    p = [statistics.wilcoxon_p(np.concatenate(list(d.values()))) for d in by_kind.values()]
+    for (kind, d), corrected in zip(by_kind.items(), statistics.holm(p), strict=True):
+        yield kind, d, interval(list(d.values())), float(corrected)
+
+
+def table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table of columns with text, with numbers, and with a verdict."""
+    made = Table(title=title)
+    for name in texts:
+        made.add_column(name)
+    for name in numbers:
+        made.add_column(name, justify="right")
+    made.add_column("verdict")
+    return made
+
+
+def means(d: Mapping[str, Array], functions: Sequence[str], low: float, high: float) -> list[str]:
+    """Number of pairs, mean of each function, mean of all and its interval."""
+    every = np.concatenate(list(d.values()))
+    by_function = [f"{d[f].mean():+.2f}" if f in d else "–" for f in functions]
+    return [str(len(every)), *by_function, f"{every.mean():+.2f}", f"[{low:+.2f}, {high:+.2f}]"]
+
+
+def damage_report(
+    found: Mapping[Cell, rows.Row], what: str, reference: Mapping[str, str], title: str
+) -> Table:
+    """What each kind costs a sampler, against its run of the reference kind."""
+    functions = list(dict.fromkeys(c.function for c in found))
+    numbers = ("runs", *functions, "mean", "95 %", "effect size", "p (Holm)")
+    made = table(title, ("sampler", what), numbers)
+    captions = []
+    for s in dict.fromkeys(c.sampler for c in found):
+        by_kind = {k: differences(found, s, k, kind=r) for k, r in reference.items()}
+        if not any(by_kind.values()):
+            continue
+        for kind, d, (low, high), p in tested(by_kind):
             every = np.concatenate(list(d.values()))
-            low, high = interval(list(d.values()))
             size = every.mean() / (every.std() or 1.0)
-            table.add_row(
-                *(s, kind, str(len(every))),
-                *(f"{d[f].mean():+.2f}" if f in d else "–" for f in functions),
-                *(f"{every.mean():+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{size:+.2f}"),
-                *(f"{p:.2f}", verdict(kind, low, high)),
-                end_section=k == len(raw) - 1,
-            )
-        table.caption = (table.caption or "") and f"{table.caption} "
-        table.caption = f"{table.caption}{s}, clean: mean log10 regret {np.mean(clean):.2f}."
-    return table
+            line = (*means(d, functions, low, high), f"{size:+.2f}", f"{p:.1g}")
+            made.add_row(s, kind, *line, verdict(kind, low, high))
+        made.add_section()
+        for r in dict.fromkeys(reference.values()):
+            level = [regret(row) for c, row in found.items() if (c.sampler, c.kind) == (s, r)]
+            captions += [f"{s}, {r}: mean log10 regret {np.mean(level):.2f}."] if level else []
+    made.caption = " ".join(captions)
+    return made
+
+
+def rival_report(found: Mapping[Cell, rows.Row], samplers: Sequence[str]) -> Table:
+    """Samplers against rivals where constraints are left out."""
+    functions = list(dict.fromkeys(c.function for c in found))
+    numbers = ("runs", *functions, "mean", "95 %", "pairs won", "p (Holm)")
+    title = "constraint told in part: log10 regret less that of another sampler"
+    made = table(title, ("sampler", "against", "constraint is told"), numbers)
+    for s, rival in [(s, rival) for s in samplers for rival in RIVALS if s != rival]:
+        by_kind = {k: differences(found, s, k, sampler=rival) for k in (*TOLD, ONCE)}
+        for kind, d, (low, high), p in tested(by_kind):
+            every = np.concatenate(list(d.values()))
+            won = np.mean((every < 0) + 0.5 * (every == 0))
+            line = (*means(d, functions, low, high), f"{won:.0%}", f"{p:.1g}")
+            made.add_row(s, rival, kind, *line, standing(low, high))
+        made.add_section()
+    return made
 
 
 def verdict(kind: str, low: float, high: float) -> str:
@@ -250,6 +184,13 @@ def verdict(kind: str, low: float, high: float) -> str:
         return f"costs {10**low:.1f}× the regret or more"
     word = "costs nothing" if high <= np.log10(2) else "no cost shown"
     return f"{word}: at most {10**high:.1f}× the regret"
+
+
+def standing(low: float, high: float) -> str:
+    """What the interval of the mean difference from another sampler says."""
+    if high < 0:
+        return f"better: at most {10**high:.2g}× its regret"
+    return f"worse: at least {10**low:.2g}× its regret" if low > 0 else "no difference shown"
 
 
 def spread(points: Array) -> tuple[float, float]:
@@ -283,6 +224,30 @@ def constant_report(found: Mapping[Cell, rows.Row], asked: Sequence[Cell]) -> Ta
     return table
 
 
+def cells_of(
+    functions: Sequence[str], seeds: int, budget: int, samplers: Sequence[str]
+) -> dict[str, list[Cell]]:
+    """What to run for each table: bad values and penalties, constraints, constant objectives."""
+
+    def cells(
+        samplers: Sequence[str], functions: Sequence[str], kinds: Sequence[str]
+    ) -> list[Cell]:
+        return [
+            Cell(s, f, kind, seed, budget)
+            for f in functions
+            for seed in range(seeds)
+            for kind in kinds
+            for s in samplers
+        ]
+
+    telling = [s for s in dict.fromkeys((*samplers, *RIVALS)) if s != "gp"]
+    return {
+        "values": cells(samplers, functions, ("clean", *VALUE, *PENALTIES)),
+        "constraints": cells(telling, functions, (*TOLD, ONCE)),
+        "constant": cells(samplers, ("constant2", "constant5"), ("clean",)),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.robustness",
@@ -303,26 +268,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.functions, args.seeds, args.budget = ["branin", "hartmann6"], 5, 25
     if args.budget <= N_DESIGN:
         parser.error(f"--budget must be > {N_DESIGN}, the design's size; got {args.budget}")
-    cells = [
-        Cell(s, f, kind, seed, args.budget)
-        for f in args.functions
-        for seed in range(args.seeds)
-        for kind in ("clean", *KINDS)
-        for s in args.samplers
-    ]
-    flat = [
-        Cell(s, f, "clean", seed, args.budget)
-        for f in ("constant2", "constant5")
-        for seed in range(args.seeds)
-        for s in args.samplers
-    ]
-    found = rows.collect("robustness", cells + flat, work, workers=args.workers, again=args.again)
-    console = Console(width=180, record=True)
-    console.print(report({c: row for c, row in found.items() if c not in flat}))
-    console.print(constant_report(found, flat))
+    cells = cells_of(args.functions, args.seeds, args.budget, args.samplers)
+    every = [cell for group in cells.values() for cell in group]
+    found = rows.collect("robustness", every, work, workers=args.workers, again=args.again)
+    flat = set(cells["constant"])
+    asked = {c: row for c, row in found.items() if c.sampler in args.samplers and c not in flat}
+    after = f"log10 regret after {args.budget} evaluations, less that of the run"
+    console = Console(width=190, record=True)
+    console.print(damage_report(asked, "one value is", VALUE, f"one value: {after} without"))
+    console.print(damage_report(asked, "penalty is", PENALTY, f"penalty: {after} with inf"))
+    title = f"constraint told in part: {after} that always tells it (once: clean)"
+    console.print(damage_report(asked, "constraint is told", UNTOLD, title))
+    console.print(
+        rival_report({c: row for c, row in found.items() if c not in flat}, args.samplers)
+    )
+    console.print(constant_report(found, cells["constant"]))
     if args.write:
         made_by = f"Made by `{rows.command('robustness', argv)}`"
-        rows.write(console, "robustness", "What one bad value costs", made_by)
+        rows.write(console, "robustness", "What faults cost", made_by)
 
 
 if __name__ == "__main__":

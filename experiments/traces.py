@@ -67,6 +67,8 @@ def optimize(run: Run, problem: Problem) -> Trace:
         params = problem.suggest(trial)
         asked = time.process_time()
         value = problem.loss(params)
+        if problem.constrain is not None:
+            problem.constrain(trial, params)
         evaluated = time.process_time()
         study.tell(trial, value)
         cpu += asked - start + time.process_time() - evaluated

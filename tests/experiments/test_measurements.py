@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
+import optuna
 import pytest
 
-from experiments import ascent, latency, robustness, rows, scale
+from experiments import ascent, faulty, latency, robustness, rows, scale
 from fisherbo.acquisition.utility import log_expected_improvement
 
 
@@ -185,46 +187,140 @@ def test_scale_runs_each_sampler_in_its_own_process(folder):
         assert 20 < row["loaded_mb"] <= row["peak_mb"]
 
 
-@pytest.mark.parametrize("name", ["branin", "hartmann6", "levy5", "ellipsoid4"])
-def test_functions_are_at_least_zero_and_zero_at_their_minimum(name):
-    best = {
-        "branin": np.array([np.pi + 5, 2.275]) / 15,
-        "hartmann6": np.array([0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]),
-        "levy5": np.full(5, 0.55),
-        "ellipsoid4": np.array([0.3, 0.6, 0.45, 0.7]),
-    }[name]
-    d, f = robustness.FUNCTIONS[name]
+BEST = {
+    "branin": np.array([np.pi + 5, 2.275]) / 15,
+    "hartmann6": np.array([0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]),
+    "levy5": np.full(5, 0.55),
+    "ellipsoid4": np.array([0.3, 0.6, 0.45, 0.7]),
+}
+
+
+@pytest.mark.parametrize("name", BEST)
+def test_functions_are_at_least_zero_and_zero_at_a_minimum_that_no_fault_hides(name):
+    d, f = faulty.FUNCTIONS[name]
     points = np.random.default_rng(0).random((100, d))
     assert min(f(u) for u in points) > 0
-    assert f(best) == pytest.approx(0, abs=1e-5)
+    assert f(BEST[name]) == pytest.approx(0, abs=1e-5)
+    assert BEST[name][0] < faulty.LIMIT < faulty.QUARTER
 
 
-def test_one_value_of_the_design_is_replaced_and_not_the_best():
-    clean = robustness.work(robustness.Cell("random", "branin", "clean", 0, 12))
-    for kind, bad in [("outlier", 1e8), ("+inf", np.inf), ("-inf", -np.inf), ("nan", np.nan)]:
-        cell = robustness.Cell("random", "branin", kind, 0, 12)
-        index, value = robustness.spoil(cell)
-        assert 0 <= index < 10
-        assert index != np.argmin(clean["values"][:10])
-        assert np.isnan(value) if kind == "nan" else value >= bad
-        row = robustness.work(cell)
-        assert row["points"] == clean["points"]
-        assert row["values"] == [v for i, v in enumerate(clean["values"]) if i != index]
+@pytest.fixture
+def run_study(monkeypatch):
+    """Runs a study of a kind: its row, its trials, and their true values."""
+    made, create = [], optuna.create_study
+
+    def spy(**settings):
+        made.append(create(**settings))
+        return made[-1]
+
+    monkeypatch.setattr(optuna, "create_study", spy)
+
+    def run(kind, *, seed=0, budget=30):
+        row = faulty.work(faulty.Cell("random", "branin", kind, seed, budget))
+        trials = made.pop().trials
+        assert [list(t.params.values()) for t in trials] == row["points"]
+        return row, trials, [faulty.branin(np.array(u)) for u in row["points"]]
+
+    return run
 
 
-def test_a_run_again_shares_the_design_only():
-    first, second = (
-        robustness.work(robustness.Cell("random", "branin", kind, 3, 13))["points"]
-        for kind in ("clean", "again")
-    )
-    assert first[:10] == second[:10]
-    assert first[10:] != second[10:]
+REPLACED = {
+    "1e30": 1e30,
+    "largest": sys.float_info.max,
+    "+inf": math.inf,
+    "-inf": -math.inf,
+    "-1e30": -1e30,
+    "nan": None,
+}
+
+
+@pytest.mark.parametrize("kind", faulty.ONE_VALUE)
+@pytest.mark.parametrize("seed", range(3))
+def test_one_value_of_the_design_is_replaced_and_not_the_best(run_study, kind, seed):
+    row, trials, true = run_study(kind, seed=seed, budget=12)
+    (i,) = [i for i, t in enumerate(trials) if t.value != true[i]]
+    assert i < 10
+    assert i != np.argmin(true[:10])
+    if kind == "outlier":
+        assert trials[i].value == max(true[:10]) + 1e6 * faulty.value_range("branin")
+    else:
+        assert trials[i].value == REPLACED[kind]
+    assert row["values"] == true[:i] + true[i + 1 :]
+
+
+@pytest.mark.parametrize("kind", faulty.PENALTIES)
+def test_a_penalty_is_what_trials_in_a_quarter_of_the_space_return(run_study, kind):
+    row, trials, true = run_study(kind)
+    inside = [t.params["x0"] > 0.75 for t in trials]
+    assert 0 < sum(inside) < 15
+    penalties = {t.value for t, there in zip(trials, inside, strict=True) if there}
+    if kind == "quarter 1e26, noisy":
+        assert len(penalties) == sum(inside)
+        assert all(1e26 <= v <= 2e26 for v in penalties)
+    else:
+        assert penalties == {float(kind.removeprefix("quarter "))}
+    elsewhere = [v for v, there in zip(true, inside, strict=True) if not there]
+    assert [t.value for t, there in zip(trials, inside, strict=True) if not there] == elsewhere
+    assert row["values"] == elsewhere
+
+
+@pytest.mark.parametrize("kind", faulty.TOLD)
+def test_a_constraint_is_told_as_its_kind_says_and_counts_where_it_is_not(run_study, kind):
+    row, trials, true = run_study(kind)
+    lure = faulty.value_range("branin") / 2
+    for t, value in zip(trials, true, strict=True):
+        c = t.params["x0"] - 0.6
+        told = {
+            "always": c,
+            "where broken": c if c > 0 else None,
+            "where broken, as 1": 1 if c > 0 else None,
+            "every other trial": c if t.number in range(1, 30, 2) else None,
+        }[kind]
+        assert t.constraints == ({} if told is None else {"c": told})
+        assert t.value == (value - lure if c > 0 else value)
+    assert row["values"] == [v for t, v in zip(trials, true, strict=True) if t.params["x0"] <= 0.6]
+    assert 0 < len(row["values"]) < 30
+
+
+def test_once_a_trial_tells_a_constraint_and_all_trials_count(run_study):
+    row, trials, true = run_study("once")
+    assert [t.constraints for t in trials] == [{}, {}, {}, {"c": 1.0}, *[{}] * 26]
+    assert row["values"] == true == [t.value for t in trials]
+
+
+def test_nothing_is_wrong_with_a_clean_run_and_one_again_shares_its_design_only(run_study):
+    (clean, trials, true), (again, _, _) = (run_study(kind, seed=3) for kind in ("clean", "again"))
+    assert clean["values"] == true == [t.value for t in trials]
+    assert not any(t.constraints for t in trials)
+    assert clean["points"][:10] == again["points"][:10]
+    assert clean["points"][10:] != again["points"][10:]
+
+
+def test_differences_are_paired_by_function_and_seed():
+    def row(regret):
+        return {"values": [10.0 ** (regret + 1), 10.0**regret]}
+
+    found = {
+        faulty.Cell("fisher", f, kind, seed, 40): row(-level - seed)
+        for f, kind, level in [("branin", "clean", 1), ("branin", "nan", 0.5), ("levy5", "nan", 0)]
+        for seed in range(3)
+    }
+    found |= {faulty.Cell("tpe", "branin", "nan", seed, 40): row(1 - seed) for seed in (1, 2)}
+    damage = robustness.differences(found, "fisher", "nan", kind="clean")
+    assert list(damage) == ["branin"]
+    assert damage["branin"] == pytest.approx([0.5, 0.5, 0.5])
+    rival = robustness.differences(found, "fisher", "nan", sampler="tpe")
+    assert rival["branin"] == pytest.approx([-1.5, -1.5])
+    assert robustness.regret({"values": [1e-9]}) == -6  # solved
 
 
 def test_verdicts_of_damages():
     assert robustness.verdict("nan", 0.1, 0.4).startswith("costs 1.3×")
     assert robustness.verdict("nan", -0.1, 0.2).startswith("costs nothing")
     assert robustness.verdict("nan", -0.4, 0.9).startswith("no cost shown")
+    assert robustness.standing(-0.5, -0.3) == "better: at most 0.5× its regret"
+    assert robustness.standing(0.3, 0.5) == "worse: at least 2× its regret"
+    assert robustness.standing(-0.1, 0.3) == "no difference shown"
     low, high = robustness.interval([np.full(5, 0.2), np.full(5, 0.4)])
     assert (low, high) == pytest.approx((0.3, 0.3))
 
@@ -235,12 +331,19 @@ def test_points_in_a_heap_do_not_spread():
     assert robustness.spread(rng.random((30, 2)))[1] > 0.4
 
 
-def test_robustness_runs(folder):
+def test_robustness_runs(folder, capsys):
     command = "--functions branin --seeds 2 --budget 13 --samplers fisher --workers 1 --write"
     robustness.main(command.split())
+    assert "failed" not in capsys.readouterr().out
     text = (folder / "results" / "robustness.md").read_text()
     assert "constant objective" in text
-    assert "again" in text
+    kinds = (*robustness.VALUE, *robustness.PENALTY, *robustness.UNTOLD)
+    lines = [line.split("│") for line in text.splitlines()]
+    second = [(cells[2].strip(), cells[3].strip()) for cells in lines if len(cells) > 4]
+    assert [kind for kind, _ in second if kind in kinds] == list(kinds)
+    told = (*faulty.TOLD, faulty.ONCE)
+    rivals = [(rival, kind) for rival in ("tpe", "random") for kind in told]
+    assert [pair for pair in second if pair in rivals] == rivals
 
 
 def test_a_report_names_the_command_that_made_it(monkeypatch):
