@@ -7,7 +7,10 @@ success one of 1. The prior mean of f is 0 for a constraint, and 2p − 1 for fa
 p = (½ + successes)/(1 + n) is the base rate with Jeffreys' prior.
 
 To Optuna a complete trial that does not tell a constraint is feasible. Its slack is positive but of
-unknown size: it counts as the typical one, asinh 1, with noise of the same size.
+unknown size: it counts as the typical one, asinh 1, with noise of the same size. Where a constraint
+is told only when it is broken, both sides of its boundary are not at 0 but a step apart: what is
+told counts as at least most of a typical slack below 0, as if it were told as 1. Else the smooth
+model would take the infeasible side of the boundary, where c is small, for nearly feasible.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ _CLIP = 3.0
 _LONGEST_NAME = 64
 _UNTOLD = math.asinh(1.0)
 _UNTOLD_NOISE = 1.0
+_STEP, _GRADE = 0.75, 0.25  # of a broken constraint that is told only then
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,11 @@ def constraint_slacks(reading: Reading) -> list[Slack]:
         c = np.array([values.get(name, math.nan) for values in told], dtype=np.float64)
         untold = located & reading.complete & np.isnan(c)
         if (c > 0).any() or not untold.any():
-            y, noise = np.where(untold, _UNTOLD, _scaled(c)), np.where(untold, _UNTOLD_NOISE, 0.0)
-            slacks.append(Slack(_key(name), y, 0.0, noise))
+            y = _scaled(c)
+            if untold.any() and not (c <= 0).any():
+                y = _GRADE * y - _STEP
+            noise = np.where(untold, _UNTOLD_NOISE, 0.0)
+            slacks.append(Slack(_key(name), np.where(untold, _UNTOLD, y), 0.0, noise))
     return slacks
 
 
