@@ -58,7 +58,9 @@ def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) ->
 
 
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
-    "no-warp": lambda: patch("fisherbo.sampler.evidence.warp", lambda y: standardize(finite(y))),
+    "no-warp": lambda: patch(
+        "fisherbo.sampler.evidence.warp", lambda y, noise=0.0: standardize(finite(y))
+    ),
     "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
     "no-plateaus": lambda: patch(
         "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -164,6 +165,16 @@ def test_more_steps_go_on_where_the_learning_rate_is_annealed(folder, capsys):
     assert any(not torch.equal(after[name], before[name]) for name in before)
 
 
+@contextmanager
+def interruptible():
+    """Ctrl-C is heeded, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -179,7 +190,7 @@ def test_another_run_never_overwrites_a_policy(
     command = ["rl", "CartPole-v1", "--save", "p.pt", "--quiet", *SETTINGS]
     assert main([*command, "--steps", "256"]) == 0
     if interrupted:  # a checkpoint beside the policy makes no difference
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, interruptible():
             patch.setattr(run._Run, "result", lambda self: signal.raise_signal(signal.SIGINT))
             assert main([*command, "--steps", "384"]) == 130
         assert (folder / "p.pt.checkpoint").exists()
