@@ -3,6 +3,7 @@
     python -m experiments.robustness --quick    2 functions, 5 seeds, 25 evaluations
     python -m experiments.robustness --write    4 functions, 40 seeds, 40 evaluations
     python -m experiments.robustness --samplers fisher --write    without GPSampler: 20 CPU minutes
+                                                                  (--seeds 10: 5 minutes)
 
 All comparisons are paired by function and seed: runs share the ten design points and the sampler's
 random numbers. Regret is of true values, and below 1e-6 a function is solved. The tables have the
