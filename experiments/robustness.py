@@ -93,7 +93,7 @@ def differences(
     by_function: dict[str, list[float]] = {}
     for cell, row in found.items():
         if (cell.sampler, cell.kind) == (sampler, kind):
-            against = found.get(replace(cell, **other))  # type: ignore[arg-type]
+            against = found.get(replace(cell, **other))  # type: ignore[arg-type]  # text fields
             if against is not None:
                 by_function.setdefault(cell.function, []).append(regret(row) - regret(against))
     return {function: np.array(d) for function, d in by_function.items()}

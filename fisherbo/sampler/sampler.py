@@ -218,12 +218,11 @@ class FisherSampler(BaseSampler):
                 f"study must have a trial with a value, got none in {len(task.trials)} trials; "
                 "run some more first"
             )
-        rng = self._rng(trial.number)
+        lesson, rng = self._lesson(task), self._rng(trial.number)
         with self._learner.isolated(rng):
-            objectives, constraints = self._learner.beliefs(task, self._lesson(task))
+            objectives, constraints = self._learner.beliefs(task, lesson)
             x, acquisition = best_point(task, objectives, constraints, rng, restriction)
-        begins = self._begins(task)
-        first = self._design(task, restriction) if begins else x
+        first = self._design(task, restriction) if self._begins(task, lesson) else x
         return Inspection(task, tuple(objectives), tuple(constraints), acquisition, first)
 
     def reseed_rng(self) -> None:
@@ -329,10 +328,10 @@ class FisherSampler(BaseSampler):
         task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
         return task, self._restriction(target, parameters, known.constant)
 
-    def _begins(self, task: Task) -> bool:
+    def _begins(self, task: Task, lesson: Lesson | None) -> bool:
         """Whether there are too few observations yet to rely on a model of them."""
         needed = max(self._n_startup_trials, 1)
-        if self._lesson(task) is not None:
+        if lesson is not None:
             needed = min(needed, LEAST_TRIALS)
         return task.evidence.count < needed
 
@@ -345,11 +344,11 @@ class FisherSampler(BaseSampler):
 
     def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""
-        if self._begins(task):
+        lesson, rng = self._lesson(task), self._rng(task.trial.number)
+        if self._begins(task, lesson):
             return self._design(task, restriction)
-        rng = self._rng(task.trial.number)
         with self._learner.isolated(rng):
-            objectives, constraints = self._learner.beliefs(task, self._lesson(task))
+            objectives, constraints = self._learner.beliefs(task, lesson)
             x, _ = best_point(task, objectives, constraints, rng, restriction)
             for _ in range(min(task.rivals, _MOST_RIVALS)):  # who see what we see, and choose first
                 task = task.expecting(x)
