@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.geometry.block_diagonal import Matrix, eigh, inverse
 from fisherbo.geometry.divergence import kl
-from fisherbo.geometry.linalg import conjugate_gradients, kronecker_solve, psd_inverse, psd_solve
+from fisherbo.geometry.linalg import conjugate_gradients, kronecker_solve, psd_solve
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 """Vectors ``v`` to ``F v``, of the same shape."""
@@ -41,19 +42,20 @@ class KroneckerMetric:
     """The metric ``A ⊗ G`` on weight matrices, held by the inverses of its factors.
 
     Attributes:
-        input_inverse: ``A⁻¹``, shape ``(*b, d_in, d_in)``.
-        output_inverse: ``G⁻¹``, shape ``(*b, d_out, d_out)``.
+        input_inverse: ``A⁻¹``, shape ``(*b, d_in, d_in)``, or block-diagonal.
+        output_inverse: ``G⁻¹``, shape ``(*b, d_out, d_out)``, or block-diagonal.
     """
 
-    input_inverse: Tensor
-    output_inverse: Tensor
+    input_inverse: Matrix
+    output_inverse: Matrix
 
     def natural(self, gradient: Tensor) -> Tensor:
         """Natural gradient ``G⁻¹ gradient A⁻¹``, shape ``(*b, d_out, d_in)``.
 
         Martens & Grosse (2015), eq. 1 and (A ⊗ G)⁻¹ = A⁻¹ ⊗ G⁻¹.
         """
-        return self.output_inverse @ gradient @ self.input_inverse
+        rows: Tensor = self.output_inverse @ gradient
+        return rows @ self.input_inverse
 
 
 @dataclass(frozen=True)
@@ -65,24 +67,25 @@ class EigenMetric:
     changes without a new factorisation.
 
     Attributes:
-        input_basis: Q_A, orthogonal, shape ``(*b, d_in, d_in)``; ``None`` is the identity.
-        output_basis: Q_G, orthogonal, shape ``(*b, d_out, d_out)``.
-        spectrum: s >= 0, shape ``(*b, d_out, d_in)``.
+        input_basis: Q_A, orthogonal, shape ``(*b, d_in, d_in)``, or block-diagonal; ``None`` is the
+            identity.
+        output_basis: Q_G, likewise.
+        spectrum: s >= 0, shape ``(*b, d_out, d_in)``; as many more as the bases have columns more.
         damping: λ > 0.
     """
 
-    input_basis: Tensor | None
-    output_basis: Tensor
+    input_basis: Matrix | None
+    output_basis: Matrix | None
     spectrum: Tensor
     damping: float
 
     def natural(self, gradient: Tensor) -> Tensor:
         """Natural gradient ``Q_G ((Q_Gᵀ gradient Q_A) / (s + λ)) Q_Aᵀ``, ``(*b, d_out, d_in)``."""
-        rotated = self.output_basis.mT @ gradient
-        if self.input_basis is None:
-            return self.output_basis @ (rotated / (self.spectrum + self.damping))
-        scaled = (rotated @ self.input_basis) / (self.spectrum + self.damping)
-        return self.output_basis @ scaled @ self.input_basis.mT
+        rotated = gradient if self.output_basis is None else self.output_basis.mT @ gradient
+        rotated = rotated if self.input_basis is None else rotated @ self.input_basis
+        scaled = rotated / (self.spectrum + self.damping)
+        scaled = scaled if self.input_basis is None else scaled @ self.input_basis.mT
+        return scaled if self.output_basis is None else self.output_basis @ scaled
 
 
 def kl_step_length(slope: Tensor, radius: float) -> Tensor:
@@ -134,8 +137,7 @@ def natural_gradient(
     if isinstance(fisher, tuple):
         return kronecker_solve(*fisher, gradient, damping)
     if isinstance(fisher, KroneckerMetric) and damping > 0:
-        factors = psd_inverse(fisher.input_inverse), psd_inverse(fisher.output_inverse)
-        return kronecker_solve(*factors, gradient, damping)
+        return _damped_kronecker(fisher, gradient, damping)
     if isinstance(fisher, Metric):
         return _metric_natural_gradient(fisher, gradient, damping)
     return conjugate_gradients(
@@ -158,6 +160,13 @@ def _dense_natural_gradient(fisher: Tensor, gradient: Tensor, damping: float) ->
             fisher.shape[-1], dtype=fisher.dtype, device=fisher.device
         )
     return psd_solve(fisher, gradient)
+
+
+def _damped_kronecker(metric: KroneckerMetric, gradient: Tensor, damping: float) -> Tensor:
+    inputs, input_basis = eigh(inverse(metric.input_inverse))
+    outputs, output_basis = eigh(inverse(metric.output_inverse))
+    spectrum = outputs[..., :, None] * inputs[..., None, :]
+    return EigenMetric(input_basis, output_basis, spectrum, damping).natural(gradient)
 
 
 def _metric_natural_gradient(metric: Metric, gradient: Tensor, damping: float) -> Tensor:

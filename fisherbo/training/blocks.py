@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fisherbo.geometry.linalg import psd_eigh, psd_inverse
+from fisherbo.geometry.block_diagonal import eigh, squared_rotation
+from fisherbo.geometry.linalg import psd_inverse
 from fisherbo.geometry.metric import EigenMetric, KroneckerMetric
 from fisherbo.training.coverage import Layer
 from fisherbo.training.eigenbasis import (
@@ -28,7 +29,7 @@ from fisherbo.training.eigenbasis import (
     squared_embedding_gradients,
     squared_gradients,
 )
-from fisherbo.training.factors import average_weight, damped_diagonal_inverses, damped_metric
+from fisherbo.training.factors import average_weight, damped_metric
 from fisherbo.training.moments import Moments, Sharing, factor_shapes
 
 State = dict[str, Any]
@@ -58,10 +59,12 @@ def empty_state(layer: Layer, scheme: Scheme) -> State:
     shapes: dict[str, tuple[int, ...]] = {**factor_shapes(layer), "momentum_buffer": layer.shape}
     renamed = "basis" if scheme.uses_basis(layer) else "inverse"
     for name, shape in factor_shapes(layer).items():
-        if len(shape) > 1 or renamed == "inverse":  # an Embedding's basis is the identity
+        form = layer.input_form if name == "input_factor" else layer.output_form
+        if renamed == "inverse" or not form.diagonal:  # whose basis is the identity
             shapes[name.replace("factor", renamed)] = shape
     if scheme.uses_basis(layer):
-        shapes["spectrum"] = layer.shape
+        padded = layer.output_form.padded, layer.input_form.padded
+        shapes["spectrum"] = (*layer.shape[:-2], *padded)
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
     device = layer.weight.device
     tensors = {
@@ -99,22 +102,16 @@ def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> Non
     if layer.kind == "units":
         factor = state["output_factor"]
         identity = torch.eye(layer.shape[-1], dtype=factor.dtype, device=factor.device)
-        state["output_inverse"] = psd_inverse(factor + damping * identity)
+        state["output_inverse"] = psd_inverse(factor + damping * identity).contiguous()
     elif scheme.uses_basis(layer):
         _decompose(layer, scheme, state)
-    elif layer.kind == "diagonal":
-        state["input_inverse"], state["output_inverse"] = damped_diagonal_inverses(
-            state["input_factor"], state["output_factor"], damping
-        )
     else:
-        metric = damped_metric(state["input_factor"], state["output_factor"], damping)
-        state["input_inverse"], state["output_inverse"] = (
-            metric.input_inverse,
-            metric.output_inverse,
+        inputs, outputs = layer.input_form, layer.output_form
+        metric = damped_metric(
+            inputs.matrix(state["input_factor"]), outputs.matrix(state["output_factor"]), damping
         )
-    for name in ("input_inverse", "output_inverse", "input_basis", "output_basis"):
-        if name in state:  # one layout in all checkpoints: another one would round otherwise
-            state[name] = state[name].contiguous()
+        state["input_inverse"] = inputs.stored(metric.input_inverse)
+        state["output_inverse"] = outputs.stored(metric.output_inverse)
     state["inverse_update"], state["inverse_damping"] = state["factor_updates"], damping
 
 
@@ -122,26 +119,26 @@ def natural(layer: Layer, scheme: Scheme, state: State, gradient: Tensor, dampin
     """Natural gradient of the block, shape ``(*b, d_out, d_in)`` as the gradient."""
     if layer.kind == "units":
         return (state["output_inverse"] @ gradient[..., None])[..., 0]
+    inputs, outputs = layer.input_form, layer.output_form
     if scheme.uses_basis(layer):
-        basis = state.get("input_basis")
-        metric = EigenMetric(basis, state["output_basis"], state["spectrum"], damping)
-        return metric.natural(gradient)
-    if layer.kind == "diagonal":
-        return state["output_inverse"] @ gradient * state["input_inverse"]
-    return KroneckerMetric(state["input_inverse"], state["output_inverse"]).natural(gradient)
+        bases = inputs.basis(state.get("input_basis")), outputs.basis(state.get("output_basis"))
+        return EigenMetric(*bases, state["spectrum"], damping).natural(gradient)
+    inverses = inputs.matrix(state["input_inverse"]), outputs.matrix(state["output_inverse"])
+    return KroneckerMetric(*inverses).natural(gradient)
 
 
 def corrected_sum(layer: Layer, state: State, kept: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Sum over rows of the squared row gradients in the layer's basis, shape of the spectrum."""
     total = torch.zeros_like(state["spectrum"])
+    bases = state.get("input_basis"), state.get("output_basis")
     for inputs, gradients in kept:
-        if layer.kind == "diagonal":
+        if layer.kind == "embedding":
             total += squared_embedding_gradients(
-                inputs, gradients, state["output_basis"], layer.shape[-1]
+                inputs, gradients, bases[1], layer.output_form, layer.shape[-1]
             )
         else:
             total += squared_gradients(
-                inputs, gradients, state["input_basis"], state["output_basis"]
+                inputs, gradients, *bases, layer.input_form, layer.output_form
             )
     return total
 
@@ -166,17 +163,14 @@ def owned(saved: Mapping[str, Any], weight: Tensor) -> State:
 
 
 def _decompose(layer: Layer, scheme: Scheme, state: State) -> None:
-    outputs, output_basis = psd_eigh(state["output_factor"])
-    if layer.kind == "diagonal":
-        inputs, input_basis = state["input_factor"].clamp_min(0), None
-    else:
-        inputs, input_basis = psd_eigh(state["input_factor"])
+    values, rotations = [], []
+    for name, form in (("output", layer.output_form), ("input", layer.input_form)):
+        found, basis = eigh(form.matrix(state[f"{name}_factor"]))
+        values.append(found)
+        rotations.append(squared_rotation(basis, form.basis(state.get(f"{name}_basis"))))
+        if basis is not None:
+            state[f"{name}_basis"] = form.stored(basis)
     if scheme.eigen_correction and state["inverse_update"] > 0:
-        input_rotation = None if input_basis is None else input_basis.mT @ state["input_basis"]
-        output_rotation = output_basis.mT @ state["output_basis"]
-        state["spectrum"] = projected(state["spectrum"], input_rotation, output_rotation)
+        state["spectrum"] = projected(state["spectrum"], rotations[1], rotations[0])
     else:
-        state["spectrum"] = outputs[..., :, None] * inputs[..., None, :]
-    state["output_basis"] = output_basis
-    if input_basis is not None:
-        state["input_basis"] = input_basis
+        state["spectrum"] = values[0][..., :, None] * values[1][..., None, :]

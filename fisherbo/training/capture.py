@@ -252,7 +252,7 @@ class Capture:
             moments = self._moments[layer]
             if layer not in seen:
                 rows = [input_rows(call.module, call.inputs) for call, _ in pairs]
-                seen[layer] = joined(rows, 1 if layer.kind == "diagonal" else -2)
+                seen[layer] = joined(rows, 1 if layer.kind == "embedding" else -2)
                 add_inputs(moments, layer, seen[layer], self._sharing)
                 moments.output_rows += current.rows
             rows = [gradient_rows(call.module, gradient) for call, gradient in pairs]

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fisherbo.geometry.linalg import psd_inverse
+from fisherbo.geometry.block_diagonal import Matrix, add_diagonal, inverse, mean_diagonal
 from fisherbo.geometry.metric import KroneckerMetric
 
 Likelihood = Literal["categorical", "bernoulli", "normal"]
@@ -160,56 +160,31 @@ def average_weight(update: int, decay: float) -> float:
 
 
 def damped_factors(
-    input_factor: Tensor, output_factor: Tensor, damping: float
-) -> tuple[Tensor, Tensor]:
-    """Damped ``A + π√λ I`` and ``G + √λ/π I`` (M&G 2015, § 6.3), shapes ``(*b, d, d)``.
+    input_factor: Matrix, output_factor: Matrix, damping: float
+) -> tuple[Matrix, Matrix]:
+    """Damped ``A + π√λ I`` and ``G + √λ/π I`` (M&G 2015, § 6.3), in the factors' own forms.
 
     π = √((tr A / d_A) / (tr G / d_G)), and 1 where a trace is 0.
     """
     balance = trace_balance(input_factor, output_factor)
     root = math.sqrt(damping)
-    return _add_diagonal(input_factor, root * balance), _add_diagonal(output_factor, root / balance)
+    return add_diagonal(input_factor, root * balance), add_diagonal(output_factor, root / balance)
 
 
-def trace_balance(input_factor: Tensor, output_factor: Tensor) -> Tensor:
+def trace_balance(input_factor: Matrix, output_factor: Matrix) -> Tensor:
     """π of the factored damping, shape ``(*b,)``."""
-    ratio = _mean_diagonal(input_factor) / _mean_diagonal(output_factor)
+    ratio = mean_diagonal(input_factor) / mean_diagonal(output_factor)
     return torch.where((ratio > 0) & ratio.isfinite(), ratio, 1.0).sqrt()
 
 
-def _mean_diagonal(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).mean(-1)
-
-
-def _add_diagonal(matrix: Tensor, value: Tensor) -> Tensor:
-    damped = matrix.clone()
-    damped.diagonal(dim1=-2, dim2=-1).add_(value[..., None])
-    return damped
-
-
-def damped_metric(input_factor: Tensor, output_factor: Tensor, damping: float) -> KroneckerMetric:
+def damped_metric(input_factor: Matrix, output_factor: Matrix, damping: float) -> KroneckerMetric:
     """The metric ``(A + π√λ I) ⊗ (G + √λ/π I)``, ready to be applied.
 
     Raises:
         NumericalError: If a factor is not finite or cannot be made positive definite.
     """
     damped_input, damped_output = damped_factors(input_factor, output_factor, damping)
-    return KroneckerMetric(psd_inverse(damped_input), psd_inverse(damped_output))
-
-
-def damped_diagonal_inverses(
-    diagonal: Tensor, output_factor: Tensor, damping: float
-) -> tuple[Tensor, Tensor]:
-    """As `damped_metric` for a diagonal A: ``1 / (a + π√λ)``, shape ``(d_in,)``, and G's inverse.
-
-    Raises:
-        NumericalError: If G is not finite.
-    """
-    ratio = diagonal.mean(-1) / _mean_diagonal(output_factor)
-    balance = torch.where((ratio > 0) & ratio.isfinite(), ratio, 1.0).sqrt()
-    root = math.sqrt(damping)
-    damped_output = _add_diagonal(output_factor, root / balance)
-    return 1 / (diagonal + root * balance), psd_inverse(damped_output)
+    return KroneckerMetric(inverse(damped_input), inverse(damped_output))
 
 
 def kl_clip_factor(clip: float, lr: float, slope: float) -> float:

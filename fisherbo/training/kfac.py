@@ -24,6 +24,7 @@ from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
 from fisherbo.training.fallback import Fallback
+from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
 from fisherbo.training.guards import check_finite, check_form, unscale
 from fisherbo.training.moments import Moments, Sharing
@@ -133,6 +134,7 @@ class KFAC(torch.optim.Optimizer):
         weight_sharing: Sharing = "expand",
         exact_damping: bool = False,
         eigen_correction: bool = False,
+        max_factor_size: int = MAX_FACTOR_SIZE,
         adaptive_damping: bool = False,
         adaptation_interval: int = 5,
         adaptation_decay: float = 0.9,
@@ -163,6 +165,7 @@ class KFAC(torch.optim.Optimizer):
         check_settings(
             settings
             | {"fallback_lr": fallback_lr, "mc_samples": mc_samples}
+            | {"max_factor_size": max_factor_size}
             | {"adaptation_interval": adaptation_interval, "adaptation_decay": adaptation_decay}
         )
         check_choice("likelihood", likelihood, get_args(Likelihood))
@@ -170,7 +173,7 @@ class KFAC(torch.optim.Optimizer):
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
         settings["decoupled_weight_decay"] = decoupled_weight_decay
-        self._layers, self._coverage = examine(model, exclude)
+        self._layers, self._coverage = examine(model, exclude, int(max_factor_size))
         self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
         self._scheme = Scheme(exact_damping or eigen_correction, eigen_correction, weight_sharing)
         self._schedule = schedule

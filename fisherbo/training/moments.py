@@ -24,10 +24,9 @@ class Moments:
     """Sums over the forward passes since the last step, for one layer.
 
     Attributes:
-        inputs: ``Σ a aᵀ``, shape ``(*b, d_in, d_in)``; its diagonal for an Embedding; ``None`` for
-            a normalisation.
-        outputs: ``Σ ḡ ḡᵀ``, shape ``(*b, d_out, d_out)``; for a normalisation ``Σ_n ∇_n ∇_nᵀ`` of
-            each unit's weight and bias, shape ``(units, k, k)``.
+        inputs: ``Σ a aᵀ`` in the `Form` of the layer's input factor; ``None`` for a normalisation.
+        outputs: ``Σ ḡ ḡᵀ`` likewise; for a normalisation ``Σ_n ∇_n ∇_nᵀ`` of each unit's weight and
+            bias, shape ``(units, k, k)``.
         input_rows: Number of a (rows × shared positions, unless reduced).
         output_rows: Number of distributions p(y | z) (rows of the outputs).
         kept: Pairs (a, ḡ) of each pass and draw, where they are needed again.
@@ -57,8 +56,10 @@ def factor_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
     *batch, d_out, d_in = layer.shape
     if layer.kind == "units":
         return {"output_factor": (d_out, d_in, d_in)}
-    inputs = (d_in,) if layer.kind == "diagonal" else (*batch, d_in, d_in)
-    return {"input_factor": inputs, "output_factor": (*batch, d_out, d_out)}
+    return {
+        "input_factor": layer.input_form.shape(tuple(batch)),
+        "output_factor": layer.output_form.shape(tuple(batch)),
+    }
 
 
 def empty_moments(layer: Layer) -> Moments:
@@ -75,13 +76,15 @@ def add_inputs(moments: Moments, layer: Layer, inputs: Tensor, sharing: Sharing)
     """Add the inputs of one pass, in the shape of `rows.input_rows`."""
     if moments.inputs is None:
         return
-    if layer.kind == "diagonal":
+    if layer.kind == "embedding":
         indices = inputs[inputs != _padding(layer)]
         moments.inputs += torch.bincount(indices, minlength=layer.shape[-1])
         moments.input_rows += indices.numel()
         return
     rows = inputs.mean(-2) if sharing == "reduce" else inputs.flatten(-3, -2)
-    add_second_moment(moments.inputs, rows)
+    if layer.kind == "attention":
+        rows = _without_absent(layer, inputs, rows, sharing)
+    layer.input_form.add_second_moment(moments.inputs, rows)
     moments.input_rows += rows.shape[-2]
 
 
@@ -92,14 +95,25 @@ def add_gradients(
     if layer.kind == "units":
         add_second_moment(moments.outputs, _unit_gradients(layer, inputs, gradients))
         return
-    if layer.kind == "diagonal":
+    if layer.kind == "embedding":
         gradients = gradients * (inputs != _padding(layer))[..., None]
-    elif sharing == "reduce":
-        add_second_moment(moments.outputs, gradients.sum(-2))
-    if layer.kind == "diagonal" or sharing == "expand":
-        add_second_moment(moments.outputs, gradients.flatten(-3, -2))
+    reduced = sharing == "reduce" and layer.kind != "embedding"
+    rows = gradients.sum(-2) if reduced else gradients.flatten(-3, -2)
+    layer.output_form.add_second_moment(moments.outputs, rows)
     if keep:
-        moments.kept.append((inputs, gradients))
+        width = layer.shape[-1]
+        moments.kept.append((inputs[..., :width] if layer.kind == "attention" else inputs, gradients))
+
+
+def _without_absent(layer: Layer, inputs: Tensor, rows: Tensor, sharing: Sharing) -> Tensor:
+    """Rows of an attention scaled so that their mean is over the positions that are there.
+
+    Queries and keys may have different numbers of positions; the shorter ones are filled up with
+    zeros, whose last coordinate is 0 too.
+    """
+    present = inputs[..., -1].mean((-2, -1))[:, None, None]
+    scale = present if sharing == "reduce" else present.sqrt()
+    return rows[..., : layer.shape[-1]] / scale
 
 
 def _unit_gradients(layer: Layer, normalised: Tensor, gradients: Tensor) -> Tensor:

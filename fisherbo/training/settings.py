@@ -25,6 +25,7 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "adaptation_decay": ("in (0, 1)", lambda v: 0 < v < 1, "the usual value is 0.9"),
     "tolerance": ("in (0, 1)", lambda v: 0 < v < 1, "typical values are 1e-6 to 1e-2"),
     "max_iterations": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "50 is usual"),
+    "max_factor_size": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "1024 is usual"),
     "mc_samples": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "1 is usual"),
 }
 
