@@ -14,7 +14,13 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.training.forms import MAX_FACTOR_SIZE, Form, form_of
+from fisherbo.training.forms import (
+    LEAST_INPUT_BLOCK,
+    LEAST_OUTPUT_BLOCK,
+    MAX_FACTOR_SIZE,
+    Form,
+    form_of,
+)
 from fisherbo.training.rows import CONVOLUTIONS, NORMS
 
 Kind = Literal["matrix", "attention", "embedding", "units"]
@@ -90,13 +96,13 @@ class Layer:
         if self.kind == "embedding":
             return Form(d_in, 1)
         positions = math.prod(self.weight.shape[2:])
-        return form_of(d_in, d_out, positions, self.max_factor_size)
+        return form_of(d_in, d_out, LEAST_INPUT_BLOCK, positions, self.max_factor_size)
 
     @cached_property
     def output_form(self) -> Form:
         """The form of G."""
         d_out, d_in = self.shape[-2:]
-        return form_of(d_out, d_in, 1, self.max_factor_size)
+        return form_of(d_out, d_in, LEAST_OUTPUT_BLOCK, limit=self.max_factor_size)
 
     @property
     def wide(self) -> str:

@@ -58,10 +58,22 @@ def sampled_gradients(
         drawn = _drawable(probability).bernoulli(generator=generator)
         return (probability - drawn).to(outputs.dtype)
     probability = logits.softmax(-1)
-    rows = _drawable(probability).reshape(-1, probability.shape[-1])
-    drawn = torch.multinomial(rows, 1, generator=generator).reshape(*outputs.shape[:-1], 1)
+    drawn = _draw(_drawable(probability), generator)
     minus_one = -torch.ones_like(drawn, dtype=probability.dtype)
     return probability.scatter_add(-1, drawn, minus_one).to(outputs.dtype)
+
+
+def _draw(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """A class of each row, shape ``(..., 1)``, by one uniform number a row.
+
+    `torch.multinomial` draws one for each class: half the time of a step with 4,000 classes.
+    """
+    cumulative = probability.cumsum(-1)
+    total = cumulative[..., -1:]
+    uniform = torch.empty_like(total).uniform_(generator=generator) * total
+    found = torch.searchsorted(cumulative, uniform, right=True)
+    last = (cumulative < total).sum(-1, keepdim=True)  # of positive probability
+    return torch.minimum(found, last)
 
 
 def _drawable(probability: Tensor) -> Tensor:

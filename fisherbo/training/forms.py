@@ -19,7 +19,10 @@ from fisherbo.geometry.block_diagonal import BlockDiagonal, Matrix, split_column
 from fisherbo.training.factors import add_second_moment
 
 MAX_FACTOR_SIZE = 1024
-_LEAST_BLOCK = 128  # smaller blocks save little time: the products with them cost as much
+LEAST_INPUT_BLOCK = 256
+"""Blocks of inputs that are correlated overshoot along what they share: A ⪯ k·(its k blocks)."""
+LEAST_OUTPUT_BLOCK = 128
+"""G of a softmax is nearly diagonal; blocks of 128 train as the dense factor does."""
 
 
 @dataclass(frozen=True)
@@ -120,21 +123,24 @@ class Form:
         return "diagonal" if self.diagonal else f"in {self.blocks} blocks of {self.block:,}"
 
 
-def form_of(size: int, other: int, unit: int = 1, limit: int = MAX_FACTOR_SIZE) -> Form:
+def form_of(
+    size: int, other: int, least: int, unit: int = 1, limit: int = MAX_FACTOR_SIZE
+) -> Form:
     """The form of the factor of one side of a layer.
 
-    Dense up to ``limit``; beyond it in equal blocks of at most ``limit`` and at most ``other``, but
-    for 128, so that the blocks take no more memory than the weight.
+    Dense up to ``limit``; beyond it in equal blocks of at most ``limit`` and at most the larger of
+    ``other`` and ``least``, so that the factor takes hardly more memory than the weight.
 
     Args:
         size: d, with the bias.
         other: Size of the other side.
+        least: Blocks of this size are allowed, however narrow the other side.
         unit: Neighbours that stay together where they fit: the positions of a kernel.
         limit: The largest block.
     """
     if size <= limit:
         return Form(size, size)
-    largest = min(limit, max(other, _LEAST_BLOCK))
+    largest = min(limit, max(other, least))
     unit = unit if unit <= largest else 1
     units = math.ceil(size / unit)
     count = math.ceil(units / (largest // unit))
