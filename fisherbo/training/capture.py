@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.training.attention import attended, random_state
 from fisherbo.training.coverage import Layer
 from fisherbo.training.factors import Likelihood, events, exact_gradients, sampled_gradients
+from fisherbo.training.graph import nodes_of, used_outside
 from fisherbo.training.hooks import Hook, single_tensor
 from fisherbo.training.moments import Moments, Sharing, add_gradients, add_inputs, empty_moments
 from fisherbo.training.quadratic import Linearised, linearise
@@ -76,6 +78,7 @@ class _Call:
     module: nn.Module
     inputs: Tensor
     edge: GradientEdge
+    sources: frozenset[Node]
     gradient: Tensor | None = None  # of the user's backward pass, for the empirical Fisher
 
     def add(self, gradient: Tensor) -> None:
@@ -119,6 +122,11 @@ class Capture:
         self._linearised = linearised
         self._layers = {module: x for x in layers for module in (x.module, *x.aliases)}
         self._mixing = [module for module in model.modules() if _is_batch_norm(module)]
+        self._attentions: dict[nn.Module, Tensor | None] = {
+            module: None for module in model.modules() if self._is_attention(module)
+        }
+        self._attending = False
+        self._exposed: dict[Layer, None] = {}
         self._moments: dict[Layer, Moments] = {}
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
@@ -129,6 +137,15 @@ class Capture:
             *(
                 module.register_forward_hook(Hook(self._record), with_kwargs=True)
                 for module in self._layers
+                if not isinstance(module, nn.MultiheadAttention)
+            ),
+            *(
+                module.register_forward_pre_hook(Hook(self._before_attention))
+                for module in self._attentions
+            ),
+            *(
+                module.register_forward_hook(Hook(self._attend), with_kwargs=True)
+                for module in self._attentions
             ),
             model.register_forward_hook(Hook(self._finish)),
         ]
@@ -154,6 +171,11 @@ class Capture:
         taken, self._moments, self._passes = self._moments, {}, []
         return taken
 
+    def take_exposed(self) -> list[Layer]:
+        """Layers whose weights a pass used besides their modules; they are not named again."""
+        taken, self._exposed = list(self._exposed), {}
+        return taken
+
     def take_linearised(self) -> list[Linearised]:
         """The linear maps kept since the last call, which are then forgotten."""
         taken, self._maps = self._maps, []
@@ -171,6 +193,8 @@ class Capture:
     def _begin(self, model: nn.Module, _args: object) -> None:
         watched = model.training and torch.is_grad_enabled() and not self._paused
         self._pass = _Pass() if watched and self._due() else None
+        if watched:  # kept after the pass: checkpointed parts run again in the backward pass
+            self._attending = self._pass is not None
 
     def _record(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -183,11 +207,50 @@ class Capture:
         if output._is_view():  # an in-place activation would cut the edge of a view
             output = output.clone()
         inputs = args[0] if args else kwargs["input"]
-        call = _Call(layer, module, inputs.detach(), get_gradient_edge(output))
+        self._add_call(layer, module, inputs, (inputs,), output)
+        return output
+
+    def _add_call(
+        self,
+        layer: Layer,
+        module: nn.Module,
+        inputs: Tensor,
+        sources: Sequence[Tensor],
+        output: Tensor,
+    ) -> None:
+        assert self._pass is not None
+        edge = get_gradient_edge(output)
+        call = _Call(layer, module, inputs.detach(), edge, nodes_of(sources))
         self._pass.calls.append(call)
         if self._fisher.kind == "empirical":
             output.register_hook(call.add)
-        return output
+
+    def _is_attention(self, module: nn.Module) -> bool:
+        """Whether it has a covered part, which it computes without calling it."""
+        attention = isinstance(module, nn.MultiheadAttention)
+        return attention and not self._layers.keys().isdisjoint((module, module.out_proj))
+
+    def _before_attention(self, module: nn.MultiheadAttention, _args: object) -> None:
+        if self._attending and torch.is_grad_enabled() and module in self._attentions:
+            self._attentions[module] = random_state(module)
+
+    def _attend(
+        self,
+        module: nn.MultiheadAttention,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        _output: object,
+    ) -> tuple[Tensor, Tensor | None] | None:
+        if not (self._attending and torch.is_grad_enabled()):
+            return None
+        if module not in self._attentions:
+            self._layer(module)
+        found = attended(module, args, kwargs, self._attentions[module])
+        layer = self._layers.get(module)
+        trained = layer is not None and layer.weight.requires_grad
+        if self._pass is not None and layer is not None and trained:
+            self._add_call(layer, module, found.inputs, found.sources, found.projected)
+        return found.outputs
 
     def _layer(self, module: nn.Module) -> Layer:
         if module not in self._layers:
@@ -217,6 +280,9 @@ class Capture:
     def _collect(self, current: _Pass, outputs: Tensor) -> None:
         viewed = events(outputs.detach(), self._fisher.likelihood)
         current.rows = viewed.shape[0] * viewed.shape[1]
+        layers = {p: call.layer for call in current.calls for p in call.layer.parameters}
+        regions = {call.edge.node: call.sources for call in current.calls}
+        self._exposed |= dict.fromkeys(layers[p] for p in used_outside(outputs, regions, layers))
         if self._fisher.kind == "empirical":
             self._passes.append(current)
             return

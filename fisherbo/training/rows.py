@@ -28,8 +28,11 @@ def input_rows(module: nn.Module, inputs: Tensor) -> Tensor:
     """Inputs as the weight matrix sees them, shape ``(*b, N, T, d_in)``, without the bias's 1.
 
     For an Embedding the indices themselves, shape ``(N, T)``, which stand for one-hot rows. For a
-    normalisation the normalised input, before weight and bias.
+    normalisation the normalised input, before weight and bias. Those of an attention come from
+    `attended`, with a last 1.
     """
+    if isinstance(module, nn.MultiheadAttention):
+        return inputs
     if isinstance(module, CONVOLUTIONS):
         return convolution_patches(module, inputs)
     if isinstance(module, nn.Embedding):
@@ -41,6 +44,8 @@ def input_rows(module: nn.Module, inputs: Tensor) -> Tensor:
 
 def gradient_rows(module: nn.Module, gradient: Tensor) -> Tensor:
     """Output gradients, shape ``(*b, N, T, d_out)``."""
+    if isinstance(module, nn.MultiheadAttention):
+        return gradient
     if isinstance(module, CONVOLUTIONS):
         spatial = len(module.kernel_size)
         gradient = gradient if gradient.ndim == spatial + 2 else gradient[None]
