@@ -8,7 +8,7 @@ for the empirical Fisher they are those of the user's own backward pass. The use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -127,6 +127,7 @@ class Capture:
         }
         self._attending = False
         self._exposed: dict[Layer, None] = {}
+        self._dropped: frozenset[Layer] = frozenset()
         self._moments: dict[Layer, Moments] = {}
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
@@ -171,8 +172,13 @@ class Capture:
         taken, self._moments, self._passes = self._moments, {}, []
         return taken
 
+    def drop(self, layers: Iterable[Layer]) -> None:
+        """Collect nothing of these layers from now on, but of all others."""
+        self._dropped = frozenset(layers)
+        self._moments = {x: m for x, m in self._moments.items() if x not in self._dropped}
+
     def take_exposed(self) -> list[Layer]:
-        """Layers whose weights a pass used besides their modules; they are not named again."""
+        """Layers whose weights a pass used besides their modules, since the last call."""
         taken, self._exposed = list(self._exposed), {}
         return taken
 
@@ -202,7 +208,7 @@ class Capture:
         if self._pass is None:
             return None
         layer = self._layer(module)
-        if not (layer.weight.requires_grad and output.requires_grad):
+        if layer in self._dropped or not (layer.weight.requires_grad and output.requires_grad):
             return None
         if output._is_view():  # an in-place activation would cut the edge of a view
             output = output.clone()
@@ -247,8 +253,9 @@ class Capture:
             self._layer(module)
         found = attended(module, args, kwargs, self._attentions[module])
         layer = self._layers.get(module)
-        trained = layer is not None and layer.weight.requires_grad
-        if self._pass is not None and layer is not None and trained:
+        if layer is None or layer in self._dropped or self._pass is None:
+            return found.outputs
+        if layer.weight.requires_grad:
             self._add_call(layer, module, found.inputs, found.sources, found.projected)
         return found.outputs
 
@@ -272,7 +279,8 @@ class Capture:
         if not outputs.requires_grad:
             return
         if linear:
-            parameters = [p for x in dict.fromkeys(self._layers.values()) for p in x.parameters]
+            layers = [x for x in dict.fromkeys(self._layers.values()) if x not in self._dropped]
+            parameters = [p for layer in layers for p in layer.parameters]
             self._maps.append(linearise(outputs, parameters, self._fisher.likelihood))
         if current is not None:
             self._collect(current, outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ class Fallback:
     def __init__(
         self, model: nn.Module, covered: Collection[Tensor], lr: float, weight_decay: float
     ) -> None:
+        self._lr, self._weight_decay = lr, weight_decay
+        self._taken: torch.optim.AdamW | None = None
         known = set(covered)
         rest = [parameter for parameter in model.parameters() if parameter not in known]
         self._adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay) if rest else None
@@ -32,20 +34,43 @@ class Fallback:
         return [] if self._adamw is None else self._adamw.param_groups
 
     def initial_state(self) -> dict[Tensor, dict[str, Tensor]]:
-        """What AdamW keeps of each parameter before the first step."""
-        return {
-            parameter: {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-            for group in self.groups
-            for parameter in group["params"]
-        }
+        """What AdamW keeps of each parameter of its group before the first step."""
+        return initial_moments([p for group in self.groups for p in group["params"]])
 
-    def step(self, groups: list[dict[str, Any]], state: Any) -> None:
-        """Take a step with the group (the last of ``groups``) and the state of the owner."""
+    def take(self, parameters: Sequence[Tensor]) -> None:
+        """Train these too, which stay in other groups; in place of those taken before."""
+        self._taken = None
+        if parameters:
+            self._taken = torch.optim.AdamW(
+                parameters, lr=self._lr, weight_decay=self._weight_decay
+            )
+
+    def step(self, groups: list[dict[str, Any]], state: Any, scale: float = 1.0) -> None:
+        """Take a step with the group (the last of ``groups``) and the state of the owner.
+
+        Args:
+            groups: All of the owner's.
+            state: The owner's.
+            scale: Of the learning rate of what was taken, where there is no group of its own.
+        """
         if self._adamw is not None:
             self._adamw.param_groups = groups[-1:]
             self._adamw.state = state
             self._adamw.step()
+        if self._taken is not None:
+            own = self._lr * scale if self._adamw is None else groups[-1]["lr"]
+            self._taken.param_groups[0]["lr"] = own
+            self._taken.state = state
+            self._taken.step()
+
+
+def initial_moments(parameters: Iterable[Tensor]) -> dict[Tensor, dict[str, Tensor]]:
+    """AdamW's state of parameters before the first step."""
+    return {
+        parameter: {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+        for parameter in parameters
+    }

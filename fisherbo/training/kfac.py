@@ -10,6 +10,7 @@ the factors' eigenvalues or those of EKFAC (George et al. 2018).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
@@ -23,7 +24,7 @@ from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
-from fisherbo.training.fallback import Fallback
+from fisherbo.training.fallback import Fallback, initial_moments
 from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
 from fisherbo.training.guards import check_finite, check_form, unscale
@@ -38,6 +39,10 @@ Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
 _EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
+_USED_OUTSIDE = (
+    "the model also uses its weight without calling the module, and the sum of both uses is no "
+    "Kronecker product"
+)
 _PATIENCE = 20  # steps in a row that may be taken back
 
 
@@ -173,7 +178,8 @@ class KFAC(torch.optim.Optimizer):
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
         settings["decoupled_weight_decay"] = decoupled_weight_decay
-        self._layers, self._coverage = examine(model, exclude, int(max_factor_size))
+        self._examined = examine(model, exclude, int(max_factor_size))
+        self._layers, self._coverage = self._examined
         self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
         self._scheme = Scheme(exact_damping or eigen_correction, eigen_correction, weight_sharing)
         self._schedule = schedule
@@ -182,6 +188,7 @@ class KFAC(torch.optim.Optimizer):
         self._quadratic = quadratic_model
         self._recover = recover
         self._model = model
+        self._lr = lr
         self._closed = False
         found, self._group_of = parameter_groups(self._layers, settings, groups)
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -207,7 +214,11 @@ class KFAC(torch.optim.Optimizer):
         self._report = StepReport(float(settings["damping"]), float(lr), momentum, 0.0, 0.0)
 
     def coverage(self) -> Coverage:
-        """What K-FAC trains, and what AdamW trains and why."""
+        """What K-FAC trains, and what AdamW trains and why.
+
+        A layer whose weight the model also uses without calling it is left to AdamW at the first
+        step, which warns of it.
+        """
         return self._coverage
 
     @property
@@ -278,9 +289,10 @@ class KFAC(torch.optim.Optimizer):
         """
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         index_of = dict(zip(self._parameters(), saved, strict=False))
-        found = {
-            layer: state_dict["state"].get(index_of.get(layer.weight), {}) for layer in self._layers
-        }
+        of = state_dict["state"]
+        found = {x: of.get(index_of.get(x.weight), {}) for x in self._examined[0]}
+        self._leave([layer for layer, state in found.items() if "exp_avg" in state])
+        found = {layer: found[layer] for layer in self._layers}
         for layer, state in found.items():
             if state or layer.weight.requires_grad:  # frozen ones are left out of some checkpoints
                 check_form(layer.name, self._state(layer), state)
@@ -334,6 +346,43 @@ class KFAC(torch.optim.Optimizer):
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 
+    def _leave(self, left: Collection[Layer]) -> None:
+        """Leave layers to AdamW after all, and no others; they keep their groups."""
+        first, coverage = self._examined
+        self._layers = tuple(layer for layer in first if layer not in left)
+        if not self._layers:
+            raise InvalidInputError(
+                "the model uses the weights of all covered modules without calling them, so that "
+                "nothing is left to K-FAC; use torch.optim.AdamW for it"
+            )
+        for layer in first:
+            state = self._state(layer)
+            if (layer in left) != ("exp_avg" in state):
+                own = empty_state(layer, self._scheme)
+                of_weight, *of_bias = layer.parameters
+                common = state.keys() - own.keys() - {"previous", "step", "exp_avg", "exp_avg_sq"}
+                fresh = initial_moments(layer.parameters)
+                if layer not in left:
+                    fresh = {of_weight: own} | {bias: {"with_weight": True} for bias in of_bias}
+                    if self._recover or self._adaptive:
+                        fresh[of_weight]["previous"] = weights_of(layer)
+                fresh[of_weight] |= {key: state[key] for key in common}
+                self.state.update(fresh)
+            if layer in left:
+                coverage = coverage.without(layer, _USED_OUTSIDE)
+        self._coverage = coverage
+        self._fallback.take([p for x in first if x in left for p in x.parameters])
+        self._capture.drop(left)
+
+    def _leave_exposed(self) -> None:
+        """Leave the layers to AdamW whose weights the last passes used besides their modules."""
+        exposed = self._capture.take_exposed()
+        if exposed:
+            names = ", ".join(repr(layer.name) for layer in exposed)
+            warnings.warn(f"AdamW trains {names}: {_USED_OUTSIDE}", stacklevel=4)
+            left = set(self._examined[0]) - set(self._layers) | set(exposed)
+            self._leave(left)
+
     def _advance(
         self,
         loss: float | None,
@@ -341,6 +390,7 @@ class KFAC(torch.optim.Optimizer):
         closure: Callable[[], float] | None,
         before: adaptation.Situation | None,
     ) -> None:
+        self._leave_exposed()
         fresh, maps = self._capture.take(scale), self._capture.take_linearised()
         if self._processes > 1:
             sum_moments(self._layers, fresh)
@@ -359,7 +409,7 @@ class KFAC(torch.optim.Optimizer):
                 new = adaptation.reevaluated(closure, before, self._parameters())
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
             self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
-        self._fallback.step(self.param_groups, self.state)
+        self._fallback.step(self.param_groups, self.state, self._settings["lr"] / self._lr)
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
