@@ -31,7 +31,7 @@ class BlockDiagonal:
     columns: int
 
     @property
-    def mT(self) -> BlockDiagonal:  # noqa: N802  # as of a tensor
+    def mT(self) -> BlockDiagonal:
         """The transpose."""
         return BlockDiagonal(self.blocks.mT, self.columns, self.rows)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,10 +100,11 @@ def _projections(module: nn.MultiheadAttention, rows: list[Tensor]) -> tuple[Ten
     n, width = values.shape[1], values.shape[-1]
     weights = module.in_proj_weight.unflatten(0, (3, width)).mT
     flat = values.flatten(1, 2)
-    if module.in_proj_bias is None:
+    bias = cast(Tensor | None, module.in_proj_bias)
+    if bias is None:
         projected = torch.bmm(flat, weights)
     else:
-        projected = torch.baddbmm(module.in_proj_bias.view(3, 1, width), flat, weights)
+        projected = torch.baddbmm(bias.view(3, 1, width), flat, weights)
     present = [functional.pad(p.new_ones(n, p.shape[1]), (0, length - p.shape[1])) for p in rows]
     inputs = torch.cat([values.detach(), torch.stack(present)[..., None]], -1)
     return inputs, projected.unflatten(1, (n, length))
@@ -113,21 +114,30 @@ def _attention(
     module: nn.MultiheadAttention, parts: list[Tensor], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """What attention makes of projected queries, keys and values, before ``out_proj``."""
-    identity = torch.eye(module.embed_dim, dtype=parts[0].dtype, device=parts[0].device)
-    nothing: dict[str, Any] = dict.fromkeys(("in_proj_weight", "in_proj_bias", "bias_k", "bias_v"))
+    query, key, value = parts
+    identity = torch.eye(module.embed_dim, dtype=query.dtype, device=query.device)
     return functional.multi_head_attention_forward(
-        *parts,
-        embed_dim_to_check=module.embed_dim,
-        num_heads=module.num_heads,
-        **nothing,
-        add_zero_attn=False,
-        dropout_p=module.dropout,
-        out_proj_weight=identity,
-        out_proj_bias=None,
+        query,
+        key,
+        value,
+        module.embed_dim,
+        module.num_heads,
+        None,  # in_proj_weight, in_proj_bias
+        None,
+        None,  # bias_k, bias_v
+        None,
+        False,  # add_zero_attn
+        module.dropout,
+        identity,  # out_proj_weight, out_proj_bias
+        cast(Tensor, None),  # allowed, but not in torch's stubs
         training=module.training,
+        key_padding_mask=options["key_padding_mask"],
+        need_weights=options["need_weights"],
+        attn_mask=options["attn_mask"],
         use_separate_proj_weight=True,
         q_proj_weight=identity,
         k_proj_weight=identity,
         v_proj_weight=identity,
-        **options,
+        average_attn_weights=options["average_attn_weights"],
+        is_causal=options["is_causal"],
     )

@@ -156,8 +156,7 @@ class Coverage:
             self,
             covered=tuple(name for name in self.covered if name not in modules),
             uncovered=(*self.uncovered, *((name, reason) for name in modules)),
-            covered_parameters=self.covered_parameters
-            - sum(p.numel() for p in layer.parameters),
+            covered_parameters=self.covered_parameters - sum(p.numel() for p in layer.parameters),
             wide=tuple(pair for pair in self.wide if pair[0] not in modules),
         )
 
@@ -220,14 +219,12 @@ def examine(
         first, *others = owners[_weight(module)]
         if first == name:
             aliases = tuple(owning[other] for other in others)
-            layers.append(
-                Layer(name, module, has_bias, aliases, tuple(others), max_factor_size)
-            )
+            layers.append(Layer(name, module, has_bias, aliases, tuple(others), max_factor_size))
     if not layers:
         raise InvalidInputError(
             "model must have a module that K-FAC can cover (Linear, Conv1d to Conv3d, Embedding, "
-            f"MultiheadAttention, a normalisation), got none in {type(model).__name__} ({_listed(uncovered)}); "
-            "use torch.optim.AdamW for it"
+            "MultiheadAttention, a normalisation), got none in "
+            f"{type(model).__name__} ({_listed(uncovered)}); use torch.optim.AdamW for it"
         )
     return tuple(layers), Coverage(
         covered=tuple(covered),
@@ -277,7 +274,9 @@ def _why_not_layer(module: nn.Module) -> str | None:
         return "its weight is computed from other parameters (a parametrization)"
     if type(module).forward not in _FORWARDS:
         return f"{type(module).__name__} has a forward pass of its own"
-    if attention and (module.in_proj_weight is None or module.add_zero_attn or module.bias_k is not None):
+    if attention and (
+        module.in_proj_weight is None or module.add_zero_attn or module.bias_k is not None
+    ):
         return "MultiheadAttention with kdim, vdim, add_bias_kv or add_zero_attn has no block here"
     if isinstance(module, nn.Embedding) and (module.max_norm or module.scale_grad_by_freq):
         return "max_norm and scale_grad_by_freq change its weight or gradient behind the loss"

@@ -73,7 +73,8 @@ def projected(
 
     Args:
         spectrum: s, shape ``(*b, d_out, d_in)``.
-        input_rotation: ``(Q_A,newᵀ Q_A,old)²``, element by element; ``None``: the basis is the same.
+        input_rotation: ``(Q_A,newᵀ Q_A,old)²``, element by element; ``None``: the
+            basis is the same.
         output_rotation: ``(Q_G,newᵀ Q_G,old)²`` likewise.
     """
     rows = spectrum if output_rotation is None else output_rotation @ spectrum

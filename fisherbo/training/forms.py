@@ -49,7 +49,7 @@ class Form:
 
     @property
     def blocks(self) -> int:
-        """k."""
+        """Number of blocks, k."""
         return math.ceil(self.size / self.block)
 
     @property
@@ -123,9 +123,7 @@ class Form:
         return "diagonal" if self.diagonal else f"in {self.blocks} blocks of {self.block:,}"
 
 
-def form_of(
-    size: int, other: int, least: int, unit: int = 1, limit: int = MAX_FACTOR_SIZE
-) -> Form:
+def form_of(size: int, other: int, least: int, unit: int = 1, limit: int = MAX_FACTOR_SIZE) -> Form:
     """The form of the factor of one side of a layer.
 
     Dense up to ``limit``; beyond it in equal blocks of at most ``limit`` and at most the larger of

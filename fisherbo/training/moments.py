@@ -98,11 +98,11 @@ def add_gradients(
     if layer.kind == "embedding":
         gradients = gradients * (inputs != _padding(layer))[..., None]
     reduced = sharing == "reduce" and layer.kind != "embedding"
-    rows = gradients.sum(-2) if reduced else gradients.flatten(-3, -2)
-    layer.output_form.add_second_moment(moments.outputs, rows)
+    summed = gradients.sum(-2) if reduced else gradients.flatten(-3, -2)
+    layer.output_form.add_second_moment(moments.outputs, summed)
     if keep:
-        width = layer.shape[-1]
-        moments.kept.append((inputs[..., :width] if layer.kind == "attention" else inputs, gradients))
+        rows = inputs[..., : layer.shape[-1]] if layer.kind == "attention" else inputs
+        moments.kept.append((rows, gradients))
 
 
 def _without_absent(layer: Layer, inputs: Tensor, rows: Tensor, sharing: Sharing) -> Tensor:

@@ -47,8 +47,11 @@ REASONS = {
     "scaled": (nn.Embedding(4, 3, scale_grad_by_freq=True), "scaled", "max_norm and scale_grad"),
     "new": (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "new", "computed from other"),
     "old": (old_weight_norm(), "old", "computed from other parameters"),
-    "attention": (nn.MultiheadAttention(4, 2), "attention.out_proj", "without calling its modules"),
-    "queries": (nn.MultiheadAttention(4, 2), "queries", "build query, key, value"),
+    "other": (nn.MultiheadAttention(4, 2, kdim=3), "other", "kdim, vdim"),
+    "zeros": (nn.MultiheadAttention(4, 2, add_zero_attn=True), "zeros", "add_zero_attn"),
+    "biases": (nn.MultiheadAttention(4, 2, add_bias_kv=True), "biases", "add_bias_kv"),
+    "inner": (nn.MultiheadAttention(4, 2, kdim=3), "inner.out_proj", "around it is not covered"),
+    "recurrent": (nn.LSTM(3, 3), "recurrent", "LSTM has no curvature block"),
     "own": (Own(3, 3), "own", "forward pass of its own"),
     "tied": (tied(), "tied.head", "shared with 'tied.embed' (Embedding)"),
     "tied input": (tied(), "tied input.embed", "shared with 'tied input.head' (Linear)"),
@@ -104,6 +107,7 @@ def test_a_frozen_bias_is_no_part_of_the_block() -> None:
         (nn.LayerNorm((2, 3)), (6, 2)),
         (nn.RMSNorm(3), (3, 1)),
         (nn.BatchNorm2d(3), (3, 2)),
+        (nn.MultiheadAttention(4, 2).out_proj, (4, 5)),
     ],
 )
 def test_weights_and_bias_make_one_matrix(module: nn.Module, shape: tuple[int, ...]) -> None:
@@ -115,6 +119,27 @@ def test_weights_and_bias_make_one_matrix(module: nn.Module, shape: tuple[int, .
     assert matrix.shape == shape
     for value, back in zip(values, layer.split(matrix), strict=True):
         assert torch.equal(value, back)
+
+
+def test_an_attention_has_three_matrices_and_one_more() -> None:
+    layers, coverage = examine(nn.MultiheadAttention(4, 2))
+    assert [(layer.name, layer.shape) for layer in layers] == [("", (3, 4, 5)), ("out_proj", (4, 5))]
+    assert coverage.share == 1
+    module = layers[0].module
+    back = layers[0].split(layers[0].matrix([module.in_proj_weight, module.in_proj_bias]))
+    assert torch.equal(back[0], module.in_proj_weight)
+    assert torch.equal(back[1], module.in_proj_bias)
+
+
+def test_the_report_names_the_form_of_wide_layers() -> None:
+    model = nn.Sequential(nn.Embedding(3000, 8), nn.Linear(8, 3000))
+    _, coverage = examine(model)
+    assert coverage.wide == (("1", "output factor in 24 blocks of 125"),)
+    assert "Wide layers:\n  1: output factor in 24 blocks of 125" in str(coverage)
+    _, coverage = examine(nn.Conv2d(20, 9, 3), max_factor_size=80)
+    assert coverage.wide == (("", "input factor in 3 blocks of 63"),)
+    _, coverage = examine(nn.Linear(3, 2), max_factor_size=1)
+    assert coverage.wide == (("", "output factor diagonal, input factor diagonal"),)
 
 
 def test_modules_of_one_kind_with_one_weight_are_one_layer() -> None:

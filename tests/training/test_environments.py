@@ -188,7 +188,7 @@ def test_replicas_are_refused() -> None:
         functional.cross_entropy(replica(X), LABELS)
 
 
-def test_attention_trains_beside_the_covered_layers() -> None:
+def test_an_encoder_layer_is_covered_and_trains() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), nn.Flatten(),
@@ -196,8 +196,8 @@ def test_attention_trains_beside_the_covered_layers() -> None:
     )  # fmt: skip
     optimizer = KFAC(model, likelihood="categorical", lr=0.05)
     coverage = optimizer.coverage()
-    assert set(coverage.covered) == {"0.linear1", "0.linear2", "0.norm1", "0.norm2", "2"}
-    assert dict(coverage.uncovered).keys() == {"0.self_attn", "0.self_attn.out_proj"}
+    assert {"0.self_attn", "0.self_attn.out_proj", "0.linear1"} <= set(coverage.covered)
+    assert coverage.uncovered == ()
     x, losses = torch.randn(12, 3, 4), []
     for _ in range(30):
         optimizer.zero_grad()

@@ -259,7 +259,9 @@ def test_the_same_seed_gives_the_same_run_whatever_the_global_state() -> None:
 
 def test_uncovered_parameters_are_trained_by_adamw() -> None:
     model, reference = Mixed(), Mixed()
-    optimizer = KFAC(model, likelihood="categorical", fallback_lr=0.02, weight_decay=0.1)
+    optimizer = KFAC(
+        model, likelihood="categorical", fallback_lr=0.02, weight_decay=0.1, exclude=["attention"]
+    )
     assert optimizer.coverage().covered == ("embed", "norm", "hidden", "grouped", "conv", "head")
     fallback = optimizer.param_groups[1]["params"]
     names = [n for n, p in model.named_parameters() if any(p is q for q in fallback)]
