@@ -69,11 +69,12 @@ def attended(
         _set_random_state(module, random_state)
     values, weights = _attention(module, parts, options)
     outputs = module.out_proj(values.transpose(0, 1) if batched else values[None])
-    if not batched:
+    if batched:  # laid out as torch does: dropout draws its mask in the order of the memory
+        outputs = outputs.transpose(0, 1).contiguous()
+        outputs = outputs.transpose(0, 1) if module.batch_first else outputs
+    else:
         outputs = outputs[0]
-    return Attended(
-        (outputs.transpose(0, 1) if flipped else outputs, weights), sources, inputs, projected
-    )
+    return Attended((outputs, weights), sources, inputs, projected)
 
 
 def random_state(module: nn.MultiheadAttention) -> Tensor | None:

@@ -318,7 +318,7 @@ class Capture:
         """Add one gradient for each call of a pass; ``seen`` holds the inputs added already."""
         by_layer: dict[Layer, list[tuple[_Call, Tensor]]] = {}
         for call, gradient in zip(current.calls, gradients, strict=True):
-            if gradient is not None:
+            if gradient is not None and call.layer not in self._dropped:
                 by_layer.setdefault(call.layer, []).append((call, gradient))
         for layer, pairs in by_layer.items():
             if layer not in self._moments:

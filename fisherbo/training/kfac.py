@@ -39,6 +39,7 @@ Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
 _EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
+_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
 _USED_OUTSIDE = (
     "the model also uses its weight without calling the module, and the sum of both uses is no "
     "Kronecker product"
@@ -291,13 +292,16 @@ class KFAC(torch.optim.Optimizer):
         index_of = dict(zip(self._parameters(), saved, strict=False))
         of = state_dict["state"]
         found = {x: of.get(index_of.get(x.weight), {}) for x in self._examined[0]}
-        self._leave([layer for layer, state in found.items() if "exp_avg" in state])
-        found = {layer: found[layer] for layer in self._layers}
+        left = {layer: found.pop(layer) for layer in [*found] if "exp_avg" in found[layer]}
         for layer, state in found.items():
-            if state or layer.weight.requires_grad:  # frozen ones are left out of some checkpoints
+            if layer in self._layers and (state or layer.weight.requires_grad):  # some omit frozen
                 check_form(layer.name, self._state(layer), state)
+        self._leave(left)
         fresh = {layer: self._state(layer) for layer in self._layers}
         super().load_state_dict(state_dict)
+        for layer, state in left.items():  # torch may have cast what is not AdamW's
+            kept = {key: value for key, value in state.items() if key not in _ADAMW}
+            self._state(layer).update(owned(kept, layer.weight))
         for layer, state in found.items():
             self.state[layer.weight] = owned(state, layer.weight) if state else fresh[layer]
         self._generator.set_state(self._common["generator"])
@@ -360,7 +364,7 @@ class KFAC(torch.optim.Optimizer):
             if (layer in left) != ("exp_avg" in state):
                 own = empty_state(layer, self._scheme)
                 of_weight, *of_bias = layer.parameters
-                common = state.keys() - own.keys() - {"previous", "step", "exp_avg", "exp_avg_sq"}
+                common = state.keys() - own.keys() - _ADAMW - {"previous"}
                 fresh = initial_moments(layer.parameters)
                 if layer not in left:
                     fresh = {of_weight: own} | {bias: {"with_weight": True} for bias in of_bias}

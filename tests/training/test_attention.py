@@ -216,6 +216,8 @@ def test_a_checkpointed_transformer_trains_as_a_plain_one(name: str) -> None:
     assert_close(found[0], found[1])
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo
 def test_a_compiled_transformer_trains_as_a_plain_one() -> None:
     x, found = normal(6, 4, E), []
     for compiled in (False, True):

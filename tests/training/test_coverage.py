@@ -123,7 +123,10 @@ def test_weights_and_bias_make_one_matrix(module: nn.Module, shape: tuple[int, .
 
 def test_an_attention_has_three_matrices_and_one_more() -> None:
     layers, coverage = examine(nn.MultiheadAttention(4, 2))
-    assert [(layer.name, layer.shape) for layer in layers] == [("", (3, 4, 5)), ("out_proj", (4, 5))]
+    assert [(layer.name, layer.shape) for layer in layers] == [
+        ("", (3, 4, 5)),
+        ("out_proj", (4, 5)),
+    ]
     assert coverage.share == 1
     module = layers[0].module
     back = layers[0].split(layers[0].matrix([module.in_proj_weight, module.in_proj_bias]))

@@ -68,7 +68,9 @@ def test_a_weight_that_is_also_used_by_a_function_is_left_to_adamw(
     if use != "bias":
         model.out.bias.requires_grad_(False)
     unused = ["out"] if use in ("linear", "matmul", "once more") else []
-    optimizer = KFAC(model, likelihood="categorical", kl_clip=0.01, exclude=unused, **options)
+    optimizer = KFAC(
+        model, likelihood="categorical", kl_clip=0.01, exclude=unused, fallback_lr=0.02, **options
+    )
     with pytest.warns(UserWarning, match=f"AdamW trains '{LEFT[use][0]}': the model also uses"):
         first = fit(model, optimizer, 1)
     with warnings.catch_warnings():
@@ -133,8 +135,9 @@ def test_it_resumes_bit_for_bit(first: bool) -> None:
         model, optimizer = built()
         if warm:  # it has found the other use, and takes the state from before over all the same
             fit(model, optimizer, 2)
-        model.load_state_dict(saved[0])
-        optimizer.load_state_dict(saved[1])
+        weights, state = copy.deepcopy(saved)
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(state)
         for mine, theirs in zip(train_on(model, optimizer), end, strict=True):
             assert torch.equal(mine, theirs)
 
@@ -170,24 +173,38 @@ class Harmless(nn.Module):
         self.conv, self.act, self.way = nn.Conv1d(1, 2, 3), nn.ReLU(inplace=True), way
 
     def body(self, x: Tensor) -> Tensor:
-        h = self.act(self.a(x))
+        h = self.a(x)
+        if self.way == "in place":
+            h[:, 0] = 0
+            h += 1
+        h = self.act(h)
         if self.way == "twice":
             h = self.a(self.again(self.a(h)))
         if self.way == "no gradient":
             h = h + functional.linear(x, self.a.weight.detach())
             with torch.no_grad():
                 h = h + functional.linear(x, self.b.weight)
-        if self.way == "in place":
-            h[:, 0] = 0
-            h += self.b(h)
         h = self.b(h) + h
         return h + self.act(self.conv(h[:, None])).mean((1, 2))[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.body, x, use_reentrant=False) if self.way == "saved" else self.body(x)
+        return (
+            checkpoint(self.body, x, use_reentrant=False) if self.way == "saved" else self.body(x)
+        )
 
 
-@pytest.mark.parametrize("way", ["plain", "twice", "no gradient", "in place", "saved", "compiled"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo
+@pytest.mark.parametrize(
+    "way",
+    [
+        "plain",
+        "twice",
+        "no gradient",
+        "in place",
+        "saved",
+        pytest.param("compiled", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("mixed", [False, True])
 def test_what_the_hooks_have_seen_stays_covered(way: str, mixed: bool) -> None:
     torch.manual_seed(0)
