@@ -64,7 +64,7 @@ class KroneckerCurvature:
         The Fisher of the outputs is exact: one backward pass for each action or dimension.
         """
         fisher = OutputFisher(self._actor.family, "type2", 1, torch.Generator())
-        capture = Capture(self._model, self._layers, fisher, lambda: True)
+        capture = Capture(self._model, self._layers, fisher, lambda: True, when="forward")
         log_std = self._actor.log_std
         try:
             with torch.enable_grad():

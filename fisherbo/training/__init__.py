@@ -2,8 +2,8 @@
 
 from fisherbo.training.callbacks import MLflow, Report, TensorBoard, TracePoint
 from fisherbo.training.coverage import Coverage
-from fisherbo.training.factors import Likelihood
 from fisherbo.training.kfac import KFAC
+from fisherbo.training.likelihoods import Likelihood
 from fisherbo.training.loop import TrainingResult, fit
 from fisherbo.training.models import autoencoder, mlp
 from fisherbo.training.natural import NaturalGradient

@@ -1,9 +1,10 @@
-"""Hooks that collect a layer's inputs and output gradients during the user's own forward pass.
+"""Hooks that collect a layer's inputs and output gradients during the user's own passes.
 
-After a forward pass in training mode, one extra `torch.autograd.grad` from the outputs to those of
-the layers gives the gradients at labels drawn from the model (Martens & Grosse 2015, section 5);
-for the empirical Fisher they are those of the user's own backward pass. The user's loop and the
-``.grad`` of every parameter stay as they are.
+When the user's backward pass reaches the model's outputs, one extra `torch.autograd.grad` from the
+outputs to those of the layers gives the gradients at labels drawn from the model (Martens & Grosse
+2015, section 5); for the empirical Fisher they are those of the user's own backward pass. Only then
+is it known which rows the loss uses, and a pass without a backward pass costs and keeps nothing.
+The user's loop and the ``.grad`` of every parameter stay as they are.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.attention import attended, random_state
 from fisherbo.training.coverage import Layer
-from fisherbo.training.factors import Likelihood, events, exact_gradients, sampled_gradients
+from fisherbo.training.events import ClassDimension, as_outputs, events, used_entries
 from fisherbo.training.graph import nodes_of, used_outside
 from fisherbo.training.hooks import Hook, single_tensor
+from fisherbo.training.likelihoods import (
+    Likelihood,
+    LikelihoodFunction,
+    exact_gradients,
+    sampled_gradients,
+)
 from fisherbo.training.moments import Moments, Sharing, add_gradients, add_inputs, empty_moments
+from fisherbo.training.passes import weight_versions, when_reached
 from fisherbo.training.quadratic import Linearised, linearise
 from fisherbo.training.rows import gradient_rows, input_rows, joined, mixes_rows
 
@@ -35,7 +43,7 @@ class OutputFisher:
     """How the Fisher of the outputs is estimated.
 
     Attributes:
-        likelihood: p(y | z) over the last dimension of the outputs z.
+        likelihood: p(y | z) over one dimension of the outputs z.
         kind: ``"mc"`` (labels drawn from the model), ``"type2"`` (exact, C backward passes) or
             ``"empirical"`` (the labels of the loss).
         mc_samples: Labels drawn for each row.
@@ -44,15 +52,18 @@ class OutputFisher:
         rank: Number of this process among ``processes`` that train one model; each draws labels of
             its own, while their generators stay alike.
         processes: See ``rank``.
+        class_dim: The dimension of the outputs that p(y | z) is over; ``None``: see
+            `ClassDimension`.
     """
 
-    likelihood: Likelihood
+    likelihood: Likelihood | LikelihoodFunction
     kind: Fisher
     mc_samples: int
     generator: torch.Generator
     reduction: Literal["mean", "sum"] = "mean"
     rank: int = 0
     processes: int = 1
+    class_dim: int | None = None
 
     def columns(self, outputs: Tensor) -> Iterator[Tensor]:
         """Output gradients s, shape ``(N, T, C)`` as ``outputs``; ``E[Σ s sᵀ]`` is the Fisher."""
@@ -73,26 +84,61 @@ class OutputFisher:
 
 
 @dataclass
+class _Sum:
+    """The gradient of the user's backward passes, for the empirical Fisher."""
+
+    value: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        self.value = gradient if self.value is None else self.value + gradient
+
+
+@dataclass
 class _Call:
     layer: Layer
     module: nn.Module
     inputs: Tensor
-    edge: GradientEdge
-    sources: frozenset[Node]
-    gradient: Tensor | None = None  # of the user's backward pass, for the empirical Fisher
-
-    def add(self, gradient: Tensor) -> None:
-        self.gradient = gradient if self.gradient is None else self.gradient + gradient
+    edge: GradientEdge | None
+    sources: frozenset[Node]  # of the inputs, until the pass ends
+    gradient: _Sum = field(default_factory=_Sum)  # known to a hook, which must not know the edge
 
 
 @dataclass
 class _Pass:
     calls: list[_Call] = field(default_factory=list)
-    rows: int = 0
+    linear: bool = False
+    used: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of distributions that the loss uses."""
+        return 0 if self.used is None else int(self.used.any(-1).sum())
+
+    def release(self) -> None:
+        """Drop what was kept for the backward pass; the graph outlives it where a loss is kept."""
+        for call in self.calls:
+            call.gradient.value = None
+        self.calls = []
+
+
+@dataclass
+class _Rows:
+    """Inputs of a layer in one pass, and where its gradients are not 0, shape ``(N, T)``."""
+
+    inputs: Tensor
+    used: Tensor | None = None
+
+    def add(self, gradients: Tensor) -> None:
+        touched = (gradients != 0).any(-1)
+        touched = touched.any(0) if touched.ndim == 3 else touched
+        self.used = touched if self.used is None else self.used | touched
 
 
 class Capture:
-    """Collects `Moments` of the layers from the forward passes in training mode.
+    """Collects `Moments` of the layers from the passes in training mode.
+
+    Rows that the loss leaves out (`used_entries`) do not count in the Fisher of the outputs. Where
+    there are any, an input counts if a gradient of the outputs that do reaches its position.
 
     Args:
         model: The network whose forward passes are watched.
@@ -102,6 +148,11 @@ class Capture:
         sharing: How the shared positions of a row are treated.
         keep: Whether the rows are kept beside their sums.
         linearised: Asked at the end of each pass whether to keep it as a linear map of the weights.
+        when: Whether to collect when a backward pass reaches the outputs, or at the end of the
+            forward pass, from all rows.
+
+    Raises:
+        InvalidInputError: If the dimension of the classes is not a whole number.
     """
 
     def __init__(
@@ -114,13 +165,18 @@ class Capture:
         sharing: Sharing = "expand",
         keep: bool = False,
         linearised: Callable[[], bool] = lambda: False,
+        when: Literal["backward", "forward"] = "backward",
     ) -> None:
         self._fisher = fisher
+        self._dimension = ClassDimension(fisher.likelihood, fisher.class_dim)
         self._due = due
         self._sharing = sharing
         self._keep = keep
         self._linearised = linearised
+        self._when = when
         self._layers = {module: x for x in layers for module in (x.module, *x.aliases)}
+        self._weights = [p for x in layers for p in x.parameters]
+        self._versions: tuple[int, ...] = ()
         self._mixing = [module for module in model.modules() if _is_batch_norm(module)]
         self._attentions: dict[nn.Module, Tensor | None] = {
             module: None for module in model.modules() if self._is_attention(module)
@@ -129,6 +185,7 @@ class Capture:
         self._exposed: dict[Layer, None] = {}
         self._dropped: frozenset[Layer] = frozenset()
         self._moments: dict[Layer, Moments] = {}
+        self._rows = 0
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
         self._pass: _Pass | None = None
@@ -155,12 +212,15 @@ class Capture:
         """Take all hooks off the model."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
         self.forget()
 
     def forget(self) -> None:
         """Forget all that was collected since the last step."""
+        for one in self._passes:
+            one.release()
         self._pass = None
-        self._moments, self._maps, self._passes = {}, [], []
+        self._moments, self._rows, self._maps, self._passes = {}, 0, [], []
 
     def take(self, gradient_scale: float = 1.0) -> dict[Layer, Moments]:
         """The moments collected since the last call, which are then forgotten.
@@ -168,8 +228,13 @@ class Capture:
         Args:
             gradient_scale: The user's gradients are those of so many times the loss.
         """
-        self._add_empirical(gradient_scale)
-        taken, self._moments, self._passes = self._moments, {}, []
+        with torch.autocast(self._weights[0].device.type, enabled=False):
+            self._add_empirical(gradient_scale)
+        for moments in self._moments.values():
+            moments.output_rows = self._rows
+        taken, maps = self._moments, self._maps
+        self.forget()
+        self._maps = maps
         return taken
 
     def drop(self, layers: Iterable[Layer]) -> None:
@@ -197,10 +262,16 @@ class Capture:
             self._paused = before
 
     def _begin(self, model: nn.Module, _args: object) -> None:
-        watched = model.training and torch.is_grad_enabled() and not self._paused
+        watched = self._watches(model)
+        if watched and (self._moments or self._maps or self._passes):
+            if weight_versions(self._weights) != self._versions:  # no step of this optimizer
+                self.forget()
         self._pass = _Pass() if watched and self._due() else None
         if watched:  # kept after the pass: checkpointed parts run again in the backward pass
             self._attending = self._pass is not None
+
+    def _watches(self, model: nn.Module) -> bool:
+        return model.training and torch.is_grad_enabled() and not self._paused
 
     def _record(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -229,7 +300,7 @@ class Capture:
         call = _Call(layer, module, inputs.detach(), edge, nodes_of(sources))
         self._pass.calls.append(call)
         if self._fisher.kind == "empirical":
-            output.register_hook(call.add)
+            output.register_hook(call.gradient.add)
 
     def _is_attention(self, module: nn.Module) -> bool:
         """Whether it has a covered part, which it computes without calling it."""
@@ -267,55 +338,112 @@ class Capture:
             )
         return self._layers[module]
 
-    def _finish(self, model: nn.Module, _args: object, outputs: object) -> None:
+    def _finish(self, model: nn.Module, _args: object, outputs: object) -> Tensor | None:
         current, self._pass = self._pass, None
-        watched = model.training and torch.is_grad_enabled() and not self._paused
-        if not (watched and (current is None or current.calls)):
-            return
+        if not self._watches(model) or (current is not None and not current.calls):
+            return None
         linear = self._linearised()
         if current is None and not linear:
-            return
+            return None
         outputs = single_tensor(outputs)
         if not outputs.requires_grad:
-            return
-        if linear:
-            layers = [x for x in dict.fromkeys(self._layers.values()) if x not in self._dropped]
-            parameters = [p for layer in layers for p in layer.parameters]
-            self._maps.append(linearise(outputs, parameters, self._fisher.likelihood))
+            return None
         if current is not None:
-            self._collect(current, outputs)
-
-    def _collect(self, current: _Pass, outputs: Tensor) -> None:
-        viewed = events(outputs.detach(), self._fisher.likelihood)
-        current.rows = viewed.shape[0] * viewed.shape[1]
-        layers = {p: call.layer for call in current.calls for p in call.layer.parameters}
-        regions = {call.edge.node: call.sources for call in current.calls}
-        self._exposed |= dict.fromkeys(layers[p] for p in used_outside(outputs, regions, layers))
-        if self._fisher.kind == "empirical":
-            self._passes.append(current)
-            return
+            self._find_exposed(current, outputs)
         if self._fisher.kind == "type2" and any(map(mixes_rows, self._mixing)):
             raise InvalidInputError(
                 "fisher='type2' needs rows that do not depend on each other, got a BatchNorm in "
                 "training mode; use fisher='mc', or eval() the BatchNorm modules"
             )
-        edges = [call.edge for call in current.calls]
-        seen: dict[Layer, Tensor] = {}
-        for column in self._fisher.columns(viewed):
+        current = _Pass() if current is None else current
+        current.linear = linear
+        if self._when == "forward":
+            self._collect(current, outputs, None)
+            return None
+        return when_reached(outputs, self._collect, current)
+
+    def _find_exposed(self, current: _Pass, outputs: Tensor) -> None:
+        """Note the layers whose weights the pass used besides their modules."""
+        layers = {p: call.layer for call in current.calls for p in call.layer.parameters}
+        regions = {call.edge.node: call.sources for call in current.calls if call.edge is not None}
+        self._exposed |= dict.fromkeys(layers[p] for p in used_outside(outputs, regions, layers))
+        for call in current.calls:
+            call.sources = frozenset()
+            if self._fisher.kind == "empirical":
+                call.edge = None
+
+    def _collect(self, current: _Pass, outputs: Tensor, gradient: Tensor | None) -> None:
+        """Collect from a pass whose graph is alive; later backward passes add to empirical ones.
+
+        Args:
+            current: The pass.
+            outputs: The model's.
+            gradient: Of the user's loss with respect to them; ``None``: all rows are used.
+        """
+        if not self._handles:
+            return
+        first = current.used is None
+        if not first and self._fisher.kind != "empirical":
+            return
+        likelihood = self._fisher.likelihood
+        dim = self._dimension.of(outputs, gradient)
+        z = events(outputs.detach(), likelihood, dim)
+        if gradient is None:
+            used = torch.ones_like(z[..., :1], dtype=torch.bool)
+        else:
+            used = used_entries(z, events(gradient.detach(), likelihood, dim), likelihood)
+        current.used = used if current.used is None else current.used | used
+        if not first:
+            return
+        self._versions = weight_versions(self._weights)
+        with torch.autocast(outputs.device.type, enabled=False):
+            if current.linear:
+                layers = [x for x in dict.fromkeys(self._layers.values()) if x not in self._dropped]
+                weights = [p for layer in layers for p in layer.parameters]
+                self._maps.append(linearise(outputs, used, weights, likelihood, dim))
+            if self._fisher.kind == "empirical":
+                self._passes.append(current)
+            elif current.calls:
+                self._add_columns(current, outputs, z, dim)
+                current.release()
+
+    def _add_columns(self, current: _Pass, outputs: Tensor, z: Tensor, dim: int) -> None:
+        """Add the gradients of one pass at labels drawn from the model, or the exact ones."""
+        used, rows = current.used, current.rows
+        assert used is not None
+        partial = rows < z.shape[0] * z.shape[1]
+        entries = partial or not used.all()
+        self._rows += rows
+        edges = [call.edge for call in current.calls if call.edge is not None]
+        seen: dict[Layer, _Rows] = {}
+        for column in self._fisher.columns(z):
+            seed = torch.where(used, column, 0.0) if entries else column
             gradients = torch.autograd.grad(
                 outputs,
                 edges,
-                grad_outputs=column.reshape(outputs.shape),
+                grad_outputs=as_outputs(seed, outputs, dim),
                 retain_graph=True,
                 allow_unused=True,
             )
-            self._add(current, gradients, seen)
+            self._add(current, gradients, seen, partial)
+        self._add_rows(seen)
 
     @torch.no_grad()
     def _add(
-        self, current: _Pass, gradients: Sequence[Tensor | None], seen: dict[Layer, Tensor]
+        self,
+        current: _Pass,
+        gradients: Sequence[Tensor | None],
+        seen: dict[Layer, _Rows],
+        partial: bool,
     ) -> None:
-        """Add one gradient for each call of a pass; ``seen`` holds the inputs added already."""
+        """Add one gradient for each call of a pass.
+
+        Args:
+            current: The pass.
+            gradients: Of the outputs of its calls; ``None`` where there is none.
+            seen: The inputs of the pass, filled at its first gradients.
+            partial: Whether the loss leaves out rows.
+        """
         by_layer: dict[Layer, list[tuple[_Call, Tensor]]] = {}
         for call, gradient in zip(current.calls, gradients, strict=True):
             if gradient is not None and call.layer not in self._dropped:
@@ -323,25 +451,36 @@ class Capture:
         for layer, pairs in by_layer.items():
             if layer not in self._moments:
                 self._moments[layer] = empty_moments(layer)
-            moments = self._moments[layer]
             if layer not in seen:
                 rows = [input_rows(call.module, call.inputs) for call, _ in pairs]
-                seen[layer] = joined(rows, 1 if layer.kind == "embedding" else -2)
-                add_inputs(moments, layer, seen[layer], self._sharing)
-                moments.output_rows += current.rows
-            rows = [gradient_rows(call.module, gradient) for call, gradient in pairs]
-            add_gradients(moments, layer, seen[layer], joined(rows, -2), self._sharing, self._keep)
+                inputs = joined(rows, 1 if layer.kind == "embedding" else -2)
+                seen[layer] = _Rows(inputs)
+            found = joined([gradient_rows(call.module, g) for call, g in pairs], -2)
+            if partial and layer.kind != "units":
+                seen[layer].add(found)
+            inputs = seen[layer].inputs
+            add_gradients(self._moments[layer], layer, inputs, found, self._sharing, self._keep)
+
+    @torch.no_grad()
+    def _add_rows(self, seen: Mapping[Layer, _Rows]) -> None:
+        """Add the inputs of one pass."""
+        for layer, rows in seen.items():
+            add_inputs(self._moments[layer], layer, rows.inputs, self._sharing, rows.used)
 
     def _add_empirical(self, gradient_scale: float) -> None:
         """Add the gradients of the user's backward passes, scaled to a sum over rows."""
-        mean = self._fisher.reduction == "mean"
-        rows = sum(current.rows for current in self._passes) if mean else 1
-        scale = rows / gradient_scale
-        for current in self._passes:
-            gradients = [
-                None if call.gradient is None else call.gradient * scale for call in current.calls
-            ]
-            self._add(current, gradients, {})
+        if not self._passes:
+            return
+        counts = [current.rows for current in self._passes]
+        self._rows = sum(counts)
+        scale = (self._rows if self._fisher.reduction == "mean" else 1) / gradient_scale
+        for current, rows in zip(self._passes, counts, strict=True):
+            sums = [call.gradient.value for call in current.calls]
+            gradients = [None if value is None else value * scale for value in sums]
+            assert current.used is not None
+            seen: dict[Layer, _Rows] = {}
+            self._add(current, gradients, seen, rows < current.used[..., 0].numel())
+            self._add_rows(seen)
 
 
 def _is_batch_norm(module: nn.Module) -> bool:

@@ -23,11 +23,11 @@ from fisherbo.training import adaptation, update
 from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
-from fisherbo.training.factors import Likelihood
 from fisherbo.training.fallback import Fallback, initial_moments
 from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
 from fisherbo.training.guards import check_finite, check_form, unscale
+from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, check_likelihood
 from fisherbo.training.moments import Moments, Sharing
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
 from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
@@ -124,7 +124,8 @@ class KFAC(torch.optim.Optimizer):
         self,
         model: nn.Module,
         *,
-        likelihood: Likelihood,
+        likelihood: Likelihood | LikelihoodFunction,
+        class_dim: int | None = None,
         lr: float = 0.1,
         damping: float | Schedule = 1e-2,
         momentum: float = 0.9,
@@ -174,7 +175,7 @@ class KFAC(torch.optim.Optimizer):
             | {"max_factor_size": max_factor_size}
             | {"adaptation_interval": adaptation_interval, "adaptation_decay": adaptation_decay}
         )
-        check_choice("likelihood", likelihood, get_args(Likelihood))
+        check_likelihood(likelihood)
         check_choice("fisher", fisher, get_args(Fisher))
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
@@ -201,7 +202,14 @@ class KFAC(torch.optim.Optimizer):
         self._initialise(seed)
         rank, self._processes = rank_and_size(distributed)
         self._fisher = OutputFisher(
-            likelihood, fisher, mc_samples, self._generator, loss_reduction, rank, self._processes
+            likelihood,
+            fisher,
+            mc_samples,
+            self._generator,
+            loss_reduction,
+            rank,
+            self._processes,
+            class_dim,
         )
         self._capture = Capture(
             model,
@@ -235,6 +243,11 @@ class KFAC(torch.optim.Optimizer):
     def remove_hooks(self) -> None:
         """Take the hooks off the model; the factors are not updated any more."""
         self._capture.remove()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients, and forget the passes that they came from."""
+        super().zero_grad(set_to_none)
+        self._capture.forget()
 
     # torch declares two overloads; this is the union of them
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -398,6 +411,7 @@ class KFAC(torch.optim.Optimizer):
         fresh, maps = self._capture.take(scale), self._capture.take_linearised()
         if self._processes > 1:
             sum_moments(self._layers, fresh)
+        fresh = {layer: moments for layer, moments in fresh.items() if not moments.empty}
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         check_finite(loss, gradients, fresh.values())
         if not gradients and not any(map(self._has_factors, self._layers)):

@@ -28,7 +28,8 @@ class Moments:
         outputs: ``Σ ḡ ḡᵀ`` likewise; for a normalisation ``Σ_n ∇_n ∇_nᵀ`` of each unit's weight and
             bias, shape ``(units, k, k)``.
         input_rows: Number of a (rows × shared positions, unless reduced).
-        output_rows: Number of distributions p(y | z) (rows of the outputs).
+        output_rows: Number of distributions p(y | z) that the loss uses (rows of the outputs), in
+            all passes, through this layer or not.
         kept: Pairs (a, ḡ) of each pass and draw, where they are needed again.
     """
 
@@ -42,6 +43,11 @@ class Moments:
     def sums(self) -> list[Tensor]:
         """The tensors that add up."""
         return [self.outputs] if self.inputs is None else [self.inputs, self.outputs]
+
+    @property
+    def empty(self) -> bool:
+        """Whether no row was seen, so that there are no factors."""
+        return self.output_rows == 0 or (self.inputs is not None and self.input_rows == 0)
 
     def factors(self) -> dict[str, Tensor]:
         """The factors of the rows seen, by the name that they have in the optimizer's state."""
@@ -72,18 +78,37 @@ def empty_moments(layer: Layer) -> Moments:
     return Moments(zeros.get("input_factor"), zeros["output_factor"])
 
 
-def add_inputs(moments: Moments, layer: Layer, inputs: Tensor, sharing: Sharing) -> None:
-    """Add the inputs of one pass, in the shape of `rows.input_rows`."""
+def add_inputs(
+    moments: Moments,
+    layer: Layer,
+    inputs: Tensor,
+    sharing: Sharing,
+    used: Tensor | None = None,
+) -> None:
+    """Add the inputs of one pass, in the shape of `rows.input_rows`.
+
+    Args:
+        moments: To be added to, in place.
+        layer: The layer.
+        inputs: a.
+        sharing: How the positions of a row are treated.
+        used: The rows and positions that count, shape ``(N, T)``; ``None``: all.
+    """
     if moments.inputs is None:
         return
     if layer.kind == "embedding":
-        indices = inputs[inputs != _padding(layer)]
+        trained = inputs != _padding(layer)
+        indices = inputs[trained if used is None else trained & used]
         moments.inputs += torch.bincount(indices, minlength=layer.shape[-1])
         moments.input_rows += indices.numel()
         return
-    rows = inputs.mean(-2) if sharing == "reduce" else inputs.flatten(-3, -2)
+    if sharing == "reduce":
+        rows = _reduced(inputs.to(moments.inputs.dtype), used)
+    else:
+        rows = inputs.flatten(-3, -2)
+        rows = rows if used is None else rows[..., used.flatten(), :]
     if layer.kind == "attention":
-        rows = _without_absent(layer, inputs, rows, sharing)
+        rows = _without_absent(layer, rows, sharing)
     layer.input_form.add_second_moment(moments.inputs, rows)
     moments.input_rows += rows.shape[-2]
 
@@ -92,28 +117,41 @@ def add_gradients(
     moments: Moments, layer: Layer, inputs: Tensor, gradients: Tensor, sharing: Sharing, keep: bool
 ) -> None:
     """Add the output gradients of one pass and one draw, in the shape of `rows.gradient_rows`."""
+    precise = moments.outputs.dtype
     if layer.kind == "units":
-        add_second_moment(moments.outputs, _unit_gradients(layer, inputs, gradients))
+        rows = _unit_gradients(layer, inputs.to(precise), gradients.to(precise))
+        add_second_moment(moments.outputs, rows)
         return
     if layer.kind == "embedding":
         gradients = gradients * (inputs != _padding(layer))[..., None]
-    reduced = sharing == "reduce" and layer.kind != "embedding"
-    summed = gradients.sum(-2) if reduced else gradients.flatten(-3, -2)
-    layer.output_form.add_second_moment(moments.outputs, summed)
+    if layer.kind == "embedding" or sharing == "expand":
+        rows = gradients.flatten(-3, -2)
+    else:
+        rows = gradients.to(precise).sum(-2)
+    layer.output_form.add_second_moment(moments.outputs, rows)
     if keep:
         rows = inputs[..., : layer.shape[-1]] if layer.kind == "attention" else inputs
         moments.kept.append((rows, gradients))
 
 
-def _without_absent(layer: Layer, inputs: Tensor, rows: Tensor, sharing: Sharing) -> Tensor:
+def _without_absent(layer: Layer, rows: Tensor, sharing: Sharing) -> Tensor:
     """Rows of an attention scaled so that their mean is over the positions that are there.
 
     Queries and keys may have different numbers of positions; the shorter ones are filled up with
     zeros, whose last coordinate is 0 too.
     """
-    present = inputs[..., -1].mean((-2, -1))[:, None, None]
+    present = rows[..., -1].mean(-1)[:, None, None]
     scale = present if sharing == "reduce" else present.sqrt()
     return rows[..., : layer.shape[-1]] / scale
+
+
+def _reduced(inputs: Tensor, used: Tensor | None) -> Tensor:
+    """Mean input of each row over the positions that count, shape ``(*b, N', d_in)``."""
+    if used is None:
+        return inputs.mean(-2)
+    counts = used.sum(-1)
+    means = torch.where(used[..., None], inputs, 0.0).sum(-2) / counts[:, None].clamp_min(1)
+    return means[..., counts > 0, :]
 
 
 def _unit_gradients(layer: Layer, normalised: Tensor, gradients: Tensor) -> Tensor:

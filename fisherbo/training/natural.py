@@ -14,35 +14,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Normal
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
 from fisherbo.training.adaptation import Situation, number, situation
-from fisherbo.training.factors import Likelihood, events, kl_clip_factor
+from fisherbo.training.events import ClassDimension, events, used_entries
+from fisherbo.training.factors import kl_clip_factor
 from fisherbo.training.hooks import Hook, single_tensor
+from fisherbo.training.likelihoods import (
+    Likelihood,
+    LikelihoodFunction,
+    check_likelihood,
+    distribution,
+)
+from fisherbo.training.passes import weight_versions, when_reached
 from fisherbo.training.plan import StepReport
 from fisherbo.training.processes import rank_and_size, sum_over_processes
-from fisherbo.training.settings import check_choice, check_settings
-
-_DISTRIBUTIONS: dict[Likelihood, Callable[[Tensor], Distribution]] = {
-    "categorical": lambda z: Categorical(logits=z),
-    "bernoulli": lambda z: Bernoulli(logits=z),
-    "normal": lambda z: Normal(z, torch.ones_like(z)),
-}
+from fisherbo.training.settings import check_settings
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pass:
-    """The arguments of a forward pass, and the generators and statistics that it began with."""
+    """A forward pass: its arguments, what it began with, and which entries the loss uses."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     before: Situation
+    used: Tensor | None = None
+    dim: int = -1
 
 
 class NaturalGradient(torch.optim.Optimizer):
@@ -51,14 +54,20 @@ class NaturalGradient(torch.optim.Optimizer):
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. A step evaluates
     the model once more on the inputs of each forward pass since the last step, with the same
     dropout masks, and leaves generators and statistics as they were. The Fisher is that of
-    ``−log p(y | z)``, summed over the last dimension of the output ``z`` and averaged over rows.
+    ``−log p(y | z)``, summed over the entries of ``z`` that one distribution is over and averaged
+    over the rows that the loss uses (see `fisherbo.training.KFAC`).
     ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
     ``param_groups[0]`` at any time.
 
     Args:
         model: The network; it must be called as a whole, in training mode.
-        likelihood: ``"categorical"``, ``"bernoulli"`` (logits) or ``"normal"`` (means with unit
-            variance), over the last dimension of the output.
+        likelihood: ``"categorical"``, ``"bernoulli"`` (logits), ``"normal"`` (means with unit
+            variance) or ``"heteroscedastic_normal"`` (means and as many log variances); or a
+            function from outputs, shape ``(rows, C)``, to a `torch.distributions.Distribution` of
+            a family whose KL divergence torch knows.
+        class_dim: The dimension of the output that a distribution is over. Default: the last one,
+            or for categorical outputs of more than two dimensions the one that the gradient of the
+            loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate; 1 is the Gauss–Newton step.
         damping: λ, added to the Fisher.
         momentum: μ, heavy ball on the natural gradient.
@@ -78,7 +87,8 @@ class NaturalGradient(torch.optim.Optimizer):
         self,
         model: nn.Module,
         *,
-        likelihood: Likelihood,
+        likelihood: Likelihood | LikelihoodFunction,
+        class_dim: int | None = None,
         lr: float = 1.0,
         damping: float = 1e-2,
         momentum: float = 0.0,
@@ -96,7 +106,8 @@ class NaturalGradient(torch.optim.Optimizer):
             "kl_clip": kl_clip,
         }
         check_settings(settings | {"tolerance": tolerance, "max_iterations": max_iterations})
-        check_choice("likelihood", likelihood, get_args(Likelihood))
+        check_likelihood(likelihood)
+        self._dimension = ClassDimension(likelihood, class_dim)
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
             raise InvalidInputError(
@@ -107,12 +118,17 @@ class NaturalGradient(torch.optim.Optimizer):
         for parameter in parameters:
             self.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
         self._model = model
-        self._likelihood: Likelihood = likelihood
+        self._likelihood: Likelihood | LikelihoodFunction = likelihood
         self._limits = (tolerance, max_iterations)
         self._processes = rank_and_size(distributed)[1]
+        self._begun: _Pass | None = None
         self._passes: list[_Pass] = []
+        self._versions: tuple[int, ...] = ()
         self._paused = False
-        self._handle = model.register_forward_pre_hook(Hook(self._remember), with_kwargs=True)
+        self._handles = [
+            model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            model.register_forward_hook(Hook(self._finish)),
+        ]
         self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
 
     @property
@@ -121,9 +137,16 @@ class NaturalGradient(torch.optim.Optimizer):
         return self._report
 
     def remove_hooks(self) -> None:
-        """Take the hook off the model."""
-        self._handle.remove()
-        self._passes = []
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._forget()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients, and forget the passes that they came from."""
+        super().zero_grad(set_to_none)
+        self._forget()
 
     # torch declares two overloads; this is the union of them
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -146,15 +169,17 @@ class NaturalGradient(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            passes, self._passes = self._passes, []
             gradient = self._gradient()
             finite = loss is None or math.isfinite(number(loss))
-            if not (finite and gradient.isfinite().all()):
-                raise DivergedError(
-                    "the loss or a gradient is not finite; no parameter was changed; "
-                    "lower lr or raise the damping"
-                )
-            self._move(gradient, self._natural(gradient, passes))
+            try:
+                if not (finite and gradient.isfinite().all()):
+                    raise DivergedError(
+                        "the loss or a gradient is not finite; no parameter was changed; "
+                        "lower lr or raise the damping"
+                    )
+                self._move(gradient, self._natural(gradient))
+            finally:
+                self._forget()
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,12 +195,41 @@ class NaturalGradient(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _remember(
+    def _begin(
         self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self._begun = None
         if model.training and torch.is_grad_enabled() and not self._paused:
-            self._passes.append(_Pass(_detached(args), _detached(kwargs), situation(model)))
+            if self._passes and weight_versions(self._parameters) != self._versions:
+                self._forget()  # the passes of another optimizer's step
+            self._begun = _Pass(_detached(args), _detached(kwargs), situation(model))
         return None
+
+    def _finish(self, _model: nn.Module, _args: object, outputs: object) -> Tensor | None:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return None
+        outputs = single_tensor(outputs)
+        return when_reached(outputs, self._reached, begun) if outputs.requires_grad else None
+
+    def _reached(self, begun: _Pass, outputs: Tensor, gradient: Tensor) -> None:
+        """Keep a pass for the next step once a backward pass came to its outputs."""
+        if not self._handles:
+            return
+        dim = self._dimension.of(outputs, gradient)
+        z, g = (events(v.detach(), self._likelihood, dim) for v in (outputs, gradient))
+        used = used_entries(z, g, self._likelihood)
+        if begun.used is not None:
+            begun.used |= used
+            return
+        begun.used, begun.dim = used, dim
+        self._versions = weight_versions(self._parameters)
+        self._passes.append(begun)
+
+    def _forget(self) -> None:
+        for one in self._passes:  # the graph outlives them where a loss is kept
+            one.args, one.kwargs = (), {}
+        self._passes = []
 
     def _gradient(self) -> Tensor:
         decay = self._settings["weight_decay"]
@@ -185,15 +239,16 @@ class NaturalGradient(torch.optim.Optimizer):
         ]
         return torch.cat([part.flatten() for part in parts])
 
-    def _natural(self, gradient: Tensor, passes: list[_Pass]) -> Tensor:
-        if not passes:
+    def _natural(self, gradient: Tensor) -> Tensor:
+        if not self._passes:
             raise InvalidInputError(
-                "step() needs a forward pass of the whole model in training mode since the last "
-                "step, got none; call model.train(), loss(model(x), y).backward() first"
+                "step() needs a forward and a backward pass of the whole model in training mode "
+                "since the last step, got none; call model.train(), loss(model(x), y).backward() "
+                "first"
             )
         tolerance, max_iterations = self._limits
         return natural_gradient(
-            self._fisher(passes),
+            self._fisher(self._passes),
             gradient,
             self._settings["damping"] + self._settings["weight_decay"],
             tolerance=tolerance,
@@ -201,13 +256,13 @@ class NaturalGradient(torch.optim.Optimizer):
         )
 
     def _fisher(self, passes: list[_Pass]) -> Product:
-        """Products with the mean Fisher over the rows of all passes and processes."""
+        """Products with the mean Fisher over the rows of all passes and processes, 0 if none."""
         products = [self._product(one) for one in passes]
         total = torch.tensor([float(sum(rows for _, rows in products))])
         if self._processes > 1:
             total = total.to(self._parameters[0].device)
             sum_over_processes([total])
-        rows_of_all = total.item()
+        rows_of_all = max(total.item(), 1.0)
 
         def product(vector: Tensor) -> Tensor:
             added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
@@ -218,17 +273,20 @@ class NaturalGradient(torch.optim.Optimizer):
         return product
 
     def _product(self, one: _Pass) -> tuple[Product, int]:
-        """Products with the mean Fisher over the rows of a pass, and their number."""
-        rows = 0
+        """Products with the mean Fisher over the rows of a pass that the loss uses, and number."""
+        used = one.used
+        assert used is not None
+        rows = used.any(-1).flatten()
+        if not rows.any():
+            return torch.zeros_like, 0
 
         def evaluate(_: Tensor) -> Tensor:
-            nonlocal rows
             outputs = single_tensor(self._model(*one.args, **one.kwargs))
-            if not outputs.isfinite().all():
+            z = events(outputs, self._likelihood, one.dim)
+            found = torch.where(used, z, z.detach()).flatten(0, 1)[rows]
+            if not found.isfinite().all():
                 raise DivergedError("an output of the model is not finite; lower lr")
-            flat = events(outputs, self._likelihood).flatten(0, 1)
-            rows = len(flat)
-            return flat
+            return found
 
         self._paused = True
         try:
@@ -236,12 +294,12 @@ class NaturalGradient(torch.optim.Optimizer):
                 product = fisher_vector_product(
                     evaluate,
                     torch.empty(0),
-                    _DISTRIBUTIONS[self._likelihood],
+                    lambda z: distribution(z, self._likelihood),
                     parameters=self._parameters,
                 )
         finally:
             self._paused = False
-        return product, rows
+        return product, int(rows.sum())
 
     def _move(self, gradient: Tensor, natural: Tensor) -> None:
         lr, momentum = float(self._settings["lr"]), float(self._settings["momentum"])

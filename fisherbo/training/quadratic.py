@@ -19,7 +19,8 @@ from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.linalg import psd_eigh
-from fisherbo.training.factors import Likelihood, events, output_inner_products
+from fisherbo.training.events import events
+from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, output_inner_products
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,24 @@ class Linearised:
 
     Attributes:
         outputs: z, shape ``(N, T, C)``.
+        used: Which entries of z the loss uses, shape ``(N, T, C)`` or ``(N, T, 1)``.
         likelihood: p(y | z).
+        dim: The dimension of the model's output that holds the C entries.
         seed: u, of the shape of the model's output.
         slopes: Jᵀu of each parameter, as a function of u.
     """
 
     outputs: Tensor
-    likelihood: Likelihood
+    used: Tensor
+    likelihood: Likelihood | LikelihoodFunction
+    dim: int
     seed: Tensor
     slopes: Mapping[Tensor, Tensor]
 
     @property
     def rows(self) -> int:
-        """Number of distributions p(y | z)."""
-        return self.outputs.shape[0] * self.outputs.shape[1]
+        """Number of distributions p(y | z) that the loss uses."""
+        return int(self.used.any(-1).sum())
 
     def inner_products(self, directions: Sequence[Mapping[Tensor, Tensor]]) -> Tensor:
         """``Σ_n (J v)ᵀ F_z (J w)`` for each pair of directions, shape ``(k, k)``, in float64."""
@@ -59,11 +64,24 @@ class Linearised:
                 [direction[p].to(self.slopes[p].dtype) for p in used],
                 retain_graph=True,
             )
-        return tangent.reshape(self.outputs.shape)
+        return torch.where(self.used, events(tangent, self.likelihood, self.dim), 0.0)
 
 
-def linearise(outputs: Tensor, parameters: Sequence[Tensor], likelihood: Likelihood) -> Linearised:
+def linearise(
+    outputs: Tensor,
+    used: Tensor,
+    parameters: Sequence[Tensor],
+    likelihood: Likelihood | LikelihoodFunction,
+    dim: int = -1,
+) -> Linearised:
     """The map v ↦ J v of a forward pass whose graph is alive.
+
+    Args:
+        outputs: The model's output.
+        used: Which of its entries the loss uses, in the shape of `events`.
+        parameters: Of the model.
+        likelihood: p(y | z).
+        dim: The dimension of the output that holds the entries of one distribution.
 
     Raises:
         InvalidInputError: If an operation of the network has no second derivative.
@@ -85,8 +103,9 @@ def linearise(outputs: Tensor, parameters: Sequence[Tensor], likelihood: Likelih
             f"the quadratic model needs second derivatives of every operation, got: {error}; for "
             "attention use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
         ) from error
-    viewed = events(outputs.detach(), likelihood)
-    return Linearised(viewed, likelihood, seed, dict(zip(trained, slopes, strict=True)))
+    viewed = events(outputs.detach(), likelihood, dim)
+    found = dict(zip(trained, slopes, strict=True))
+    return Linearised(viewed, used, likelihood, dim, seed, found)
 
 
 def minimiser(curvature: Tensor, slopes: Tensor, rounding: float = 1e-14) -> Tensor:

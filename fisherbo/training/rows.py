@@ -119,16 +119,15 @@ def _positions(values: Tensor) -> Tensor:
 
 def _grouped(rows: Tensor, groups: int) -> Tensor:
     """``(N, T, b·d)`` as ``(b, N, T, d)``."""
-    return rows.reshape(*rows.shape[:2], groups, -1).movedim(2, 0)
+    return rows.unflatten(-1, (groups, rows.shape[-1] // groups)).movedim(2, 0)
 
 
 def _units(module: nn.Module, values: Tensor) -> Tensor:
     """Values at the units of a normalisation, shape ``(N, T, units)``."""
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         shape = module.normalized_shape
-        units = math.prod(shape)
-        rows = values.shape[0] if values.ndim > len(shape) else 1
-        return values.reshape(rows, -1, units)
+        outer = values.shape[: values.ndim - len(shape)] or (1,)
+        return values.reshape(outer[0], math.prod(outer[1:]), math.prod(shape))
     return _positions(values.movedim(1, -1) if values.ndim > 1 else values)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fisherbo.training.capture import Capture, OutputFisher
 from fisherbo.training.coverage import Layer, examine
-from fisherbo.training.factors import events
+from fisherbo.training.events import events
 from fisherbo.training.moments import Moments
 
 Factors = dict[str, tuple[Tensor, Tensor]]
@@ -17,7 +18,10 @@ FactorsOf = Callable[..., Factors]
 
 @pytest.fixture
 def moments_of() -> Callable[..., dict[Layer, Moments]]:
-    """A function that returns the moments of one forward pass for each batch given."""
+    """A function that returns the moments of one pass, forward and backward, for each batch given.
+
+    The loss is by default the negative log likelihood of some labels.
+    """
 
     def compute(
         model: nn.Module,
@@ -28,16 +32,16 @@ def moments_of() -> Callable[..., dict[Layer, Moments]]:
         seed: int = 0,
         sharing: str = "expand",
         keep: bool = False,
+        class_dim: int | None = None,
         loss: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[Layer, Moments]:
         layers, _ = examine(model)
         generator = torch.Generator().manual_seed(seed)
-        outputs = OutputFisher(likelihood, fisher, mc_samples, generator)
+        outputs = OutputFisher(likelihood, fisher, mc_samples, generator, class_dim=class_dim)
         capture = Capture(model, layers, outputs, due=lambda: True, sharing=sharing, keep=keep)
         for batch in batches:
             z = model(batch)
-            if loss is not None:
-                loss(z).backward()
+            (some_loss(z, likelihood) if loss is None else loss(z)).backward()
         moments = capture.take()
         capture.remove()
         return moments
@@ -82,6 +86,16 @@ def dense_ggn() -> Callable[..., dict[str, Tensor]]:
         return {name: block / (z.shape[0] * z.shape[1]) for name, block in blocks.items()}
 
     return compute
+
+
+def some_loss(z: Tensor, likelihood: str) -> Tensor:
+    """The sum over rows of −log p(y | z) at labels y that do not fit."""
+    if likelihood == "categorical":
+        z = z.flatten(0, -2) if z.ndim > 1 else z[None]
+        return functional.cross_entropy(z, z.argmin(-1), reduction="sum")
+    if likelihood == "bernoulli":
+        return functional.binary_cross_entropy_with_logits(z, (z < 0).to(z), reduction="sum")
+    return 0.5 * (z - z.detach() - 1).square().sum()
 
 
 def output_hessian(z: Tensor, likelihood: str) -> Tensor:

@@ -102,12 +102,12 @@ def test_gradients_of_all_parameters_stay_as_they_are() -> None:
 def test_passes_in_evaluation_mode_and_without_gradients_are_not_collected() -> None:
     model, x = network(), normal(6, 4)
     optimizer = KFAC(model, likelihood="normal")
-    model.eval()(x)
+    model.eval()(x).sum().backward()
     model.train()
     with torch.no_grad():
         model(x)
     assert not optimizer._capture.take()
-    model(x)
+    model(x).sum().backward()
     assert optimizer._capture.take()
 
 
@@ -133,7 +133,7 @@ def test_a_copy_of_the_model_is_not_hooked(clone: Callable[[nn.Module], nn.Modul
     copied = clone(model)
     assert torch.equal(copied(x), model(x))
     optimizer._capture.take()
-    copied(x)
+    copied(x).sum().backward()
     assert not optimizer._capture.take()
 
 
@@ -149,9 +149,11 @@ def test_hooks_of_a_dropped_optimizer_do_nothing() -> None:
     optimizer = KFAC(model, likelihood="normal", fisher="mc")
     generator = optimizer._generator
     before = generator.get_state()
+    z = model(x)
     del optimizer
     gc.collect()
-    model(x)
+    z.sum().backward()
+    model(x).sum().backward()
     assert torch.equal(generator.get_state(), before)
 
 

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 from torch.testing import assert_close
 
 from fisherbo.training.factors import (
@@ -15,83 +14,16 @@ from fisherbo.training.factors import (
     average_weight,
     damped_factors,
     damped_metric,
-    events,
-    exact_gradients,
-    hessian_root_column,
     kl_clip_factor,
-    sampled_gradients,
     trace_balance,
 )
 
-LIKELIHOODS = ("categorical", "bernoulli", "normal")
-likelihoods = st.sampled_from(LIKELIHOODS)
 seeds = st.integers(0, 2**31 - 1)
 dims = st.integers(1, 6)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def negative_log_likelihood(z: Tensor, likelihood: str) -> Tensor:
-    """-log p(y | z) at a label y that does not depend on z; its Hessian is the Fisher."""
-    if likelihood == "categorical":
-        return -z.log_softmax(-1)[0]
-    if likelihood == "bernoulli":
-        return functional.binary_cross_entropy_with_logits(z, torch.ones_like(z), reduction="sum")
-    return 0.5 * (z - 1).square().sum()
-
-
-@given(seeds, dims, likelihoods)
-def test_hessian_root_squares_to_the_hessian(seed: int, d: int, likelihood: str) -> None:
-    z = normal(d, seed=seed)
-    root = torch.cat([hessian_root_column(z[None], likelihood, i) for i in range(d)]).T
-    hessian = torch.autograd.functional.hessian(lambda u: negative_log_likelihood(u, likelihood), z)
-    assert_close(root @ root.T, hessian, atol=1e-12, rtol=1e-10)
-
-
-@given(seeds, likelihoods)
-def test_exact_gradients_keep_the_positions_of_a_row_apart(seed: int, likelihood: str) -> None:
-    z = normal(2, 3, 4, seed=seed)
-    columns = torch.stack(list(exact_gradients(z, likelihood))).flatten(2)  # (columns, N, T·C)
-    blocks = torch.einsum("knc,knd->ncd", columns, columns).reshape(2, 3, 4, 3, 4)
-    for n in range(2):
-        for t in range(3):
-            single = torch.cat(
-                [hessian_root_column(z[n, t, None], likelihood, i) for i in range(4)]
-            )
-            assert_close(blocks[n, t, :, t], single.T @ single)
-            for other in set(range(3)) - {t}:
-                assert_close(blocks[n, t, :, other], torch.zeros_like(single))
-
-
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_sampled_gradients_have_mean_zero_and_the_fisher_as_covariance(likelihood: str) -> None:
-    z = normal(4, seed=3)
-    s = sampled_gradients(z.expand(200_000, 4), likelihood, torch.Generator().manual_seed(0))
-    hessian = torch.autograd.functional.hessian(lambda u: negative_log_likelihood(u, likelihood), z)
-    assert_close(s.mean(0), torch.zeros(4, dtype=s.dtype), atol=0.01, rtol=0)
-    assert_close(s.T @ s / len(s), hessian, atol=0.01, rtol=0)
-
-
-@given(seeds, likelihoods, st.sampled_from([torch.bfloat16, torch.float32, torch.float64]))
-def test_sampled_gradients_follow_the_seed_shape_and_dtype(
-    seed: int, likelihood: str, dtype: torch.dtype
-) -> None:
-    z = normal(3, 2, 4, seed=seed).to(dtype)
-    first, second = (
-        sampled_gradients(z, likelihood, torch.Generator().manual_seed(seed)) for _ in range(2)
-    )
-    assert first.shape == z.shape
-    assert first.dtype == dtype
-    assert torch.equal(first, second)
-
-
-def test_events_of_one_dimensional_outputs() -> None:
-    z = torch.zeros(5)
-    assert events(z, "categorical").shape == (1, 1, 5)
-    assert events(z, "bernoulli").shape == events(z, "normal").shape == (5, 1, 1)
-    assert events(torch.zeros(5, 2, 3, 4), "normal").shape == (5, 6, 4)
 
 
 @given(seeds, dims, dims, st.booleans())

@@ -404,7 +404,7 @@ def test_gradients_that_are_not_finite_leave_the_parameters(value: float, where:
 def test_factors_that_are_not_finite_leave_the_parameters() -> None:
     model = network()
     optimizer = KFAC(model, likelihood="normal")
-    model(torch.full((2, 4), torch.inf).double())
+    model(torch.full((2, 4), torch.inf).double()).sum().backward()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = weights(model)
