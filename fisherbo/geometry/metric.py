@@ -59,6 +59,31 @@ class KroneckerMetric:
 
 
 @dataclass(frozen=True)
+class Eigenbasis:
+    """Coordinates of weight matrices in the bases Q_A of the inputs and Q_G of the outputs.
+
+    Attributes:
+        input_basis: Q_A, orthogonal, shape ``(*b, d_in, d_in)``, or block-diagonal; ``None`` is the
+            identity.
+        output_basis: Q_G, likewise.
+    """
+
+    input_basis: Matrix | None
+    output_basis: Matrix | None
+
+    def coordinates(self, matrix: Tensor) -> Tensor:
+        """``Q_Gᵀ matrix Q_A``."""
+        rotated = matrix if self.output_basis is None else self.output_basis.mT @ matrix
+        return rotated if self.input_basis is None else rotated @ self.input_basis
+
+    def matrix(self, coordinates: Tensor) -> Tensor:
+        """``Q_G coordinates Q_Aᵀ``."""
+        basis = self.input_basis
+        rotated = coordinates if basis is None else coordinates @ basis.mT
+        return rotated if self.output_basis is None else self.output_basis @ rotated
+
+
+@dataclass(frozen=True)
 class EigenMetric:
     """The metric ``(Q_A ⊗ Q_G) (diag(s) + λ I) (Q_A ⊗ Q_G)ᵀ`` on weight matrices.
 
@@ -67,25 +92,19 @@ class EigenMetric:
     changes without a new factorisation.
 
     Attributes:
-        input_basis: Q_A, orthogonal, shape ``(*b, d_in, d_in)``, or block-diagonal; ``None`` is the
-            identity.
-        output_basis: Q_G, likewise.
+        basis: Q_A and Q_G.
         spectrum: s >= 0, shape ``(*b, d_out, d_in)``; as many more as the bases have columns more.
         damping: λ > 0.
     """
 
-    input_basis: Matrix | None
-    output_basis: Matrix | None
+    basis: Eigenbasis
     spectrum: Tensor
     damping: float
 
     def natural(self, gradient: Tensor) -> Tensor:
         """Natural gradient ``Q_G ((Q_Gᵀ gradient Q_A) / (s + λ)) Q_Aᵀ``, ``(*b, d_out, d_in)``."""
-        rotated = gradient if self.output_basis is None else self.output_basis.mT @ gradient
-        rotated = rotated if self.input_basis is None else rotated @ self.input_basis
-        scaled = rotated / (self.spectrum + self.damping)
-        scaled = scaled if self.input_basis is None else scaled @ self.input_basis.mT
-        return scaled if self.output_basis is None else self.output_basis @ scaled
+        coordinates = self.basis.coordinates(gradient)
+        return self.basis.matrix(coordinates / (self.spectrum + self.damping))
 
 
 def kl_step_length(slope: Tensor, radius: float) -> Tensor:
@@ -166,7 +185,7 @@ def _damped_kronecker(metric: KroneckerMetric, gradient: Tensor, damping: float)
     inputs, input_basis = eigh(inverse(metric.input_inverse))
     outputs, output_basis = eigh(inverse(metric.output_inverse))
     spectrum = outputs[..., :, None] * inputs[..., None, :]
-    return EigenMetric(input_basis, output_basis, spectrum, damping).natural(gradient)
+    return EigenMetric(Eigenbasis(input_basis, output_basis), spectrum, damping).natural(gradient)
 
 
 def _metric_natural_gradient(metric: Metric, gradient: Tensor, damping: float) -> Tensor:

@@ -9,6 +9,9 @@ two moments have the same form:
     input_basis, output_basis        eigenvectors of A and G, and
     spectrum                         the Fisher's diagonal in their basis, undamped
     inverse_update, inverse_damping  the factors and the damping that they belong to
+    momentum_buffer                  moving sum of natural gradients; or
+    first_moment, second_moment      moving averages of the gradient and of its square in the basis,
+    moment_updates                   and how often they were averaged
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from fisherbo.geometry.block_diagonal import eigh, squared_rotation
 from fisherbo.geometry.linalg import psd_inverse
-from fisherbo.geometry.metric import EigenMetric, KroneckerMetric
+from fisherbo.geometry.metric import Eigenbasis, EigenMetric, KroneckerMetric
 from fisherbo.training.coverage import Layer
 from fisherbo.training.eigenbasis import (
     projected,
@@ -43,34 +46,47 @@ class Scheme:
         exact_damping: ``A ⊗ G + λ I`` in the eigenbasis, else ``(A + π√λ I) ⊗ (G + √λ/π I)``.
         eigen_correction: EKFAC: the spectrum is that of the row gradients, not of the factors.
         sharing: How the shared positions of a row are treated.
+        gradient_moments: Steps are scaled by the second moments of the gradient in the eigenbasis,
+            not by the Fisher, which is then not damped.
     """
 
     exact_damping: bool = False
     eigen_correction: bool = False
     sharing: Sharing = "expand"
+    gradient_moments: bool = False
 
     def uses_basis(self, layer: Layer) -> bool:
-        """Whether the layer is inverted in its eigenbasis, where λ is free to change."""
-        return self.exact_damping and layer.kind != "units"
+        """Whether the layer is scaled in its eigenbasis, where λ is free to change."""
+        return (self.exact_damping or self.gradient_moments) and layer.kind != "units"
 
 
 def empty_state(layer: Layer, scheme: Scheme) -> State:
     """The state of a layer before its first step, all zeros."""
-    shapes: dict[str, tuple[int, ...]] = {**factor_shapes(layer), "momentum_buffer": layer.shape}
-    renamed = "basis" if scheme.uses_basis(layer) else "inverse"
+    shapes: dict[str, tuple[int, ...]] = dict(factor_shapes(layer))
+    scaled = layer.shape
+    if scheme.uses_basis(layer):
+        scaled = (*layer.shape[:-2], layer.output_form.padded, layer.input_form.padded)
     for name, shape in factor_shapes(layer).items():
         form = layer.input_form if name == "input_factor" else layer.output_form
-        if renamed == "inverse" or not form.diagonal:  # whose basis is the identity
-            shapes[name.replace("factor", renamed)] = shape
-    if scheme.uses_basis(layer):
-        padded = layer.output_form.padded, layer.input_form.padded
-        shapes["spectrum"] = (*layer.shape[:-2], *padded)
+        if scheme.uses_basis(layer):
+            if not form.diagonal:  # whose basis is the identity
+                shapes[name.replace("factor", "basis")] = shape
+        elif not scheme.gradient_moments:
+            shapes[name.replace("factor", "inverse")] = shape
+    if scheme.gradient_moments or scheme.uses_basis(layer):
+        shapes["spectrum"] = scaled
+    if scheme.gradient_moments:
+        shapes |= {"first_moment": scaled, "second_moment": scaled}
+    else:
+        shapes["momentum_buffer"] = layer.shape
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
     device = layer.weight.device
-    tensors = {
+    state: State = {
         name: torch.zeros(shape, dtype=dtype, device=device) for name, shape in shapes.items()
     }
-    return {**tensors, "factor_updates": 0, "inverse_update": 0, "inverse_damping": 0.0}
+    if scheme.gradient_moments:
+        state["moment_updates"] = 0
+    return {**state, "factor_updates": 0, "inverse_update": 0, "inverse_damping": 0.0}
 
 
 def average(state: State, moments: Moments, decay: float) -> None:
@@ -88,7 +104,8 @@ def is_due(layer: Layer, scheme: Scheme, state: State, damping: float, on_time: 
     """Whether the factors are to be inverted or decomposed anew."""
     if state["inverse_update"] == 0:
         return True
-    if not scheme.uses_basis(layer) and state["inverse_damping"] != damping:
+    damped = not (scheme.uses_basis(layer) or scheme.gradient_moments)
+    if damped and state["inverse_damping"] != damping:
         return True
     return on_time and bool(state["inverse_update"] != state["factor_updates"])
 
@@ -99,7 +116,9 @@ def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> Non
     Raises:
         NumericalError: If a factor is not finite or cannot be made positive definite.
     """
-    if layer.kind == "units":
+    if layer.kind == "units" and scheme.gradient_moments:
+        state["spectrum"] = state["output_factor"].diagonal(dim1=-2, dim2=-1).contiguous()
+    elif layer.kind == "units":
         factor = state["output_factor"]
         identity = torch.eye(layer.shape[-1], dtype=factor.dtype, device=factor.device)
         state["output_inverse"] = psd_inverse(factor + damping * identity).contiguous()
@@ -119,12 +138,21 @@ def natural(layer: Layer, scheme: Scheme, state: State, gradient: Tensor, dampin
     """Natural gradient of the block, shape ``(*b, d_out, d_in)`` as the gradient."""
     if layer.kind == "units":
         return (state["output_inverse"] @ gradient[..., None])[..., 0]
-    inputs, outputs = layer.input_form, layer.output_form
     if scheme.uses_basis(layer):
-        bases = inputs.basis(state.get("input_basis")), outputs.basis(state.get("output_basis"))
-        return EigenMetric(*bases, state["spectrum"], damping).natural(gradient)
+        return EigenMetric(eigenbasis(layer, state), state["spectrum"], damping).natural(gradient)
+    inputs, outputs = layer.input_form, layer.output_form
     inverses = inputs.matrix(state["input_inverse"]), outputs.matrix(state["output_inverse"])
     return KroneckerMetric(*inverses).natural(gradient)
+
+
+def eigenbasis(layer: Layer, state: State) -> Eigenbasis:
+    """The basis of a layer that was decomposed; the identity for a normalisation."""
+    if layer.kind == "units":
+        return Eigenbasis(None, None)
+    inputs, outputs = layer.input_form, layer.output_form
+    return Eigenbasis(
+        inputs.basis(state.get("input_basis")), outputs.basis(state.get("output_basis"))
+    )
 
 
 def corrected_sum(layer: Layer, state: State, kept: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -163,6 +191,7 @@ def owned(saved: Mapping[str, Any], weight: Tensor) -> State:
 
 
 def _decompose(layer: Layer, scheme: Scheme, state: State) -> None:
+    before = eigenbasis(layer, state)
     values, rotations = [], []
     for name, form in (("output", layer.output_form), ("input", layer.input_form)):
         found, basis = eigh(form.matrix(state[f"{name}_factor"]))
@@ -174,3 +203,7 @@ def _decompose(layer: Layer, scheme: Scheme, state: State) -> None:
         state["spectrum"] = projected(state["spectrum"], rotations[1], rotations[0])
     else:
         state["spectrum"] = values[0][..., :, None] * values[1][..., None, :]
+    if scheme.gradient_moments and state["moment_updates"] > 0:
+        mean = before.matrix(state["first_moment"])
+        state["first_moment"] = eigenbasis(layer, state).coordinates(mean)
+        state["second_moment"] = projected(state["second_moment"], rotations[1], rotations[0])

@@ -186,6 +186,7 @@ class Capture:
         self._dropped: frozenset[Layer] = frozenset()
         self._moments: dict[Layer, Moments] = {}
         self._rows = 0
+        self.outputs = 0
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
         self._pass: _Pass | None = None
@@ -388,6 +389,7 @@ class Capture:
         likelihood = self._fisher.likelihood
         dim = self._dimension.of(outputs, gradient)
         z = events(outputs.detach(), likelihood, dim)
+        self.outputs = z.shape[-1]
         if gradient is None:
             used = torch.ones_like(z[..., :1], dtype=torch.bool)
         else:

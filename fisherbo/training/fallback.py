@@ -45,21 +45,24 @@ class Fallback:
                 parameters, lr=self._lr, weight_decay=self._weight_decay
             )
 
-    def step(self, groups: list[dict[str, Any]], state: Any, scale: float = 1.0) -> None:
+    def step(
+        self, groups: list[dict[str, Any]], state: Any, scale: float = 1.0, share: float = 1.0
+    ) -> None:
         """Take a step with the group (the last of ``groups``) and the state of the owner.
 
         Args:
             groups: All of the owner's.
             state: The owner's.
             scale: Of the learning rate of what was taken, where there is no group of its own.
+            share: Of all learning rates, in this step.
         """
         if self._adamw is not None:
-            self._adamw.param_groups = groups[-1:]
+            self._adamw.param_groups = [{**groups[-1], "lr": share * groups[-1]["lr"]}]
             self._adamw.state = state
             self._adamw.step()
         if self._taken is not None:
             own = self._lr * scale if self._adamw is None else groups[-1]["lr"]
-            self._taken.param_groups[0]["lr"] = own
+            self._taken.param_groups[0]["lr"] = share * own
             self._taken.state = state
             self._taken.step()
 

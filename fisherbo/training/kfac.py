@@ -23,13 +23,14 @@ from fisherbo.training import adaptation, update
 from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
+from fisherbo.training.defaults import DEFAULTS, scalars, second_moment_of
 from fisherbo.training.fallback import Fallback, initial_moments
 from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
 from fisherbo.training.guards import check_finite, check_form, unscale
 from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, check_likelihood
 from fisherbo.training.moments import Moments, Sharing
-from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
+from fisherbo.training.plan import StepReport, fixed_plan, model_plan, moment_plan, require_maps
 from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
 from fisherbo.training.quadratic import Linearised
 from fisherbo.training.settings import check_choice, check_settings
@@ -126,15 +127,17 @@ class KFAC(torch.optim.Optimizer):
         *,
         likelihood: Likelihood | LikelihoodFunction,
         class_dim: int | None = None,
-        lr: float = 0.1,
-        damping: float | Schedule = 1e-2,
+        lr: float | None = None,
         momentum: float = 0.9,
+        kl_clip: float | Literal["auto"] | None = "auto",
+        second_moment: Literal["auto", "gradient", "fisher"] = "auto",
+        second_moment_decay: float = 0.95,
+        damping: float | Schedule | None = None,
         weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
+        decoupled_weight_decay: bool | None = None,
         factor_decay: float = 0.95,
         factor_interval: int = 5,
         inverse_interval: int | None = None,
-        kl_clip: float | None = None,
         fisher: Fisher = "mc",
         mc_samples: int = 1,
         loss_reduction: Literal["mean", "sum"] = "mean",
@@ -148,11 +151,25 @@ class KFAC(torch.optim.Optimizer):
         quadratic_model: bool = False,
         recover: bool = False,
         groups: Sequence[Mapping[str, Any]] = (),
-        fallback_lr: float = 1e-3,
+        fallback_lr: float | None = None,
         exclude: Collection[str] = (),
         distributed: bool = True,
         seed: int = 0,
     ) -> None:
+        only_damped = {
+            "damping": damping is not None,
+            "exact_damping": exact_damping,
+            "eigen_correction": eigen_correction,
+            "adaptive_damping": adaptive_damping,
+            "quadratic_model": quadratic_model,
+        }
+        moment = second_moment_of(second_moment, [n for n, given in only_damped.items() if given])
+        own = DEFAULTS[moment]
+        lr = own.lr if lr is None else lr
+        fallback_lr = own.fallback_lr if fallback_lr is None else fallback_lr
+        if decoupled_weight_decay is None:
+            decoupled_weight_decay = own.decoupled_weight_decay
+        damping = 1e-2 if damping is None else damping
         schedule = damping if callable(damping) else None
         if schedule is not None and adaptive_damping:
             raise InvalidInputError(
@@ -165,6 +182,7 @@ class KFAC(torch.optim.Optimizer):
             "momentum": momentum,
             "weight_decay": weight_decay,
             "kl_clip": kl_clip,
+            "second_moment_decay": second_moment_decay,
             "factor_decay": factor_decay,
             "factor_interval": factor_interval,
             "inverse_interval": inverse_interval,
@@ -183,7 +201,13 @@ class KFAC(torch.optim.Optimizer):
         self._examined = examine(model, exclude, int(max_factor_size))
         self._layers, self._coverage = self._examined
         self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
-        self._scheme = Scheme(exact_damping or eigen_correction, eigen_correction, weight_sharing)
+        self._scheme = Scheme(
+            exact_damping or eigen_correction,
+            eigen_correction,
+            weight_sharing,
+            gradient_moments=moment == "gradient",
+        )
+        self._defaults = own
         self._schedule = schedule
         self._adaptive = adaptive_damping
         self._adaptation = (adaptation_decay, adaptation_interval)
@@ -193,6 +217,8 @@ class KFAC(torch.optim.Optimizer):
         self._lr = lr
         self._closed = False
         found, self._group_of = parameter_groups(self._layers, settings, groups)
+        for group in found:
+            group["reference_lr"] = group["lr"] or own.lr
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay)
         for group in self._fallback.groups:
@@ -359,7 +385,7 @@ class KFAC(torch.optim.Optimizer):
                 self._state(layer)["previous"] = weights_of(layer)
             for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
                 self.state[bias] = {"with_weight": True}
-        self._common.update(steps=0, setbacks=0, damping_factor=1.0)
+        self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 
@@ -427,7 +453,8 @@ class KFAC(torch.optim.Optimizer):
                 new = adaptation.reevaluated(closure, before, self._parameters())
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
             self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
-        self._fallback.step(self.param_groups, self.state, self._settings["lr"] / self._lr)
+        share = self._report.clip if self._scheme.gradient_moments else 1.0
+        self._fallback.step(self.param_groups, self.state, self._settings["lr"] / self._lr, share)
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
@@ -455,14 +482,29 @@ class KFAC(torch.optim.Optimizer):
         """Move the weights; returns M(δ) − M(0), NaN where the quadratic model was not needed."""
         if self._model_is_due() and blocks:
             require_maps(maps)
-        planned = model_plan if self._quadratic and blocks else fixed_plan
-        plan = planned(blocks, self._scheme, self._settings["kl_clip"], maps, self._processes)
+        limit = self._kl_limit()
+        if self._scheme.gradient_moments:
+            plan = moment_plan(blocks, self._settings["second_moment_decay"], limit)
+        else:
+            planned = model_plan if self._quadratic and blocks else fixed_plan
+            plan = planned(blocks, self._scheme, limit, maps, self._processes)
         for block, direction, rate in zip(blocks, plan.updates, plan.rates, strict=True):
             if "previous" in block.state:
                 block.state["previous"] = weights_of(block.layer)
             update.move(block, direction, rate)
         self._report = plan.report
         return plan.predicted
+
+    def _kl_limit(self) -> float | None:
+        """Twice the KL divergence that a step may have; after setbacks, as much less."""
+        clip = self._settings["kl_clip"]
+        if clip == "auto":
+            width = self._capture.outputs or self._common["outputs"]
+            self._common["outputs"] = width
+            clip = self._defaults.kl_clip * scalars(self._fisher.likelihood, width)
+        if clip is None or not self._scheme.gradient_moments:
+            return cast(float | None, clip)
+        return float(clip) / float(self._common["damping_factor"])
 
     def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
         """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
@@ -498,7 +540,9 @@ class KFAC(torch.optim.Optimizer):
     def _restore(self, layers: Sequence[Layer]) -> None:
         for layer in layers:
             state = self._state(layer)
-            state["momentum_buffer"].zero_()
+            for name in ("momentum_buffer", "first_moment"):
+                if name in state:
+                    state[name].zero_()
             for parameter, value in zip(
                 layer.parameters, layer.split(state["previous"]), strict=True
             ):

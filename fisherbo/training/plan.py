@@ -16,6 +16,7 @@ from torch import Tensor
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.blocks import Scheme
 from fisherbo.training.quadratic import Linearised, change, minimiser
+from fisherbo.training.second_moments import allowed_share, directions, length
 from fisherbo.training.update import (
     Block,
     along,
@@ -92,6 +93,32 @@ def fixed_plan(
     kl = 0.5 * (lr * scale) * (lr * scale) * kept  # inf where ** would raise
     report = StepReport(float(group.get("damping", 0.0)), lr, momentum, kept, kl, scale)
     return Plan(updates, rates, report, predicted)
+
+
+def moment_plan(blocks: Sequence[Block], decay: float, limit: float | None) -> Plan:
+    """The step along the gradient's moments in the eigenbasis; takes the moments further.
+
+    Args:
+        blocks: The layers that move.
+        decay: Weight of the old second moments.
+        limit: Twice the KL divergence in nats of a step along one batch's gradient, at the learning
+            rates that the groups were built with; others shorten or lengthen it in proportion.
+    """
+    if not blocks:
+        return Plan([], [], StepReport(0.0, 0.0, 0.0, 0.0, 0.0), math.nan)
+    found = directions(blocks, decay)
+    share = allowed_share(found, [float(b.group["reference_lr"]) for b in blocks], limit)
+    rates = [share * float(block.group["lr"]) for block in blocks]
+    group = blocks[0].group
+    report = StepReport(
+        damping=0.0,
+        lr=share * float(group["lr"]),
+        momentum=float(group["momentum"]),
+        slope=float(found.slopes.sum()),
+        kl=0.5 * length(found, rates),
+        clip=share,
+    )
+    return Plan(found.updates, rates, report, math.nan)
 
 
 def model_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fisherbo.errors import InvalidInputError
 
@@ -12,7 +13,8 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "damping": ("> 0", lambda v: v > 0, "typical values are 1e-4 to 1e-1"),
     "momentum": ("in [0, 1)", lambda v: 0 <= v < 1, "typical values are 0 to 0.95"),
     "weight_decay": (">= 0", lambda v: v >= 0, "typical values are 0 to 1e-3"),
-    "kl_clip": ("> 0 or None", lambda v: v > 0, "typical values are 1e-3 to 1"),
+    "second_moment_decay": ("in [0, 1)", lambda v: 0 <= v < 1, "typical values are 0.9 to 0.999"),
+    "kl_clip": ("> 0, None or 'auto'", lambda v: v > 0, "typical values are 1e-3 to 1"),
     "factor_decay": ("in [0, 1)", lambda v: 0 <= v < 1, "the usual value is 0.9"),
     "factor_interval": ("a whole number >= 1", lambda v: v >= 1 and v == int(v), "5 is usual"),
     "inverse_interval": (
@@ -30,7 +32,7 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
 }
 
 
-def check_settings(settings: Mapping[str, float | None]) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
     """Check numbers by name.
 
     Raises:
@@ -39,7 +41,7 @@ def check_settings(settings: Mapping[str, float | None]) -> None:
     for name, value in settings.items():
         rule, holds, remedy = _RULES[name]
         optional = name in ("kl_clip", "inverse_interval")
-        if value is None and optional:
+        if (value is None and optional) or (value == "auto" and name == "kl_clip"):
             continue
         if value is None or not math.isfinite(value) or not holds(value):
             raise InvalidInputError(f"{name} must be {rule}, got {value!r}; {remedy}")

@@ -19,6 +19,7 @@ from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.geometry import coordinates, fisher_information, from_coordinates, kl
 from fisherbo.geometry.linalg import kronecker_solve, psd_eigh, psd_inverse
 from fisherbo.geometry.metric import (
+    Eigenbasis,
     EigenMetric,
     KroneckerMetric,
     fisher_vector_product,
@@ -76,7 +77,7 @@ def test_eigen_metric_solves_the_system_damped_by_the_identity(
     (inputs, q_a), (outputs, q_g) = psd_eigh(a), psd_eigh(g)
     if diagonal:
         inputs, q_a = a.diagonal(dim1=-2, dim2=-1), None
-    metric = EigenMetric(q_a, q_g, outputs[..., :, None] * inputs[..., None, :], 0.1)
+    metric = EigenMetric(Eigenbasis(q_a, q_g), outputs[..., :, None] * inputs[..., None, :], 0.1)
     assert_close(metric.natural(gradient), kronecker_solve(a, g, gradient, 0.1))
 
 

@@ -1,0 +1,73 @@
+"""What scales the steps of K-FAC, and the settings that follow from it.
+
+Chosen on the fourteen networks of ``experiments/development.py`` (minibatches and full batches,
+depth, convolutions, three normalisations, transformers, regression), none of which is reported
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction
+
+SecondMoment = Literal["gradient", "fisher"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Settings that are used where none is given.
+
+    Attributes:
+        lr: Learning rate.
+        fallback_lr: Of AdamW.
+        kl_clip: For each scalar that the likelihood draws: 1 for a categorical row, C otherwise.
+        decoupled_weight_decay: As AdamW's, or as part of the loss.
+    """
+
+    lr: float
+    fallback_lr: float
+    kl_clip: float
+    decoupled_weight_decay: bool
+
+
+DEFAULTS: dict[SecondMoment, Defaults] = {
+    "gradient": Defaults(0.02, 0.02, 0.02, True),
+    "fisher": Defaults(0.1, 1e-3, 1e-3, False),
+}
+
+
+def second_moment_of(choice: str, damped: Collection[str]) -> SecondMoment:
+    """The choice, which for ``"auto"`` is the Fisher where an option that only it has is given.
+
+    Args:
+        choice: ``"auto"``, ``"gradient"`` or ``"fisher"``.
+        damped: Names of the given options that only a step with a damped Fisher has.
+
+    Raises:
+        InvalidInputError: If the choice is another, or ``"gradient"`` with such options.
+    """
+    if choice == "auto":
+        return "fisher" if damped else "gradient"
+    if choice == "fisher":
+        return "fisher"
+    if choice != "gradient":
+        raise InvalidInputError(
+            f"second_moment must be one of auto, gradient, fisher, got {choice!r}"
+        )
+    if damped:
+        raise InvalidInputError(
+            f"{', '.join(damped)} must be left out with second_moment='gradient', whose steps are "
+            "not damped; leave it out, or use second_moment='fisher'"
+        )
+    return "gradient"
+
+
+def scalars(likelihood: Likelihood | LikelihoodFunction, width: int) -> int:
+    """Scalars that the likelihood draws in a row of ``width`` outputs."""
+    if likelihood in ("bernoulli", "normal"):
+        return width
+    return max(1, width // 2) if likelihood == "heteroscedastic_normal" else 1
