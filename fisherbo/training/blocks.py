@@ -7,7 +7,7 @@ two moments have the same form:
     factor_updates                   how often they were averaged
     input_inverse, output_inverse    of the factors damped by π, or of a normalisation's blocks
     input_basis, output_basis        eigenvectors of A and G, and
-    spectrum                         the Fisher's diagonal in their basis, undamped
+    spectrum, root_spectrum          the Fisher's diagonal in their basis, undamped, or its root
     inverse_update, inverse_damping  the factors and the damping that they belong to
     momentum_buffer                  moving sum of natural gradients; or
     first_moment, second_moment      moving averages of the gradient and of its square in the basis,
@@ -73,12 +73,12 @@ def empty_state(layer: Layer, scheme: Scheme) -> State:
                 shapes[name.replace("factor", "basis")] = shape
         elif not scheme.gradient_moments:
             shapes[name.replace("factor", "inverse")] = shape
-    if scheme.gradient_moments or scheme.uses_basis(layer):
-        shapes["spectrum"] = scaled
     if scheme.gradient_moments:
-        shapes |= {"first_moment": scaled, "second_moment": scaled}
+        shapes |= dict.fromkeys(("root_spectrum", "first_moment", "second_moment"), scaled)
     else:
         shapes["momentum_buffer"] = layer.shape
+        if scheme.uses_basis(layer):
+            shapes["spectrum"] = scaled
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
     device = layer.weight.device
     state: State = {
@@ -117,7 +117,7 @@ def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> Non
         NumericalError: If a factor is not finite or cannot be made positive definite.
     """
     if layer.kind == "units" and scheme.gradient_moments:
-        state["spectrum"] = state["output_factor"].diagonal(dim1=-2, dim2=-1).contiguous()
+        state["root_spectrum"] = state["output_factor"].diagonal(dim1=-2, dim2=-1).sqrt()
     elif layer.kind == "units":
         factor = state["output_factor"]
         identity = torch.eye(layer.shape[-1], dtype=factor.dtype, device=factor.device)
@@ -199,11 +199,14 @@ def _decompose(layer: Layer, scheme: Scheme, state: State) -> None:
         rotations.append(squared_rotation(basis, form.basis(state.get(f"{name}_basis"))))
         if basis is not None:
             state[f"{name}_basis"] = form.stored(basis)
-    if scheme.eigen_correction and state["inverse_update"] > 0:
-        state["spectrum"] = projected(state["spectrum"], rotations[1], rotations[0])
-    else:
-        state["spectrum"] = values[0][..., :, None] * values[1][..., None, :]
-    if scheme.gradient_moments and state["moment_updates"] > 0:
+    spectrum = values[0][..., :, None] * values[1][..., None, :]
+    if not scheme.gradient_moments:
+        corrected = scheme.eigen_correction and state["inverse_update"] > 0
+        old = state["spectrum"]
+        state["spectrum"] = projected(old, rotations[1], rotations[0]) if corrected else spectrum
+        return
+    state["root_spectrum"] = spectrum.sqrt()
+    if state["moment_updates"] > 0:
         mean = before.matrix(state["first_moment"])
         state["first_moment"] = eigenbasis(layer, state).coordinates(mean)
         state["second_moment"] = projected(state["second_moment"], rotations[1], rotations[0])

@@ -25,18 +25,20 @@ class Defaults:
         lr: Learning rate.
         fallback_lr: Of AdamW.
         kl_clip: For each scalar that the likelihood draws: 1 for a categorical row, C otherwise.
+        factor_interval: The eigenbasis moves slowly; inverses of the Fisher must follow it.
         decoupled_weight_decay: As AdamW's, or as part of the loss.
     """
 
     lr: float
     fallback_lr: float
     kl_clip: float
+    factor_interval: int
     decoupled_weight_decay: bool
 
 
 DEFAULTS: dict[SecondMoment, Defaults] = {
-    "gradient": Defaults(0.02, 0.02, 0.02, True),
-    "fisher": Defaults(0.1, 1e-3, 1e-3, False),
+    "gradient": Defaults(0.02, 0.02, 0.02, 20, True),
+    "fisher": Defaults(0.1, 1e-3, 1e-3, 5, False),
 }
 
 

@@ -39,7 +39,7 @@ from fisherbo.training.update import Block, weights_of
 Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
-_EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
+_GROWTH = 10  # the curvature changes fast at first: an interval is at most 1/10 of the steps taken
 _ADAMW = {"step", "exp_avg", "exp_avg_sq"}
 _USED_OUTSIDE = (
     "the model also uses its weight without calling the module, and the sum of both uses is no "
@@ -136,7 +136,7 @@ class KFAC(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool | None = None,
         factor_decay: float = 0.95,
-        factor_interval: int = 5,
+        factor_interval: int | None = None,
         inverse_interval: int | None = None,
         fisher: Fisher = "mc",
         mc_samples: int = 1,
@@ -166,6 +166,7 @@ class KFAC(torch.optim.Optimizer):
         moment = second_moment_of(second_moment, [n for n, given in only_damped.items() if given])
         own = DEFAULTS[moment]
         lr = own.lr if lr is None else lr
+        factor_interval = own.factor_interval if factor_interval is None else factor_interval
         fallback_lr = own.fallback_lr if fallback_lr is None else fallback_lr
         if decoupled_weight_decay is None:
             decoupled_weight_decay = own.decoupled_weight_decay
@@ -385,7 +386,7 @@ class KFAC(torch.optim.Optimizer):
                 self._state(layer)["previous"] = weights_of(layer)
             for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
                 self.state[bias] = {"with_weight": True}
-        self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1)
+        self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 
@@ -466,6 +467,8 @@ class KFAC(torch.optim.Optimizer):
             damping = self._schedule(steps) * self._common["damping_factor"]
             check_settings({"damping": damping})
             settings["damping"] = damping
+        if fresh:
+            self._common["last_update"] = steps
         for layer, moments in fresh.items():
             average(self._state(layer), moments, settings["factor_decay"])
         trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
@@ -551,7 +554,8 @@ class KFAC(torch.optim.Optimizer):
     def _update_is_due(self) -> bool:
         """Whether the next step updates the factors: on time, or for a layer that has none yet."""
         steps = self._common["steps"]
-        on_time = steps < _EARLY_STEPS or steps % self._settings["factor_interval"] == 0
+        since = steps - self._common["last_update"]
+        on_time = since >= min(self._settings["factor_interval"], steps / _GROWTH)
         trained = [layer for layer in self._layers if layer.weight.requires_grad]
         return on_time or not all(self._has_factors(layer) for layer in trained)
 

@@ -76,12 +76,13 @@ def directions(blocks: Sequence[Block], decay: float) -> Directions:
     scaled = torch._foreach_div(means, roots)
     torch._foreach_div_(scaled, [1 - mu**count for mu, count in zip(momenta, updates, strict=True)])
     steps = torch._foreach_div(gradients, roots)
-    spectra = [b.state["spectrum"] for b in blocks]
+    roots_of_fisher = [b.state["root_spectrum"] for b in blocks]
+    slopes = torch._foreach_mul(gradients, scaled)
     return Directions(
         [basis.matrix(u) for basis, u in zip(bases, scaled, strict=True)],
-        _weighted(spectra, steps),
-        _weighted(spectra, scaled),
-        torch.stack([(g * u).sum() for g, u in zip(gradients, scaled, strict=True)]),
+        _squared_lengths(roots_of_fisher, steps),
+        _squared_lengths(roots_of_fisher, scaled),
+        torch.stack([products.sum() for products in slopes]),
     )
 
 
@@ -113,9 +114,10 @@ def _average(
     return old
 
 
-def _weighted(spectra: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    squares = torch._foreach_mul(list(values), list(values))
-    return torch.stack([s.flatten() @ q.flatten() for s, q in zip(spectra, squares, strict=True)])
+def _squared_lengths(roots: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """``Σ s x²`` of each block, from √s."""
+    weighted = torch._foreach_mul(list(values), list(roots))
+    return torch.stack(torch._foreach_norm(weighted)).square()
 
 
 def _squares(rates: Sequence[float], like: Tensor) -> Tensor:
