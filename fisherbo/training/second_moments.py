@@ -26,8 +26,9 @@ from torch import Tensor
 from fisherbo.training.blocks import State, eigenbasis
 from fisherbo.training.update import Block
 
-_SMALLEST = 1e-5
-"""Shares of the root mean square of √v that are rounding errors of the basis, not gradients."""
+_SMALLEST = 1e-4
+"""Added to √v, in shares of its root mean square: less is rounding errors of the basis, by which
+weights of inputs that are always 0 would wander."""
 
 
 @dataclass(frozen=True)
