@@ -51,10 +51,16 @@ _PATIENCE = 20  # steps in a row that may be taken back
 class KFAC(torch.optim.Optimizer):
     """Kronecker-factored approximate curvature for the modules of a network.
 
-    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, and the weight and bias
-    of LayerNorm, RMSNorm, GroupNorm and BatchNorm (an exact block for each unit); modules called
-    several times, and modules of one kind with one weight, are one block. All else is trained by
-    `torch.optim.AdamW`; `coverage` tells what and why.
+    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, MultiheadAttention
+    (query, key, value and output: a block each) and the weight and bias of LayerNorm, RMSNorm,
+    GroupNorm and BatchNorm (an exact block for each unit); modules called several times, and
+    modules of one kind with one weight, are one block. All else, such as LSTM and GRU, is trained
+    by `torch.optim.AdamW`; `coverage` tells what and why. A weight that the model also uses without
+    calling its module, as in ``F.linear(h, embedding.weight)``, is left to AdamW at the first step,
+    with a warning; it stays in its parameter group.
+
+    A factor A or G is dense up to ``max_factor_size``; beyond it, it is block-diagonal. `coverage`
+    names the wide layers.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
     model collect what the factors need in the forward pass. Rows are the first dimension of the
@@ -97,6 +103,10 @@ class KFAC(torch.optim.Optimizer):
             ``"reduce"`` (Eschenhagen et al. 2023).
         exact_damping: ``A ⊗ G + λ I`` in place of the factors damped by π.
         eigen_correction: EKFAC; damping is exact.
+        max_factor_size: Largest dense factor. A wider side of a layer has equal blocks of at most
+            this size and at most the size of the other side (256 inputs or 128 outputs are allowed
+            whatever the other side), so that a factor takes little more memory than the weight. 1:
+            diagonal factors, which diverge on autoencoders without ``kl_clip``.
         adaptive_damping: λ by Levenberg–Marquardt (M&G 2015, § 6.5). `step` needs a closure, whose
             loss is evaluated once more every ``adaptation_interval`` steps; a step after which it
             is not finite or greater where less was predicted is taken back.
@@ -381,14 +391,18 @@ class KFAC(torch.optim.Optimizer):
         """All state that will ever be, so that checkpoints of any two moments have one form."""
         self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
         for layer in self._layers:
-            self.state[layer.weight] = empty_state(layer, self._scheme)
-            if self._recover or self._adaptive:
-                self._state(layer)["previous"] = weights_of(layer)
-            for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
-                self.state[bias] = {"with_weight": True}
+            self.state.update(self._initial_state(layer))
         self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
+
+    def _initial_state(self, layer: Layer) -> dict[Tensor, State]:
+        """The state of the parameters of a layer that K-FAC trains, before the first step."""
+        own = empty_state(layer, self._scheme)
+        if self._recover or self._adaptive:
+            own["previous"] = weights_of(layer)
+        biases = layer.parameters[1:]  # distributed checkpoints want state of each parameter
+        return {layer.weight: own} | {bias: {"with_weight": True} for bias in biases}
 
     def _leave(self, left: Collection[Layer]) -> None:
         """Leave layers to AdamW after all, and no others; they keep their groups."""
@@ -402,16 +416,12 @@ class KFAC(torch.optim.Optimizer):
         for layer in first:
             state = self._state(layer)
             if (layer in left) != ("exp_avg" in state):
-                own = empty_state(layer, self._scheme)
-                of_weight, *of_bias = layer.parameters
-                common = state.keys() - own.keys() - _ADAMW - {"previous"}
-                fresh = initial_moments(layer.parameters)
-                if layer not in left:
-                    fresh = {of_weight: own} | {bias: {"with_weight": True} for bias in of_bias}
-                    if self._recover or self._adaptive:
-                        fresh[of_weight]["previous"] = weights_of(layer)
-                fresh[of_weight] |= {key: state[key] for key in common}
-                self.state.update(fresh)
+                covered = self._initial_state(layer)
+                common = {
+                    k: v for k, v in state.items() if k not in covered[layer.weight].keys() | _ADAMW
+                }
+                self.state.update(initial_moments(layer.parameters) if layer in left else covered)
+                self._state(layer).update(common)
             if layer in left:
                 coverage = coverage.without(layer, _USED_OUTSIDE)
         self._coverage = coverage
