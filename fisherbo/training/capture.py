@@ -328,8 +328,9 @@ class Capture:
     def _add_columns(self, current: _Pass, outputs: Tensor, z: Tensor, dim: int) -> None:
         """Add the gradients of one pass at labels drawn from the model, or the exact ones."""
         used, rows = current.used, current.rows
+        assert used is not None
         partial = rows < z.shape[0] * z.shape[1]
-        entries = used is not None and (partial or not used.all())
+        entries = partial or not bool(used.all())
         self._rows += rows
         edges = [call.edge for call in current.calls if call.edge is not None]
         seen: dict[Layer, _Rows] = {}

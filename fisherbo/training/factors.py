@@ -10,11 +10,13 @@ Symbols (Martens & Grosse 2015; Grosse & Martens 2016; Eschenhagen et al. 2023, 
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 
 from fisherbo.geometry.linalg import psd_inverse
 from fisherbo.geometry.metric import KroneckerMetric
+
 
 def add_second_moment(total: Tensor, rows: Tensor) -> None:
     """Add ``Σ r rᵀ`` over the rows ``r``, shape ``(*b, n, d)``, to ``total``, in place.
