@@ -50,10 +50,11 @@ class KFAC(torch.optim.Optimizer):
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
     model collect what the factors need in the forward pass. Rows are the first dimension of the
-    model's output, and of each module's input. The Fisher is that of
-    ``−log p(y | z)``, summed over the entries of the model's output ``z`` that one distribution is
-    over and averaged over the rows and positions that the loss uses; a loss that is scaled in another way (``MSELoss`` is 2/C of it) is the same method with
-    another ``lr``, but for ``quadratic_model`` and ``adaptive_damping``, which need that very loss.
+    model's output, and of each module's input. The Fisher is that of ``−log p(y | z)``, summed over
+    the entries of the model's output ``z`` that one distribution is over and averaged over the rows
+    and positions that the loss uses; a loss that is scaled in another way (``MSELoss`` is 2/C of
+    it) is the same method with another ``lr``, but for ``quadratic_model`` and
+    ``adaptive_damping``, which need that very loss.
 
     ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
     ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
