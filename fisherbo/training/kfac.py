@@ -49,7 +49,7 @@ class KFAC(torch.optim.Optimizer):
     `torch.optim.AdamW`; `coverage` tells what and why.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
-    model collect what the factors need in the forward pass. Rows are the first dimension of the
+    model collect what the factors need in both passes. Rows are the first dimension of the
     model's output, and of each module's input. The Fisher is that of ``−log p(y | z)``, summed over
     the entries of the model's output ``z`` that one distribution is over and averaged over the rows
     and positions that the loss uses; a loss that is scaled in another way (``MSELoss`` is 2/C of
