@@ -277,8 +277,6 @@ class NaturalGradient(torch.optim.Optimizer):
         used = one.used
         assert used is not None
         rows = used.any(-1).flatten()
-        if not rows.any():
-            return torch.zeros_like, 0
 
         def evaluate(_: Tensor) -> Tensor:
             outputs = single_tensor(self._model(*one.args, **one.kwargs))
@@ -291,6 +289,10 @@ class NaturalGradient(torch.optim.Optimizer):
         self._paused = True
         try:
             with one.before.again(self._parameters):
+                if not rows.any():
+                    with torch.enable_grad():  # as the other processes do, for their collectives
+                        evaluate(torch.empty(0))
+                    return torch.zeros_like, 0
                 product = fisher_vector_product(
                     evaluate,
                     torch.empty(0),

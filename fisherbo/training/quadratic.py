@@ -11,7 +11,8 @@ of ⟨Jᵀu, v⟩. No further forward pass is made; dropout and statistics of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,7 @@ class Linearised:
         used = [p for p, slope in self.slopes.items() if slope.requires_grad and p in direction]
         if not used:
             return torch.zeros_like(self.outputs)
-        with torch.enable_grad():
+        with _second_derivatives():
             (tangent,) = torch.autograd.grad(
                 [self.slopes[p] for p in used],
                 self.seed,
@@ -88,24 +89,26 @@ def linearise(
     """
     seed = torch.zeros_like(outputs).requires_grad_()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    with _second_derivatives():
+        slopes = torch.autograd.grad(
+            outputs, trained, seed, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+    viewed = events(outputs.detach(), likelihood, dim)
+    found = dict(zip(trained, slopes, strict=True))
+    return Linearised(viewed, used, likelihood, dim, seed, found)
+
+
+@contextmanager
+def _second_derivatives() -> Iterator[None]:
+    """Derivatives of derivatives, or an error that says what to do where there are none."""
     try:
         with torch.enable_grad():
-            slopes = torch.autograd.grad(
-                outputs,
-                trained,
-                seed,
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
+            yield
     except RuntimeError as error:
         raise InvalidInputError(
             f"the quadratic model needs second derivatives of every operation, got: {error}; for "
             "attention use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
         ) from error
-    viewed = events(outputs.detach(), likelihood, dim)
-    found = dict(zip(trained, slopes, strict=True))
-    return Linearised(viewed, used, likelihood, dim, seed, found)
 
 
 def minimiser(curvature: Tensor, slopes: Tensor, rounding: float = 1e-14) -> Tensor:
