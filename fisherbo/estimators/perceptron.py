@@ -19,23 +19,26 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fisherbo.estimators.autotune import defaults, tuned
+from fisherbo.estimators.course import Course, Epoch
+from fisherbo.estimators.evidence import first_guess
 from fisherbo.estimators.layers import (
     ACTIVATIONS,
     Layer,
     Scaling,
     as_module,
     draw,
+    expanded,
     in_units,
     input_scaling,
     of_module,
+    reduced,
+    row_space,
     run,
     target_scaling,
 )
 from fisherbo.estimators.learning import (
     SOLVERS,
     Array,
-    Course,
-    Epoch,
     Recipe,
     Rows,
     as_rows,
@@ -52,7 +55,8 @@ from fisherbo.estimators.sklearn_private import (
 )
 from fisherbo.tuning.losses import Likelihood
 
-BATCH_SIZE = 256
+BATCH_SIZE = 1024  # above it a step costs more and teaches little more
+ALPHA = 1e-3  # of `partial_fit`, which does not see all rows together
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +85,17 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "solver": [StrOptions(set(SOLVERS))],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "damping": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_tuning_trials": [Interval(Integral, 1, None, closed="left")],
+        "n_tuning_trials": [Interval(Integral, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -103,17 +107,17 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         activation: str = "relu",
         *,
         solver: str = "kfac",
-        alpha: float = 3e-3,
+        alpha: Any = "auto",
         batch_size: Any = "auto",
         learning_rate: Any = "auto",
         damping: Any = "auto",
         momentum: float = 0.9,
         max_iter: int = 200,
         tol: float = 1e-3,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: Any = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_tuning_trials: int = 5,
+        n_tuning_trials: int = 0,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -215,8 +219,22 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
             )
         X, y, weight, validation = self._set_apart(X, y, weight, begun, seed)
         rows = self._rows(X, y, weight, begun)
-        recipe = self._recipe(rows, begun, seed, fresh=state is None)
-        self._train(rows, recipe, begun, validation, tasks)
+        whole, fresh = tasks is not None, state is None
+        basis = None
+        if whole:
+            held = rows.x[:0] if validation is None else validation[0]
+            basis = row_space(torch.cat([rows.x, held]))
+        if basis is not None:
+            rows = replace(rows, x=rows.x @ basis)
+            validation = validation and (validation[0] @ basis, validation[1])
+
+        def state_of(layers: Sequence[Layer], recipe: Recipe) -> State:
+            full = expanded(layers, basis, None if fresh else begun.layers)
+            return replace(begun, layers=full, recipe=recipe, optimizer=None)
+
+        layers = reduced(begun.layers, basis)
+        recipe = self._recipe(rows, layers, begun, seed, fresh=fresh, whole=whole)
+        self._train(rows, recipe, layers, begun.optimizer, validation, tasks, state_of)
 
     def _begin(self, X: Array, y: Array, seed: int) -> State:
         sizes = np.atleast_1d(self.hidden_layer_sizes).tolist()
@@ -239,21 +257,37 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
             learning_rate=middle["learning_rate"] if lr == "auto" else float(lr),
             damping=middle["damping"] if damping == "auto" else float(damping),
             momentum=self.momentum,
-            alpha=self.alpha,
+            alpha=ALPHA if self.alpha == "auto" else float(self.alpha),
+            by_evidence=False,
             batch_size=BATCH_SIZE if self.batch_size == "auto" else int(self.batch_size),
             max_iter=self.max_iter,
             tol=self.tol,
-            patience=self.n_iter_no_change,
+            patience=None if self.n_iter_no_change == "auto" else self.n_iter_no_change,
             seed=seed,
         )
 
-    def _recipe(self, rows: Rows, state: State, seed: int, *, fresh: bool) -> Recipe:
-        """The recipe to train by; what is "auto" is tuned once, for new weights."""
-        free = [name for name in ("learning_rate", "damping") if getattr(self, name) == "auto"]
+    def _recipe(
+        self,
+        rows: Rows,
+        layers: Sequence[Layer],
+        state: State,
+        seed: int,
+        *,
+        fresh: bool,
+        whole: bool,
+    ) -> Recipe:
+        """The recipe to train by; what is "auto" is settled once, for new weights."""
+        names = ("learning_rate", "damping", "alpha")
+        free = [name for name in names if getattr(self, name) == "auto"]
         recipe = self._start(seed)
         if not fresh:
-            return replace(recipe, **{name: getattr(state.recipe, name) for name in free})
-        return tuned(rows, state.layers, self.activation, recipe, free, self.n_tuning_trials)
+            recipe = replace(recipe, **{name: getattr(state.recipe, name) for name in free})
+        elif whole and "alpha" in free:
+            recipe = replace(recipe, alpha=first_guess(len(rows.x)))
+        recipe = replace(recipe, by_evidence=whole and "alpha" in free)
+        if not fresh:
+            return recipe
+        return tuned(rows, layers, self.activation, recipe, free, self.n_tuning_trials)
 
     def _rows(self, X: Array, y: Array, weight: Array | None, state: State) -> Rows:
         targets = y if state.targets is None else state.targets.apply(y)
@@ -279,24 +313,34 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return X[training], y[training], kept, (inputs, scorer)
 
     def _train(
-        self, rows: Rows, recipe: Recipe, state: State, validation: Any, tasks: _Tasks | None
+        self,
+        rows: Rows,
+        recipe: Recipe,
+        layers: Sequence[Layer],
+        optimizer_state: dict[str, Any] | None,
+        validation: Any,
+        tasks: _Tasks | None,
+        state_of: Callable[[Sequence[Layer], Recipe], State],
     ) -> None:
-        model = as_module(state.layers, self.activation)
+        model = as_module(layers, self.activation)
         optimizer = make_optimizer(model, recipe, rows.likelihood)
-        if tasks is None and state.optimizer is not None:
-            optimizer.load_state_dict(state.optimizer)
+        if tasks is None and optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
 
         def on_epoch(epoch: Epoch) -> bool:
             if self.verbose:
                 print(f"Iteration {epoch.number}, loss = {epoch.loss:.8f}")
-            return tasks is not None and tasks.end(epoch, state)
+            return tasks is not None and tasks.end(
+                epoch, lambda: state_of(of_module(epoch.model), recipe)
+            )
 
         length = recipe if tasks is not None else replace(recipe, max_iter=1)
-        course = Course(rows, length, validation, on_epoch)
+        course = Course(rows, length, validation, on_epoch, annealed=tasks is not None)
         course.run(model, optimizer, (recipe.seed + self.t_) % 2**31)
         self.t_ += len(rows.x) * len(course.losses)
-        kept = None if tasks is not None else optimizer.state_dict()
-        self._state = State(of_module(model), state.inputs, state.targets, recipe, kept)
+        self._state = state_of(of_module(model), replace(recipe, alpha=course.alpha))
+        if tasks is None:
+            self._state = replace(self._state, optimizer=optimizer.state_dict())
         self._publish(course, whole=tasks is not None)
 
     def _publish(self, course: Course, *, whole: bool) -> None:
@@ -307,6 +351,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.intercepts_ = [bias for _, bias in layers]
         self.n_layers_ = len(layers) + 1
         self.n_outputs_ = len(layers[-1][1])
+        self.alpha_ = state.recipe.alpha
         self.learning_rate_ = state.recipe.learning_rate
         self.damping_ = state.recipe.damping if self.solver in ("kfac", "ekfac") else None
         self.loss_curve_ = [*([] if whole else self.loss_curve_), *course.losses]
@@ -350,13 +395,13 @@ class _Tasks:
         self._root.call_on_fit_task_begin(estimator=owner, **data)
         self._next()
 
-    def end(self, epoch: Epoch, state: State) -> bool:
+    def end(self, epoch: Epoch, state: Callable[[], State]) -> bool:
         """After an epoch; whether a callback wants to stop."""
         stop = bool(
             self._task.call_on_fit_task_end(
                 estimator=self._owner,
                 **self._data,
-                reconstruction_attributes=lambda: self._learned(epoch.model, state),
+                reconstruction_attributes=lambda: self._learned(state()),
             )
         )
         if not (epoch.last or stop):
@@ -371,8 +416,8 @@ class _Tasks:
         self._task = self._root.subcontext(task_name="epoch")
         self._task.call_on_fit_task_begin(estimator=self._owner, **self._data)
 
-    def _learned(self, model: torch.nn.Module, state: State) -> dict[str, Any]:
-        layers = in_units(of_module(model), state.inputs, state.targets)
+    def _learned(self, state: State) -> dict[str, Any]:
+        layers = in_units(state.layers, state.inputs, state.targets)
         learned = {"coefs_": [w for w, _ in layers], "intercepts_": [b for _, b in layers]}
         kept = ("classes_", "_multilabel", "_one_column", "n_features_in_", "feature_names_in_")
         return learned | {k: v for k, v in vars(self._owner).items() if k in kept}
