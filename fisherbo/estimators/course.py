@@ -2,13 +2,15 @@
 
 A round is as long as all before it together; in each the learning rate falls linearly from its full
 value to zero. So the loss at the end of a round is what a training of this length reaches, without
-the noise of a large learning rate, and training has converged where a round gains nothing.
+the noise of a large learning rate. Gains g₁, g₂ of two rounds say what all further ones would gain, if
+gains go on to shrink by the same ratio: g₂ ρ/(1 − ρ), ρ = g₂/g₁. Training has converged where that is
+less than the tolerance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +21,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from fisherbo.estimators import evidence
 from fisherbo.estimators.learning import Recipe, Rows, Scorer
 from fisherbo.training import Report, fit
-from fisherbo.tuning.batches import Shuffled
+from fisherbo.tuning.batches import Batch, Shuffled
 
-FIRST_STEPS = 50  # of the first round, which lasts for an epoch at least
+FIRST_STEPS = 25  # of the first round, which lasts for an epoch at least
 UPDATES = 5  # of the weight decay in a round
 UPDATE_STEPS = 10  # from one of them to the next, at least
 
@@ -53,7 +55,7 @@ class Course:
         alpha: weight decay, as it now is.
         losses: mean training loss of each epoch.
         scores: validation score of each epoch.
-        converged: whether the last round gained less than the tolerance, or a callback stopped it.
+        converged: whether further rounds would gain less than the tolerance, or a callback stopped.
     """
 
     rows: Rows
@@ -69,6 +71,7 @@ class Course:
     _since_update: int = field(init=False, default=0)
     _record: float = field(init=False, default=-math.inf)
     _end_of_round: tuple[float, float] | None = field(init=False, default=None)
+    _gained: float = field(init=False, default=math.inf)
     _best: dict[str, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -83,7 +86,9 @@ class Course:
         rows = self.rows
         size = even_size(len(rows.x), self.recipe.batch_size)
         every = math.ceil(len(rows.x) / size)
-        batches = Shuffled(rows.x, rows.y, size, torch.Generator().manual_seed(seed))
+        batches: Iterable[Batch] = [(rows.x, rows.y)]
+        if every > 1:
+            batches = Shuffled(rows.x, rows.y, size, torch.Generator().manual_seed(seed))
         self._draws = torch.Generator().manual_seed(seed)
         length = self.recipe.patience or math.ceil(FIRST_STEPS / every)
         try:
@@ -100,7 +105,7 @@ class Course:
         self,
         model: nn.Sequential,
         optimizer: torch.optim.Optimizer,
-        batches: Shuffled,
+        batches: Iterable[Batch],
         steps: int,
         every: int,
     ) -> None:
@@ -108,7 +113,7 @@ class Course:
             model,
             optimizer,
             self._loss,
-            batches,
+            _endless(batches),
             max_steps=steps,
             report_every=every,
             callbacks=[lambda report: self._epoch(report, model, every)],
@@ -135,7 +140,7 @@ class Course:
         if self._since_update >= max(UPDATE_STEPS, report.max_steps / UPDATES):
             self._update_decay(model, report.optimizer)
         if ended:
-            self.converged = self._gain(model) < self.recipe.tol
+            self.converged = self._left(self._gain(model)) < self.recipe.tol
         last = ended and (self.converged or len(self.losses) == self.recipe.max_iter)
         if self.on_epoch(Epoch(len(self.losses), self.losses[-1], model, last)):
             raise _StoppedError
@@ -156,13 +161,33 @@ class Course:
         if self.validation is not None:
             before, self._record = self._record, max(self.scores)
             return self._record - before
-        end = self.losses[-1], evidence.squared_norm(model)
+        end = self._mean_loss(model), evidence.squared_norm(model)
         before = math.inf if self._end_of_round is None else self._objective(*self._end_of_round)
         gain = before - self._objective(*end)
         if gain > 0:
             self._end_of_round = end
             self._best = _weights(model)
         return gain
+
+    def _left(self, gain: float) -> float:
+        """What further rounds would gain, infinite before the third."""
+        before, self._gained = self._gained, gain
+        if math.isinf(before):
+            return math.inf
+        if gain <= 0:
+            return gain
+        ratio = gain / before
+        return gain * ratio / (1 - ratio) if 0 < ratio < 1 else math.inf
+
+    def _mean_loss(self, model: nn.Module) -> float:
+        """Over all training rows, which an epoch's mean is not: weights change during it."""
+        rows, size = self.rows, self.recipe.batch_size
+        model.eval()
+        with torch.no_grad():
+            parts = zip(rows.x.split(size), rows.y.split(size), strict=True)
+            total = math.fsum(float(rows.loss(model(x), y)) * len(x) for x, y in parts)
+        model.train()
+        return total / len(rows.x)
 
     def _objective(self, loss: float, squared_norm: float) -> float:
         return loss + self.alpha / 2 * squared_norm
@@ -183,6 +208,11 @@ class Course:
 def even_size(count: int, most: int) -> int:
     """Rows of a batch, about `most`, so that an epoch's batches are as equal as they can be."""
     return math.ceil(count / max(1, round(count / most)))
+
+
+def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        yield from batches
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

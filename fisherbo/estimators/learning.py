@@ -25,6 +25,7 @@ Scorer = Callable[[Array], float]
 SOLVERS = ("kfac", "ekfac", "adam", "sgd")
 KL_CLIP = 0.03  # twice the KL divergence that one natural gradient may move the predictions by
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
+FACTOR_INTERVAL = 10  # steps; updates of the factors cost more than the steps between them
 
 SPACES: Mapping[str, Mapping[str, FloatDistribution]] = {
     "kfac": {
@@ -180,6 +181,7 @@ def make_optimizer(
         momentum=recipe.momentum,
         weight_decay=alpha,
         kl_clip=KL_CLIP,
+        factor_interval=FACTOR_INTERVAL,
         eigen_correction=recipe.solver == "ekfac",
         recover=True,
         distributed=False,

@@ -56,6 +56,7 @@ from fisherbo.estimators.sklearn_private import (
 from fisherbo.tuning.losses import Likelihood
 
 BATCH_SIZE = 1024  # above it a step costs more and teaches little more
+EARLY_ROWS = 10_000  # from which early_stopping="auto" stops early, as gradient boosting does
 ALPHA = 1e-3  # of `partial_fit`, which does not see all rows together
 
 
@@ -93,7 +94,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_tuning_trials": [Interval(Integral, 0, None, closed="left")],
         "warm_start": ["boolean"],
@@ -113,9 +114,9 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         damping: Any = "auto",
         momentum: float = 0.9,
         max_iter: int = 200,
-        tol: float = 1e-3,
+        tol: float = 1e-2,
         n_iter_no_change: Any = "auto",
-        early_stopping: bool = False,
+        early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         n_tuning_trials: int = 0,
         warm_start: bool = False,
@@ -161,7 +162,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return self
 
     def _partial(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        if self.early_stopping:
+        if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
         state = getattr(self, "_state", None)
         X, y = self._checked(X, y, reset=state is None)
@@ -217,9 +218,12 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"y has {self._width(y)} outputs, but training goes on from a network with "
                 f"{begun.layers[-1][1].shape[0]}"
             )
-        X, y, weight, validation = self._set_apart(X, y, weight, begun, seed)
-        rows = self._rows(X, y, weight, begun)
         whole, fresh = tasks is not None, state is None
+        early = self.early_stopping
+        validation = None
+        if whole and (len(X) >= EARLY_ROWS if early == "auto" else early):
+            X, y, weight, validation = self._set_apart(X, y, weight, begun, seed)
+        rows = self._rows(X, y, weight, begun)
         basis = None
         if whole:
             held = rows.x[:0] if validation is None else validation[0]
@@ -296,9 +300,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _set_apart(
         self, X: Array, y: Array, weight: Array | None, state: State, seed: int
     ) -> tuple[Array, Array, Array | None, Any]:
-        """Training rows, and validation inputs with their scorer where stopping is early."""
-        if not self.early_stopping:
-            return X, y, weight, None
+        """Training rows, and validation inputs with their scorer."""
         classes = y if self._likelihood() == "categorical" else None
         training, held = held_out(len(X), classes, self.validation_fraction, seed)
         if len(held) < 2:
