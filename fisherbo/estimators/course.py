@@ -4,7 +4,7 @@ A round is as long as all before it together; in each the learning rate falls li
 value to zero. So the loss at the end of a round is what a training of this length reaches, without
 the noise of a large learning rate. Gains g₁, g₂ of two rounds say what all further ones would gain, if
 gains go on to shrink by the same ratio: g₂ ρ/(1 − ρ), ρ = g₂/g₁. Training has converged where that is
-less than the tolerance.
+less than the tolerance, which is a share of the loss.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fisherbo.training import Report, fit
 from fisherbo.tuning.batches import Batch, Shuffled
 
 FIRST_STEPS = 25  # of the first round, which lasts for an epoch at least
+LEAST_RATIO = 1 / 3  # of gains: one round that happens to gain little ends nothing
 UPDATES = 5  # of the weight decay in a round
 UPDATE_STEPS = 10  # from one of them to the next, at least
 
@@ -140,7 +141,8 @@ class Course:
         if self._since_update >= max(UPDATE_STEPS, report.max_steps / UPDATES):
             self._update_decay(model, report.optimizer)
         if ended:
-            self.converged = self._left(self._gain(model)) < self.recipe.tol
+            gain, value = self._gain(model)
+            self.converged = self._left(gain) < self.recipe.tol * value
         last = ended and (self.converged or len(self.losses) == self.recipe.max_iter)
         if self.on_epoch(Epoch(len(self.losses), self.losses[-1], model, last)):
             raise _StoppedError
@@ -153,31 +155,32 @@ class Course:
         for group in optimizer.param_groups:
             group["weight_decay"] = self.alpha
 
-    def _gain(self, model: nn.Sequential) -> float:
-        """What the round gained: validation score, or training loss with its penalty as it is now.
+    def _gain(self, model: nn.Sequential) -> tuple[float, float]:
+        """What the round gained, and of how much: training loss with its penalty as it is now.
 
-        The better end of the two rounds is kept.
+        With early stopping it is the error, one less the score. The better end of the two rounds is
+        kept.
         """
         if self.validation is not None:
             before, self._record = self._record, max(self.scores)
-            return self._record - before
+            return self._record - before, 1 - self._record
         end = self._mean_loss(model), evidence.squared_norm(model)
+        value = self._objective(*end)
         before = math.inf if self._end_of_round is None else self._objective(*self._end_of_round)
-        gain = before - self._objective(*end)
-        if gain > 0:
+        if value < before:
             self._end_of_round = end
             self._best = _weights(model)
-        return gain
+        return before - value, value
 
     def _left(self, gain: float) -> float:
-        """What further rounds would gain, infinite before the third."""
+        """What further rounds would gain; infinite before the third."""
         before, self._gained = self._gained, gain
         if math.isinf(before):
             return math.inf
         if gain <= 0:
             return gain
-        ratio = gain / before
-        return gain * ratio / (1 - ratio) if 0 < ratio < 1 else math.inf
+        ratio = max(gain / before, LEAST_RATIO)
+        return gain * ratio / (1 - ratio) if ratio < 1 <= math.copysign(1, before) else math.inf
 
     def _mean_loss(self, model: nn.Module) -> float:
         """Over all training rows, which an epoch's mean is not: weights change during it."""

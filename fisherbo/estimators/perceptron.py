@@ -114,7 +114,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         damping: Any = "auto",
         momentum: float = 0.9,
         max_iter: int = 200,
-        tol: float = 1e-2,
+        tol: float = 2e-2,
         n_iter_no_change: Any = "auto",
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
