@@ -4,13 +4,13 @@
     python -m experiments.estimators --write      18 data sets, 3 to 10 seeds
     python -m experiments.estimators --dev        other data sets: defaults are chosen on these only
 
-The first three quarters of the rows train, of a random split; generated data is drawn anew for each
-seed. K-FAC gets the data as it is. MLP gets standardised inputs, and for regression standardised
-targets ("MLP"), the targets as they are ("MLP, targets as they are"), or 1,000 epochs in the place of
-200 ("MLP, 1,000 epochs"; up to 5,000 rows), as its ConvergenceWarning asks for.
+Three quarters of the rows train, of a random split; generated data is drawn anew for each seed.
+K-FAC gets the data as it is. MLP gets standardised inputs, and for regression standardised targets
+("MLP"), the targets as they are ("MLP, targets as they are"), or 1,000 epochs in the place of 200
+("MLP, 1,000 epochs"; up to 5,000 rows), as its ConvergenceWarning asks for.
 
-Scores are accuracies or R² on the held-out quarter; the log loss is of classes only. CPU seconds are
-of the fit, in one thread.
+Scores are accuracies or R² on the held-out quarter; the log loss is of classes only. CPU seconds
+are of the fit, in one thread; the methods take turns on each split.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -43,8 +44,7 @@ def tuned(
 ) -> Recipe:
     """The recipe with the best values found for the settings named by `free`.
 
-    No trials, rows fewer than `LEAST_ROWS`, or a study in which all trials fail, leave the recipe as
-    it is.
+    No trials, rows fewer than `LEAST_ROWS`, or a study of failed trials leave the recipe as it is.
     """
     space = {name: kind for name, kind in SPACES[recipe.solver].items() if name in free}
     if not space or not n_trials or len(rows.x) < LEAST_ROWS:
@@ -54,7 +54,7 @@ def tuned(
     short = replace(recipe, max_iter=math.ceil(FIRST_STEPS / every))
 
     def held_out_loss(trial: optuna.Trial) -> float:
-        values = {
+        values: dict[str, Any] = {
             name: trial.suggest_float(name, kind.low, kind.high, log=kind.log)
             for name, kind in space.items()
         }

@@ -2,9 +2,9 @@
 
 A round is as long as all before it together; in each the learning rate falls linearly from its full
 value to zero. So the loss at the end of a round is what a training of this length reaches, without
-the noise of a large learning rate. Gains g₁, g₂ of two rounds say what all further ones would gain, if
-gains go on to shrink by the same ratio: g₂ ρ/(1 − ρ), ρ = g₂/g₁. Training has converged where that is
-less than the tolerance, which is a share of the loss.
+the noise of a large learning rate. From gains g₁, g₂ of two rounds, all further ones would gain
+g₂ ρ/(1 − ρ), ρ = g₂/g₁, if gains go on to shrink by the same ratio. Training has converged where
+that is less than the tolerance, which is a share of the loss.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fisherbo.tuning.batches import Batch, Shuffled
 
 FIRST_STEPS = 25  # of the first round, which lasts for an epoch at least
 LEAST_RATIO = 1 / 3  # of gains: one round that happens to gain little ends nothing
+LEAST_LOSS = 0.05  # that the tolerance is a share of: less is as good as none
 UPDATES = 5  # of the weight decay in a round
 UPDATE_STEPS = 10  # from one of them to the next, at least
 
@@ -142,7 +143,7 @@ class Course:
             self._update_decay(model, report.optimizer)
         if ended:
             gain, value = self._gain(model)
-            self.converged = self._left(gain) < self.recipe.tol * value
+            self.converged = self._left(gain) < self.recipe.tol * max(value, LEAST_LOSS)
         last = ended and (self.converged or len(self.losses) == self.recipe.max_iter)
         if self.on_epoch(Epoch(len(self.losses), self.losses[-1], model, last)):
             raise _StoppedError

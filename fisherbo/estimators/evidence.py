@@ -3,7 +3,7 @@
 Symbols: n rows, N targets; λ eigenvalues of the layers' A ⊗ G, the Fisher information of the mean
 loss; α weight decay; γ effective number of weights; s noise variance (1 for classes and labels).
 
-    γ = Σ λ/(λ + α),    s = RSS/(N − γ),    α ← s γ/(n |w|²)          MacKay (1992), eqs. 4.8 to 4.10
+    γ = Σ λ/(λ + α),    s = RSS/(N − γ),    α ← s γ/(n |w|²)        MacKay (1992), § 4
 
 It is repeated during training (Immer et al. 2021) and costs about as much as a step.
 """

@@ -26,6 +26,7 @@ SOLVERS = ("kfac", "ekfac", "adam", "sgd")
 KL_CLIP = 0.03  # twice the KL divergence that one natural gradient may move the predictions by
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
 FACTOR_INTERVAL = 10  # steps; updates of the factors cost more than the steps between them
+INTERVAL_WIDTH = 40  # inputs of a layer for a step of the interval, where that is longer
 
 SPACES: Mapping[str, Mapping[str, FloatDistribution]] = {
     "kfac": {
@@ -173,6 +174,7 @@ def make_optimizer(
         return torch.optim.SGD(
             model.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=alpha
         )
+    interval = max(w.shape[-1] for w in model.parameters()) // INTERVAL_WIDTH
     return KFAC(
         model,
         likelihood=likelihood,
@@ -181,7 +183,8 @@ def make_optimizer(
         momentum=recipe.momentum,
         weight_decay=alpha,
         kl_clip=KL_CLIP,
-        factor_interval=FACTOR_INTERVAL,
+        factor_interval=max(FACTOR_INTERVAL, interval),
+        inverse_interval=interval or None,
         eigen_correction=recipe.solver == "ekfac",
         recover=True,
         distributed=False,

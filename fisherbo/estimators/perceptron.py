@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fisherbo.estimators.autotune import defaults, tuned
+from fisherbo.estimators.callbacks import EpochTasks
 from fisherbo.estimators.course import Course, Epoch
 from fisherbo.estimators.evidence import first_guess
 from fisherbo.estimators.layers import (
@@ -155,7 +156,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """
         state = self._state if self.warm_start and hasattr(self, "_state") else None
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        tasks = _Tasks(self, context, {"X": X, "y": y})
+        tasks = EpochTasks(self, context, {"X": X, "y": y})
         X, y = self._checked(X, y, reset=state is None)
         self._learn(X, self._encoded(y, known=state is not None), sample_weight, state, tasks)
         tasks.close()
@@ -201,7 +202,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return _dense(X), y
 
     def _learn(
-        self, X: Array, y: Array, sample_weight: Any, state: State | None, tasks: _Tasks | None
+        self, X: Array, y: Array, sample_weight: Any, state: State | None, tasks: EpochTasks | None
     ) -> None:
         """Train on encoded targets, from the state or from new weights; one epoch without tasks."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -226,11 +227,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         rows = self._rows(X, y, weight, begun)
         basis = None
         if whole:
-            held = rows.x[:0] if validation is None else validation[0]
-            basis = row_space(torch.cat([rows.x, held]))
-        if basis is not None:
-            rows = replace(rows, x=rows.x @ basis)
-            validation = validation and (validation[0] @ basis, validation[1])
+            rows, validation, basis = _in_row_space(rows, validation)
 
         def state_of(layers: Sequence[Layer], recipe: Recipe) -> State:
             full = expanded(layers, basis, None if fresh else begun.layers)
@@ -321,7 +318,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         layers: Sequence[Layer],
         optimizer_state: dict[str, Any] | None,
         validation: Any,
-        tasks: _Tasks | None,
+        tasks: EpochTasks | None,
         state_of: Callable[[Sequence[Layer], Recipe], State],
     ) -> None:
         model = as_module(layers, self.activation)
@@ -333,7 +330,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
             if self.verbose:
                 print(f"Iteration {epoch.number}, loss = {epoch.loss:.8f}")
             return tasks is not None and tasks.end(
-                epoch, lambda: state_of(of_module(epoch.model), recipe)
+                epoch, lambda: _in_units(state_of(of_module(epoch.model), recipe))
             )
 
         length = recipe if tasks is not None else replace(recipe, max_iter=1)
@@ -348,7 +345,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _publish(self, course: Course, *, whole: bool) -> None:
         """Set what is learned."""
         state = self._state
-        layers = in_units(state.layers, state.inputs, state.targets)
+        layers = _in_units(state)
         self.coefs_ = [weight for weight, _ in layers]
         self.intercepts_ = [bias for _, bias in layers]
         self.n_layers_ = len(layers) + 1
@@ -389,40 +386,18 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
 _OUT = {"categorical": "softmax", "bernoulli": "logistic", "normal": "identity"}
 
 
-class _Tasks:
-    """Tells scikit-learn's callbacks of each epoch, with an estimator as it then is."""
+def _in_units(state: State) -> list[Layer]:
+    return in_units(state.layers, state.inputs, state.targets)
 
-    def __init__(self, owner: Network, context: Any, data: dict[str, Any]) -> None:
-        self._owner, self._root, self._data = owner, context, data
-        self._root.call_on_fit_task_begin(estimator=owner, **data)
-        self._next()
 
-    def end(self, epoch: Epoch, state: Callable[[], State]) -> bool:
-        """After an epoch; whether a callback wants to stop."""
-        stop = bool(
-            self._task.call_on_fit_task_end(
-                estimator=self._owner,
-                **self._data,
-                reconstruction_attributes=lambda: self._learned(state()),
-            )
-        )
-        if not (epoch.last or stop):
-            self._next()
-        return stop
-
-    def close(self) -> None:
-        """After the last epoch."""
-        self._root.call_on_fit_task_end(estimator=self._owner, **self._data)
-
-    def _next(self) -> None:
-        self._task = self._root.subcontext(task_name="epoch")
-        self._task.call_on_fit_task_begin(estimator=self._owner, **self._data)
-
-    def _learned(self, state: State) -> dict[str, Any]:
-        layers = in_units(state.layers, state.inputs, state.targets)
-        learned = {"coefs_": [w for w, _ in layers], "intercepts_": [b for _, b in layers]}
-        kept = ("classes_", "_multilabel", "_one_column", "n_features_in_", "feature_names_in_")
-        return learned | {k: v for k, v in vars(self._owner).items() if k in kept}
+def _in_row_space(rows: Rows, validation: Any) -> tuple[Rows, Any, torch.Tensor | None]:
+    """Rows and validation rows in coordinates of their span, and its basis, as `row_space` does."""
+    held = rows.x[:0] if validation is None else validation[0]
+    basis = row_space(torch.cat([rows.x, held]))
+    if basis is None:
+        return rows, validation, None
+    rows = replace(rows, x=rows.x @ basis)
+    return rows, validation and (validation[0] @ basis, validation[1]), basis
 
 
 def _dense(X: Any) -> Array:
