@@ -10,7 +10,7 @@ K-FAC gets the data as it is. MLP gets standardised inputs, and for regression s
 ("MLP, 1,000 epochs"; up to 5,000 rows), as its ConvergenceWarning asks for.
 
 Scores are accuracies or R² on the held-out quarter; the log loss is of classes only. CPU seconds
-are of the fit, in one thread; the methods take turns on each split.
+are of the fit, in one thread.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from fisherbo.tuning.batches import Batch, Shuffled
 
 FIRST_STEPS = 25  # of the first round, which lasts for an epoch at least
 LEAST_RATIO = 1 / 3  # of gains: one round that happens to gain little ends nothing
-LEAST_LOSS = 0.05  # that the tolerance is a share of: less is as good as none
+LEAST_LOSS = 0.1  # that the tolerance is a share of: loss below it matters little
 UPDATES = 5  # of the weight decay in a round
 UPDATE_STEPS = 10  # from one of them to the next, at least
 

@@ -106,8 +106,8 @@ def row_space(x: torch.Tensor) -> torch.Tensor | None:
     """Orthonormal basis (inputs, rows) of the rows of `x` where inputs outnumber them, else None.
 
     The first layer's gradients lie in the span of the rows, and normal initial weights and their L2
-    penalty know no direction: training on the coordinates ``x @ basis`` is training on `x`, with
-    Kronecker factors of as many columns as there are rows.
+    penalty know no direction. So gradient descent on the coordinates ``x @ basis`` is that on `x`;
+    K-FAC's differs in how its damping is split, and its factors have as many columns as rows.
     """
     rows, inputs = x.shape
     return torch.linalg.qr(x.T)[0] if inputs > rows else None
