@@ -41,7 +41,8 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
         momentum: of "kfac", "ekfac" and "sgd".
         max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
         tol: training ends where further rounds would gain less than this share of the penalised
-            loss, or with early stopping of one less the score, as extrapolated from the last two.
+            loss, or with early stopping of one less the score, as extrapolated from the last two;
+            what is less than .1 counts as .1.
         n_iter_no_change: epochs of the first round; each further one is as long as all before it.
             "auto" is 25 steps, or an epoch if that is longer.
         early_stopping: whether a part of the rows is held out and the weights of the best accuracy
@@ -177,7 +178,8 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
         momentum: of "kfac", "ekfac" and "sgd".
         max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
         tol: training ends where further rounds would gain less than this share of the penalised
-            loss, or with early stopping of one less the score, as extrapolated from the last two.
+            loss, or with early stopping of one less the score, as extrapolated from the last two;
+            what is less than .1 counts as .1.
         n_iter_no_change: epochs of the first round; each further one is as long as all before it.
             "auto" is 25 steps, or an epoch if that is longer.
         early_stopping: whether a part of the rows is held out and the weights of the best R²

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fisherbo import KFACClassifier, KFACRegressor
 from fisherbo.estimators import perceptron
-from fisherbo.estimators.course import Course, even_size
+from fisherbo.estimators.course import LEAST_LOSS, Course, even_size
 from fisherbo.estimators.layers import as_module, draw, expanded, of_module, reduced, row_space
 from fisherbo.estimators.learning import Recipe, as_rows, make_optimizer
 
@@ -84,7 +84,7 @@ def test_what_is_called_converged_is_near_what_far_more_epochs_reach(kind, data,
     longer = kind(alpha=alpha, max_iter=3200, tol=0.0, random_state=0)
     warned(longer, *data)
     reached, possible = penalised(model, *data), penalised(longer, *data)
-    assert reached - possible < 0.1 * possible
+    assert reached - possible < 0.1 * max(possible, LEAST_LOSS)
 
 
 def test_too_few_epochs_are_warned_of_and_enough_are_not():
@@ -182,11 +182,11 @@ def test_early_stopping_begins_where_rows_can_be_spared(iris, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("inputs", [4, 20, 300])
-@pytest.mark.parametrize("rows", [150, 1000, 6000])
+@pytest.mark.parametrize("rows", [150, 1000, 4000])
 @pytest.mark.parametrize("task", ["classes", "numbers"])
 def test_defaults_are_not_behind_an_mlp(task, rows, inputs):
-    if rows * inputs > 600_000:
-        pytest.skip("the MLP alone takes half a minute")
+    if rows * inputs > 300_000:
+        pytest.skip("the MLP alone takes many seconds")
     if task == "classes":
         X, y = make_classification(
             rows + 1000, inputs, n_informative=min(10, inputs), n_redundant=0, random_state=2
