@@ -1,7 +1,7 @@
-"""What ``learning_rate="auto"`` and ``damping="auto"`` stand for: a short study on training rows.
+"""The study that ``learning_rate="auto"`` and ``damping="auto"`` may stand for.
 
-Each trial trains the network for a few steps on three quarters of at most 2048 rows; its value is
-the least loss of the other quarter.
+Each trial trains the network for the first round on three quarters of at most 2048 rows; its value
+is the loss of the other quarter.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import optuna
+import torch
 from sklearn.model_selection import train_test_split
 
+from fisherbo.errors import DivergedError
+from fisherbo.estimators.course import FIRST_STEPS, Course, even_size
 from fisherbo.estimators.journal import quiet
 from fisherbo.estimators.layers import Layer, as_module
 from fisherbo.estimators.learning import SPACES, Array, Recipe, Rows, make_optimizer
 from fisherbo.sampler.sampler import FisherSampler
-from fisherbo.tuning.search_spaces import TunableOptimizer
-from fisherbo.tuning.study import tune_training
 
 MOST_ROWS = 2048
 LEAST_ROWS = 60
 HELD_OUT = 0.25
-STEPS = 12
 DESIGN = 3  # trials before the model
 
 
@@ -43,32 +44,38 @@ def tuned(
 ) -> Recipe:
     """The recipe with the best values found for the settings named by `free`.
 
-    Rows fewer than `LEAST_ROWS`, or a study in which all trials fail, leave the recipe as it is.
+    No trials, rows fewer than `LEAST_ROWS`, or a study of failed trials leave the recipe as it is.
     """
     space = {name: kind for name, kind in SPACES[recipe.solver].items() if name in free}
-    if not space or len(rows.x) < LEAST_ROWS:
+    if not space or not n_trials or len(rows.x) < LEAST_ROWS:
         return recipe
-
-    def build(model: Any, parameters: Any, setting: Any) -> Any:
-        return make_optimizer(model, replace(recipe, **parameters), rows.likelihood)
-
     training, held = _split(rows, recipe.seed)
-    optimizer = TunableOptimizer(recipe.solver, space, build, STEPS, needs_likelihood=False)
+    every = math.ceil(len(training.x) / even_size(len(training.x), recipe.batch_size))
+    short = replace(recipe, max_iter=math.ceil(FIRST_STEPS / every))
+
+    def held_out_loss(trial: optuna.Trial) -> float:
+        values: dict[str, Any] = {
+            name: trial.suggest_float(name, kind.low, kind.high, log=kind.log)
+            for name, kind in space.items()
+        }
+        tried = replace(short, **values)
+        model = as_module(layers, activation)
+        try:
+            Course(training, tried).run(
+                model, make_optimizer(model, tried, rows.likelihood), recipe.seed
+            )
+        except DivergedError as error:
+            raise optuna.TrialPruned from error
+        with torch.no_grad():
+            return float(rows.loss(model(held.x), held.y))
+
     with quiet():
-        result = tune_training(
-            lambda: as_module(layers, activation),
-            (training.x, training.y),
-            loss=rows.loss,
-            likelihood=rows.likelihood,
-            optimizer=optimizer,
-            n_trials=n_trials,
-            validation=(held.x, held.y),
-            batch_size=recipe.batch_size,
-            max_steps=STEPS,
-            seed=recipe.seed,
-            sampler=FisherSampler(seed=recipe.seed, n_startup_trials=DESIGN),
+        study = optuna.create_study(
+            sampler=FisherSampler(seed=recipe.seed, n_startup_trials=DESIGN)
         )
-    return replace(recipe, **result.best_params)
+        study.optimize(held_out_loss, n_trials)
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return replace(recipe, **study.best_params) if done else recipe
 
 
 def _split(rows: Rows, seed: int) -> tuple[Rows, Rows]:

@@ -102,6 +102,41 @@ def of_module(model: nn.Module) -> list[Layer]:
     ]
 
 
+def row_space(x: torch.Tensor) -> torch.Tensor | None:
+    """Orthonormal basis (inputs, rows) of the rows of `x` where inputs outnumber them, else None.
+
+    The first layer's gradients lie in the span of the rows, and normal initial weights and their L2
+    penalty know no direction. So gradient descent on the coordinates ``x @ basis`` is that on `x`;
+    K-FAC's differs in how its damping is split, and its factors have as many columns as rows.
+    """
+    rows, inputs = x.shape
+    return torch.linalg.qr(x.T)[0] if inputs > rows else None
+
+
+def reduced(layers: Sequence[Layer], basis: torch.Tensor | None) -> list[Layer]:
+    """The layers as a network of the coordinates in a basis of the inputs."""
+    if basis is None:
+        return list(layers)
+    (weight, bias), *others = layers
+    return [(basis.numpy().T @ weight, bias), *others]
+
+
+def expanded(
+    layers: Sequence[Layer], basis: torch.Tensor | None, before: Sequence[Layer] | None
+) -> list[Layer]:
+    """The layers of coordinates as a network of the inputs.
+
+    Across the basis the weights are what they were `before`, or zero: rows say nothing about them.
+    """
+    if basis is None:
+        return list(layers)
+    (weight, bias), *others = layers
+    across = 0.0
+    if before is not None:
+        across = before[0][0] - basis.numpy() @ (basis.numpy().T @ before[0][0])
+    return [(basis.numpy() @ weight + across, bias), *others]
+
+
 def in_units(layers: Sequence[Layer], inputs: Scaling, targets: Scaling | None) -> list[Layer]:
     """The same function of values that are not scaled, in float64."""
     made = [(weight.astype(np.float64), bias.astype(np.float64)) for weight, bias in layers]

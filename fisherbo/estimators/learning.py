@@ -1,13 +1,10 @@
-"""Training of a network on arrays: solvers, weighted rows, epochs, and the end of it.
-
-An epoch goes once through all rows in a random order.
-"""
+"""Training rows with weights, and the optimizers that networks are trained by."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fisherbo.training import KFAC, Report, fit
-from fisherbo.tuning.batches import Shuffled
+from fisherbo.training import KFAC
 from fisherbo.tuning.losses import Likelihood
 
 Array = NDArray[Any]
@@ -27,39 +23,46 @@ Scorer = Callable[[Array], float]
 """Outputs of the validation rows to their score, larger is better."""
 
 SOLVERS = ("kfac", "ekfac", "adam", "sgd")
-KL_CLIP = 1.0  # twice the KL divergence that one natural gradient may move the predictions by
-LOST = 0.05  # share of what the loss has gained that may be lost again at the end
-LEAST_STEPS = 40  # that patience lasts: momentum swings for as long where an epoch is one step
+KL_CLIP = 0.03  # twice the KL divergence that one natural gradient may move the predictions by
 MOST_REPEATS = 20  # rows, by the number of rows given, that whole weights may repeat to
+FACTOR_INTERVAL = 10  # steps; updates of the factors cost more than the steps between them
+INTERVAL_WIDTH = 40  # inputs of a layer for a step of the interval, where that is longer
 
 SPACES: Mapping[str, Mapping[str, FloatDistribution]] = {
     "kfac": {
-        "learning_rate": FloatDistribution(0.03, 0.3, log=True),
-        "damping": FloatDistribution(0.03, 1.0, log=True),
+        "learning_rate": FloatDistribution(0.1, 1.0, log=True),
+        "damping": FloatDistribution(5e-4, 5e-2, log=True),
     },
     "ekfac": {
-        "learning_rate": FloatDistribution(0.03, 0.3, log=True),
-        "damping": FloatDistribution(0.03, 1.0, log=True),
+        "learning_rate": FloatDistribution(0.1, 1.0, log=True),
+        "damping": FloatDistribution(5e-4, 5e-2, log=True),
     },
     "adam": {"learning_rate": FloatDistribution(1e-3, 3e-2, log=True)},
     "sgd": {"learning_rate": FloatDistribution(3e-3, 0.3, log=True)},
 }
-"""What "auto" searches, in scaled units. The middle is what is used where rows are too few."""
+"""What "auto" is the middle of, or searches with trials, in scaled units."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained."""
+    """How a network is trained.
+
+    Attributes:
+        alpha: weight decay; with `by_evidence` where it begins.
+        by_evidence: whether the weight decay follows the evidence.
+        patience: epochs of the first round; None is a number of steps.
+    """
 
     solver: str
     learning_rate: float
     damping: float
     momentum: float
     alpha: float
+    by_evidence: bool
     batch_size: int
     max_iter: int
     tol: float
-    patience: int
+    patience: int | None
     seed: int
 
 
@@ -171,6 +174,7 @@ def make_optimizer(
         return torch.optim.SGD(
             model.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=alpha
         )
+    interval = max(w.shape[-1] for w in model.parameters()) // INTERVAL_WIDTH
     return KFAC(
         model,
         likelihood=likelihood,
@@ -179,119 +183,10 @@ def make_optimizer(
         momentum=recipe.momentum,
         weight_decay=alpha,
         kl_clip=KL_CLIP,
+        factor_interval=max(FACTOR_INTERVAL, interval),
+        inverse_interval=interval or None,
         eigen_correction=recipe.solver == "ekfac",
         recover=True,
         distributed=False,
         seed=recipe.seed,
     )
-
-
-class _EndedError(Exception):
-    """The run is over before its last epoch."""
-
-
-@dataclass(frozen=True, eq=False)
-class Epoch:
-    """The end of an epoch: its number from 1, its mean loss, and whether it is the last one."""
-
-    number: int
-    loss: float
-    model: nn.Module
-    last: bool
-
-
-@dataclass(eq=False)
-class Course:
-    """What happens from epoch to epoch.
-
-    Attributes:
-        rows: training rows.
-        recipe: how it is trained.
-        validation: inputs of the validation rows and their scorer, for early stopping.
-        on_epoch: called after each epoch; whether to stop.
-        losses: mean training loss of each epoch.
-        scores: validation score of each epoch.
-        converged: whether it ended before the last epoch.
-        best: weights after the epoch of the best validation score, or else of the least loss.
-    """
-
-    rows: Rows
-    recipe: Recipe
-    validation: tuple[Tensor, Scorer] | None
-    on_epoch: Callable[[Epoch], bool]
-    losses: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    converged: bool = False
-    best: dict[str, Tensor] | None = None
-    _evaluated: list[float] = field(default_factory=list)
-    _record: float = -math.inf
-    _stale: int = 0
-    _patience: int = 1
-
-    def run(self, model: nn.Module, optimizer: torch.optim.Optimizer, shuffle_seed: int) -> None:
-        """Train the model until the end.
-
-        Raises:
-            DivergedError: the loss left the finite numbers and did not come back.
-        """
-        rows, recipe = self.rows, self.recipe
-        size = min(recipe.batch_size, len(rows.x))
-        generator = torch.Generator().manual_seed(shuffle_seed)
-        every = math.ceil(len(rows.x) / size)
-        self._patience = max(recipe.patience, math.ceil(LEAST_STEPS / every))
-        try:
-            fit(
-                model,
-                optimizer,
-                self._loss,
-                Shuffled(rows.x, rows.y, size, generator),
-                max_steps=recipe.max_iter * every,
-                report_every=every,
-                callbacks=[self._epoch],
-            )
-        except _EndedError:
-            self.converged = True
-        if self.best is not None and (self.validation is not None or self._went_astray()):
-            model.load_state_dict(self.best)
-
-    def _went_astray(self) -> bool:
-        """Whether the loss ends far above its least; a rise within the noise of batches is none."""
-        least = min(self.losses)
-        return self.losses[-1] - least > LOST * (self.losses[0] - least)
-
-    def _loss(self, output: Tensor, y: Tensor) -> Tensor:
-        loss = self.rows.loss(output, y)
-        if loss.requires_grad:
-            self._evaluated.append(float(loss.detach()) * len(y))
-        return loss
-
-    def _epoch(self, report: Report) -> None:
-        """After an epoch; the first batch of the next one is evaluated already, unless it ended."""
-        if report.point.step == 0:
-            return
-        last = report.point.step == report.max_steps
-        done = self._evaluated if last else self._evaluated[:-1]
-        self.losses.append(math.fsum(done) / len(self.rows.x))
-        self._evaluated = [] if last else self._evaluated[-1:]
-        value = -self.losses[-1]
-        if self.validation is not None:
-            value = self._validate(report.model)
-        if value > self._record:
-            self.best = {name: w.clone() for name, w in report.model.state_dict().items()}
-        improved = value >= self._record + self.recipe.tol
-        self._stale = 0 if improved or not math.isfinite(self._record) else self._stale + 1
-        self._record = max(self._record, value)
-        ended = self._stale >= self._patience
-        epoch = Epoch(len(self.losses), self.losses[-1], report.model, last or ended)
-        if self.on_epoch(epoch) or ended:
-            raise _EndedError
-
-    def _validate(self, model: nn.Module) -> float:
-        assert self.validation is not None
-        x, score = self.validation
-        model.eval()
-        with torch.no_grad():
-            output = model(x)
-        model.train()
-        self.scores.append(score(output.numpy().astype(np.float64)))
-        return self.scores[-1]

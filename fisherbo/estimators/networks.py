@@ -21,25 +21,36 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
     """Multilayer perceptron for classes, trained by K-FAC (Martens & Grosse 2015).
 
     In the place of `sklearn.neural_network.MLPClassifier`: the same weights and curves as
-    attributes, in the units of the data. Inputs are centred and scaled inside.
+    attributes, in the units of the data. Inputs are centred and scaled inside; where they outnumber
+    the rows, training is in the coordinates of the rows' span, which loses nothing.
+
+    The learning rate falls to zero in rounds, each as long as all before it. A ConvergenceWarning
+    says that `max_iter` epochs were over before further rounds would have gained little.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 |w|², in scaled units.
-        batch_size: rows of a step; "auto" is 256, or all if there are fewer.
-        learning_rate: a number, or "auto": a study of ``n_tuning_trials`` short runs on the
-            training rows; below 60 rows a fixed value.
-        damping: λ that K-FAC adds to the curvature: a number, or "auto".
+        alpha: L2 penalty α/2 |w|², in scaled units; "auto" follows the evidence during training
+            (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
+        batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
+            steps with exact factors. A step costs more above, and the factors are noisy below.
+        learning_rate: of the beginning of each round, from where it falls linearly to zero; "auto"
+            is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded too.
+        damping: λ that K-FAC adds to the curvature; "auto" is .005, in scaled units.
         momentum: of "kfac", "ekfac" and "sgd".
-        max_iter: epochs.
-        tol: improvement of the training loss, or of the validation score, that counts as one.
-        n_iter_no_change: epochs without one that end the training; at least 40 steps.
+        max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
+        tol: training ends where further rounds would gain less than this share of the penalised
+            loss, or with early stopping of one less the score, as extrapolated from the last two;
+            what is less than .1 counts as .1.
+        n_iter_no_change: epochs of the first round; each further one is as long as all before it.
+            "auto" is 25 steps, or an epoch if that is longer.
         early_stopping: whether a part of the rows is held out and the weights of the best accuracy
-            there are kept.
+            there are kept; "auto": from 10,000 rows on, where the part can be spared.
         validation_fraction: that part.
-        n_tuning_trials: runs that "auto" may take.
+        n_tuning_trials: runs of a study that chooses what is "auto" of learning rate and damping
+            by the loss of a quarter of the rows; 0 takes the values above, which serve from 100 to
+            100,000 rows. Below 60 rows there is no study.
         warm_start: whether `fit` goes on from the weights of the fit before.
         random_state: seed of weights, order of rows, tuning and splits.
         verbose: whether to print the loss of each epoch.
@@ -49,7 +60,7 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
         coefs_, intercepts_: weights (inputs, outputs) and biases of each layer.
         loss_curve_: mean training loss of each epoch; ``loss_`` its last, ``best_loss_`` its least.
         validation_scores_, best_validation_score_: with early stopping; else None.
-        learning_rate_, damping_: what was used.
+        alpha_, learning_rate_, damping_: what was used.
         n_iter_, t_: epochs, and rows seen.
         n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_: as in
             scikit-learn.
@@ -65,7 +76,10 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> KFACClassifier:
-        """Train for one epoch on these rows; the first call settles scales and "auto".
+        """Train for one epoch on these rows, at the full learning rate.
+
+        The first call settles the scales. `alpha` "auto" is what `fit` found, or else .001, and no
+        part is held out.
 
         Args:
             X: inputs (n, inputs).
@@ -144,25 +158,36 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
 
     In the place of `sklearn.neural_network.MLPRegressor`: the same weights and curves as
     attributes, in the units of the data. Inputs and targets are centred and scaled inside; losses
-    are half squared errors of scaled targets.
+    are half squared errors of scaled targets. Where inputs outnumber the rows, training is in the
+    coordinates of the rows' span, which loses nothing.
+
+    The learning rate falls to zero in rounds, each as long as all before it. A ConvergenceWarning
+    says that `max_iter` epochs were over before further rounds would have gained little.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 |w|², in scaled units.
-        batch_size: rows of a step; "auto" is 256, or all if there are fewer.
-        learning_rate: a number, or "auto": a study of ``n_tuning_trials`` short runs on the
-            training rows; below 60 rows a fixed value.
-        damping: λ that K-FAC adds to the curvature: a number, or "auto".
+        alpha: L2 penalty α/2 |w|², in scaled units; "auto" follows the evidence during training
+            (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
+        batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
+            steps with exact factors. A step costs more above, and the factors are noisy below.
+        learning_rate: of the beginning of each round, from where it falls linearly to zero; "auto"
+            is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded too.
+        damping: λ that K-FAC adds to the curvature; "auto" is .005, in scaled units.
         momentum: of "kfac", "ekfac" and "sgd".
-        max_iter: epochs.
-        tol: improvement of the training loss, or of the validation score, that counts as one.
-        n_iter_no_change: epochs without one that end the training; at least 40 steps.
-        early_stopping: whether a part of the rows is held out and the weights of the best R² there
-            are kept.
+        max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
+        tol: training ends where further rounds would gain less than this share of the penalised
+            loss, or with early stopping of one less the score, as extrapolated from the last two;
+            what is less than .1 counts as .1.
+        n_iter_no_change: epochs of the first round; each further one is as long as all before it.
+            "auto" is 25 steps, or an epoch if that is longer.
+        early_stopping: whether a part of the rows is held out and the weights of the best R²
+            there are kept; "auto": from 10,000 rows on, where the part can be spared.
         validation_fraction: that part.
-        n_tuning_trials: runs that "auto" may take.
+        n_tuning_trials: runs of a study that chooses what is "auto" of learning rate and damping
+            by the loss of a quarter of the rows; 0 takes the values above, which serve from 100 to
+            100,000 rows. Below 60 rows there is no study.
         warm_start: whether `fit` goes on from the weights of the fit before.
         random_state: seed of weights, order of rows, tuning and splits.
         verbose: whether to print the loss of each epoch.
@@ -171,7 +196,7 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
         coefs_, intercepts_: weights (inputs, outputs) and biases of each layer.
         loss_curve_: mean training loss of each epoch; ``loss_`` its last, ``best_loss_`` its least.
         validation_scores_, best_validation_score_: with early stopping; else None.
-        learning_rate_, damping_: what was used.
+        alpha_, learning_rate_, damping_: what was used.
         n_iter_, t_: epochs, and rows seen.
         n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_: as in
             scikit-learn.
@@ -185,7 +210,10 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
-        """Train for one epoch on these rows; the first call settles scales and "auto".
+        """Train for one epoch on these rows, at the full learning rate.
+
+        The first call settles the scales. `alpha` "auto" is what `fit` found, or else .001, and no
+        part is held out.
 
         Args:
             X: inputs (n, inputs).

@@ -19,23 +19,27 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fisherbo.estimators.autotune import defaults, tuned
+from fisherbo.estimators.callbacks import EpochTasks
+from fisherbo.estimators.course import Course, Epoch
+from fisherbo.estimators.evidence import first_guess
 from fisherbo.estimators.layers import (
     ACTIVATIONS,
     Layer,
     Scaling,
     as_module,
     draw,
+    expanded,
     in_units,
     input_scaling,
     of_module,
+    reduced,
+    row_space,
     run,
     target_scaling,
 )
 from fisherbo.estimators.learning import (
     SOLVERS,
     Array,
-    Course,
-    Epoch,
     Recipe,
     Rows,
     as_rows,
@@ -52,7 +56,9 @@ from fisherbo.estimators.sklearn_private import (
 )
 from fisherbo.tuning.losses import Likelihood
 
-BATCH_SIZE = 256
+BATCH_SIZE = 1024  # above it a step costs more and teaches little more
+EARLY_ROWS = 10_000  # from which early_stopping="auto" stops early, as gradient boosting does
+ALPHA = 1e-3  # of `partial_fit`, which does not see all rows together
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +87,17 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "solver": [StrOptions(set(SOLVERS))],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "damping": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "n_iter_no_change": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_tuning_trials": [Interval(Integral, 1, None, closed="left")],
+        "n_tuning_trials": [Interval(Integral, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -103,17 +109,17 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         activation: str = "relu",
         *,
         solver: str = "kfac",
-        alpha: float = 3e-3,
+        alpha: Any = "auto",
         batch_size: Any = "auto",
         learning_rate: Any = "auto",
         damping: Any = "auto",
         momentum: float = 0.9,
         max_iter: int = 200,
-        tol: float = 1e-3,
-        n_iter_no_change: int = 10,
-        early_stopping: bool = False,
+        tol: float = 2e-2,
+        n_iter_no_change: Any = "auto",
+        early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
-        n_tuning_trials: int = 5,
+        n_tuning_trials: int = 0,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -150,14 +156,14 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """
         state = self._state if self.warm_start and hasattr(self, "_state") else None
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        tasks = _Tasks(self, context, {"X": X, "y": y})
+        tasks = EpochTasks(self, context, {"X": X, "y": y})
         X, y = self._checked(X, y, reset=state is None)
         self._learn(X, self._encoded(y, known=state is not None), sample_weight, state, tasks)
         tasks.close()
         return self
 
     def _partial(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        if self.early_stopping:
+        if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True")
         state = getattr(self, "_state", None)
         X, y = self._checked(X, y, reset=state is None)
@@ -196,7 +202,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return _dense(X), y
 
     def _learn(
-        self, X: Array, y: Array, sample_weight: Any, state: State | None, tasks: _Tasks | None
+        self, X: Array, y: Array, sample_weight: Any, state: State | None, tasks: EpochTasks | None
     ) -> None:
         """Train on encoded targets, from the state or from new weights; one epoch without tasks."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -213,10 +219,23 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"y has {self._width(y)} outputs, but training goes on from a network with "
                 f"{begun.layers[-1][1].shape[0]}"
             )
-        X, y, weight, validation = self._set_apart(X, y, weight, begun, seed)
+        whole, fresh = tasks is not None, state is None
+        early = self.early_stopping
+        validation = None
+        if whole and (len(X) >= EARLY_ROWS if early == "auto" else early):
+            X, y, weight, validation = self._set_apart(X, y, weight, begun, seed)
         rows = self._rows(X, y, weight, begun)
-        recipe = self._recipe(rows, begun, seed, fresh=state is None)
-        self._train(rows, recipe, begun, validation, tasks)
+        basis = None
+        if whole:
+            rows, validation, basis = _in_row_space(rows, validation)
+
+        def state_of(layers: Sequence[Layer], recipe: Recipe) -> State:
+            full = expanded(layers, basis, None if fresh else begun.layers)
+            return replace(begun, layers=full, recipe=recipe, optimizer=None)
+
+        layers = reduced(begun.layers, basis)
+        recipe = self._recipe(rows, layers, begun, seed, fresh=fresh, whole=whole)
+        self._train(rows, recipe, layers, begun.optimizer, validation, tasks, state_of)
 
     def _begin(self, X: Array, y: Array, seed: int) -> State:
         sizes = np.atleast_1d(self.hidden_layer_sizes).tolist()
@@ -239,21 +258,37 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
             learning_rate=middle["learning_rate"] if lr == "auto" else float(lr),
             damping=middle["damping"] if damping == "auto" else float(damping),
             momentum=self.momentum,
-            alpha=self.alpha,
+            alpha=ALPHA if self.alpha == "auto" else float(self.alpha),
+            by_evidence=False,
             batch_size=BATCH_SIZE if self.batch_size == "auto" else int(self.batch_size),
             max_iter=self.max_iter,
             tol=self.tol,
-            patience=self.n_iter_no_change,
+            patience=None if self.n_iter_no_change == "auto" else self.n_iter_no_change,
             seed=seed,
         )
 
-    def _recipe(self, rows: Rows, state: State, seed: int, *, fresh: bool) -> Recipe:
-        """The recipe to train by; what is "auto" is tuned once, for new weights."""
-        free = [name for name in ("learning_rate", "damping") if getattr(self, name) == "auto"]
+    def _recipe(
+        self,
+        rows: Rows,
+        layers: Sequence[Layer],
+        state: State,
+        seed: int,
+        *,
+        fresh: bool,
+        whole: bool,
+    ) -> Recipe:
+        """The recipe to train by; what is "auto" is settled once, for new weights."""
+        names = ("learning_rate", "damping", "alpha")
+        free = [name for name in names if getattr(self, name) == "auto"]
         recipe = self._start(seed)
         if not fresh:
-            return replace(recipe, **{name: getattr(state.recipe, name) for name in free})
-        return tuned(rows, state.layers, self.activation, recipe, free, self.n_tuning_trials)
+            recipe = replace(recipe, **{name: getattr(state.recipe, name) for name in free})
+        elif whole and "alpha" in free:
+            recipe = replace(recipe, alpha=first_guess(len(rows.x)))
+        recipe = replace(recipe, by_evidence=whole and "alpha" in free)
+        if not fresh:
+            return recipe
+        return tuned(rows, layers, self.activation, recipe, free, self.n_tuning_trials)
 
     def _rows(self, X: Array, y: Array, weight: Array | None, state: State) -> Rows:
         targets = y if state.targets is None else state.targets.apply(y)
@@ -262,9 +297,7 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _set_apart(
         self, X: Array, y: Array, weight: Array | None, state: State, seed: int
     ) -> tuple[Array, Array, Array | None, Any]:
-        """Training rows, and validation inputs with their scorer where stopping is early."""
-        if not self.early_stopping:
-            return X, y, weight, None
+        """Training rows, and validation inputs with their scorer."""
         classes = y if self._likelihood() == "categorical" else None
         training, held = held_out(len(X), classes, self.validation_fraction, seed)
         if len(held) < 2:
@@ -279,34 +312,45 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return X[training], y[training], kept, (inputs, scorer)
 
     def _train(
-        self, rows: Rows, recipe: Recipe, state: State, validation: Any, tasks: _Tasks | None
+        self,
+        rows: Rows,
+        recipe: Recipe,
+        layers: Sequence[Layer],
+        optimizer_state: dict[str, Any] | None,
+        validation: Any,
+        tasks: EpochTasks | None,
+        state_of: Callable[[Sequence[Layer], Recipe], State],
     ) -> None:
-        model = as_module(state.layers, self.activation)
+        model = as_module(layers, self.activation)
         optimizer = make_optimizer(model, recipe, rows.likelihood)
-        if tasks is None and state.optimizer is not None:
-            optimizer.load_state_dict(state.optimizer)
+        if tasks is None and optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
 
         def on_epoch(epoch: Epoch) -> bool:
             if self.verbose:
                 print(f"Iteration {epoch.number}, loss = {epoch.loss:.8f}")
-            return tasks is not None and tasks.end(epoch, state)
+            return tasks is not None and tasks.end(
+                epoch, lambda: _in_units(state_of(of_module(epoch.model), recipe))
+            )
 
         length = recipe if tasks is not None else replace(recipe, max_iter=1)
-        course = Course(rows, length, validation, on_epoch)
+        course = Course(rows, length, validation, on_epoch, annealed=tasks is not None)
         course.run(model, optimizer, (recipe.seed + self.t_) % 2**31)
         self.t_ += len(rows.x) * len(course.losses)
-        kept = None if tasks is not None else optimizer.state_dict()
-        self._state = State(of_module(model), state.inputs, state.targets, recipe, kept)
+        self._state = state_of(of_module(model), replace(recipe, alpha=course.alpha))
+        if tasks is None:
+            self._state = replace(self._state, optimizer=optimizer.state_dict())
         self._publish(course, whole=tasks is not None)
 
     def _publish(self, course: Course, *, whole: bool) -> None:
         """Set what is learned."""
         state = self._state
-        layers = in_units(state.layers, state.inputs, state.targets)
+        layers = _in_units(state)
         self.coefs_ = [weight for weight, _ in layers]
         self.intercepts_ = [bias for _, bias in layers]
         self.n_layers_ = len(layers) + 1
         self.n_outputs_ = len(layers[-1][1])
+        self.alpha_ = state.recipe.alpha
         self.learning_rate_ = state.recipe.learning_rate
         self.damping_ = state.recipe.damping if self.solver in ("kfac", "ekfac") else None
         self.loss_curve_ = [*([] if whole else self.loss_curve_), *course.losses]
@@ -342,40 +386,18 @@ class Network(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # sci
 _OUT = {"categorical": "softmax", "bernoulli": "logistic", "normal": "identity"}
 
 
-class _Tasks:
-    """Tells scikit-learn's callbacks of each epoch, with an estimator as it then is."""
+def _in_units(state: State) -> list[Layer]:
+    return in_units(state.layers, state.inputs, state.targets)
 
-    def __init__(self, owner: Network, context: Any, data: dict[str, Any]) -> None:
-        self._owner, self._root, self._data = owner, context, data
-        self._root.call_on_fit_task_begin(estimator=owner, **data)
-        self._next()
 
-    def end(self, epoch: Epoch, state: State) -> bool:
-        """After an epoch; whether a callback wants to stop."""
-        stop = bool(
-            self._task.call_on_fit_task_end(
-                estimator=self._owner,
-                **self._data,
-                reconstruction_attributes=lambda: self._learned(epoch.model, state),
-            )
-        )
-        if not (epoch.last or stop):
-            self._next()
-        return stop
-
-    def close(self) -> None:
-        """After the last epoch."""
-        self._root.call_on_fit_task_end(estimator=self._owner, **self._data)
-
-    def _next(self) -> None:
-        self._task = self._root.subcontext(task_name="epoch")
-        self._task.call_on_fit_task_begin(estimator=self._owner, **self._data)
-
-    def _learned(self, model: torch.nn.Module, state: State) -> dict[str, Any]:
-        layers = in_units(of_module(model), state.inputs, state.targets)
-        learned = {"coefs_": [w for w, _ in layers], "intercepts_": [b for _, b in layers]}
-        kept = ("classes_", "_multilabel", "_one_column", "n_features_in_", "feature_names_in_")
-        return learned | {k: v for k, v in vars(self._owner).items() if k in kept}
+def _in_row_space(rows: Rows, validation: Any) -> tuple[Rows, Any, torch.Tensor | None]:
+    """Rows and validation rows in coordinates of their span, and its basis, as `row_space` does."""
+    held = rows.x[:0] if validation is None else validation[0]
+    basis = row_space(torch.cat([rows.x, held]))
+    if basis is None:
+        return rows, validation, None
+    rows = replace(rows, x=rows.x @ basis)
+    return rows, validation and (validation[0] @ basis, validation[1]), basis
 
 
 def _dense(X: Any) -> Array:

@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 import fisherbo
 from fisherbo import KFACClassifier, KFACRegressor
 from fisherbo.estimators.layers import as_module, draw, in_units, input_scaling, run
-from fisherbo.estimators.learning import held_out, repeats
+from fisherbo.estimators.learning import SPACES, held_out, repeats
 
-FIXED = {"learning_rate": 0.1, "damping": 0.1, "random_state": 0}
+FIXED = {"learning_rate": 0.3, "damping": 0.01, "random_state": 0}
 FEW = {**FIXED, "max_iter": 3, "tol": 0.0, "n_iter_no_change": 99}
 unfinished = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -50,6 +50,7 @@ def test_scales_bound_the_values_and_forget_the_units():
     )
 
 
+@unfinished
 @pytest.mark.parametrize("solver", ["kfac", "ekfac", "adam", "sgd"])
 def test_every_solver_learns_and_a_linear_network_finds_the_line(line, iris, solver):
     X, y = line
@@ -76,18 +77,21 @@ def test_without_hidden_layers_it_is_the_logistic_regression_of_its_penalty(iris
     np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X))
 
 
+@unfinished
 def test_auto_tunes_within_the_space_and_numbers_are_kept(iris):
-    model = KFACClassifier(random_state=0).fit(*iris)
-    assert 0.03 <= model.learning_rate_ <= 0.3
-    assert 0.03 <= model.damping_ <= 1
+    tuned = {"n_tuning_trials": 4, "max_iter": 50}
+    model = KFACClassifier(random_state=0, **tuned).fit(*iris)
+    space = SPACES["kfac"]
+    assert space["learning_rate"].low <= model.learning_rate_ <= space["learning_rate"].high
+    assert space["damping"].low <= model.damping_ <= space["damping"].high
     assert model.score(*iris) > 0.95
-    half = KFACClassifier(damping=0.25, random_state=0).fit(*iris)
+    half = KFACClassifier(damping=0.25, random_state=0, **tuned).fit(*iris)
     assert half.damping_ == 0.25
-    other = KFACClassifier(damping=0.25, random_state=1).fit(*iris)
+    other = KFACClassifier(damping=0.25, random_state=1, **tuned).fit(*iris)
     assert half.learning_rate_ != other.learning_rate_
-    few = KFACClassifier(random_state=0).fit(iris[0][::3], iris[1][::3])  # too few rows to tune
-    again = KFACClassifier(random_state=5).fit(iris[0][::3], iris[1][::3])
-    assert few.learning_rate_ == again.learning_rate_
+    few = KFACClassifier(random_state=0, **tuned).fit(iris[0][::3], iris[1][::3])  # too few rows
+    untuned = KFACClassifier(random_state=5, max_iter=2).fit(*iris)
+    assert few.learning_rate_ == untuned.learning_rate_ == pytest.approx(0.1**0.5)
 
 
 def test_auto_leaves_global_generators_and_logging_alone(iris, capsys):
@@ -95,7 +99,7 @@ def test_auto_leaves_global_generators_and_logging_alone(iris, capsys):
 
     torch.manual_seed(3)
     before, level = torch.get_rng_state(), optuna.logging.get_verbosity()
-    KFACClassifier(random_state=0).fit(*iris)
+    KFACClassifier(random_state=0, n_tuning_trials=2).fit(*iris)
     assert torch.equal(before, torch.get_rng_state())
     assert optuna.logging.get_verbosity() == level
     seen = capsys.readouterr()
@@ -194,7 +198,7 @@ def test_several_targets_several_labels_text_and_one_class(line, iris):
     assert both.predict(X).shape == (120, 2)
     assert both.score(X, np.column_stack([y, 100 - 5 * y])) > 0.99
     L, labels = make_multilabel_classification(200, n_features=8, n_classes=3, random_state=0)
-    many = KFACClassifier(**FIXED).fit(L, labels)
+    many = KFACClassifier(**FIXED, alpha=1e-3).fit(L, labels)
     assert many.predict(L).shape == many.predict_proba(L).shape == (200, 3)
     assert accuracy_score(labels, many.predict(L)) > 0.8
     words = np.array(["setosa", "versicolor", "virginica"])[iris[1]]
@@ -214,7 +218,7 @@ def test_frames_pipelines_and_searches(iris, frame):
     X, y = iris
     names = ["a", "b", "c", "d"]
     data = frame(dict(zip(names, X.T, strict=True)))
-    model = make_pipeline(StandardScaler(), KFACClassifier(**FEW)).set_output(
+    model = make_pipeline(StandardScaler(), KFACClassifier(**FIXED, max_iter=20)).set_output(
         transform="pandas" if frame is pd.DataFrame else "polars"
     )
     assert model.fit(data, y)[-1].feature_names_in_.tolist() == names
