@@ -8,7 +8,7 @@ for the empirical Fisher they are those of the user's own backward pass. The use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -84,6 +84,7 @@ class _Call:
 
 @dataclass
 class _Pass:
+    wanted: frozenset[Layer]
     calls: list[_Call] = field(default_factory=list)
     rows: int = 0
 
@@ -96,6 +97,8 @@ class Capture:
         layers: Its covered layers.
         fisher: How the Fisher of the outputs is estimated.
         due: Asked at the beginning of each pass whether to collect from it.
+        missing: Asked at the beginning of a pass that is not due for layers to collect all the
+            same, if the pass leads through them.
         sharing: How the shared positions of a row are treated.
         keep: Whether the rows are kept beside their sums.
         linearised: Asked at the end of each pass whether to keep it as a linear map of the weights.
@@ -108,12 +111,14 @@ class Capture:
         fisher: OutputFisher,
         due: Callable[[], bool],
         *,
+        missing: Callable[[], Collection[Layer]] = tuple,
         sharing: Sharing = "expand",
         keep: bool = False,
         linearised: Callable[[], bool] = lambda: False,
     ) -> None:
         self._fisher = fisher
         self._due = due
+        self._missing = missing
         self._sharing = sharing
         self._keep = keep
         self._linearised = linearised
@@ -170,7 +175,10 @@ class Capture:
 
     def _begin(self, model: nn.Module, _args: object) -> None:
         watched = model.training and torch.is_grad_enabled() and not self._paused
-        self._pass = _Pass() if watched and self._due() else None
+        wanted: Collection[Layer] = ()
+        if watched:
+            wanted = self._layers.values() if self._due() else self._missing()
+        self._pass = _Pass(frozenset(wanted)) if wanted else None
 
     def _record(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -178,6 +186,8 @@ class Capture:
         if self._pass is None:
             return None
         layer = self._layer(module)
+        if layer not in self._pass.wanted:
+            return None
         if not (layer.weight.requires_grad and output.requires_grad):
             return None
         if output._is_view():  # an in-place activation would cut the edge of a view
@@ -200,8 +210,10 @@ class Capture:
     def _finish(self, model: nn.Module, _args: object, outputs: object) -> None:
         current, self._pass = self._pass, None
         watched = model.training and torch.is_grad_enabled() and not self._paused
-        if not (watched and (current is None or current.calls)):
+        if not watched:
             return
+        if current is not None and not current.calls:
+            current = None
         linear = self._linearised()
         if current is None and not linear:
             return

@@ -10,6 +10,7 @@ the factors' eigenvalues or those of EKFAC (George et al. 2018).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
@@ -25,10 +26,12 @@ from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
 from fisherbo.training.fallback import Fallback
 from fisherbo.training.groups import parameter_groups
-from fisherbo.training.guards import check_finite, check_form, unscale
+from fisherbo.training.guards import check_finite, check_form, remedy, unscale
+from fisherbo.training.hooks import copied_state, remove_idle_hooks
 from fisherbo.training.moments import Moments, Sharing
+from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
-from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
+from fisherbo.training.processes import rank_and_size, sum_moments, sums
 from fisherbo.training.quadratic import Linearised
 from fisherbo.training.settings import check_choice, check_settings
 from fisherbo.training.update import Block, weights_of
@@ -38,6 +41,7 @@ Schedule = Callable[[int], float]
 
 _EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
 _PATIENCE = 20  # steps in a row that may be taken back
+_COMMON = ("steps", "setbacks", "damping_factor", "generator")  # state of no layer
 
 
 class KFAC(torch.optim.Optimizer):
@@ -57,16 +61,25 @@ class KFAC(torch.optim.Optimizer):
 
     ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
     ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
-    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's.
+    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's;
+    its ``lr`` is one of K-FAC too, and AdamW's is ``lr * adamw_ratio``, so that schedulers which
+    write one value into all groups (OneCycleLR, CyclicLR) change both in proportion.
 
-    Under `torch.amp.GradScaler` and `torch.distributed` (factors are summed over the processes)
-    nothing is to be done.
+    Under `torch.amp.GradScaler` and `torch.distributed` nothing is to be done. Several processes
+    sum their factors, and each inverts a share of them, which makes inversions, the dearest part of
+    a step of wide layers, faster by about their number; all take the same step, to the bit.
+
+    The model may be frozen and unfrozen in part at any time; layers have no state before they are
+    trained. Other changes of its parameters (pruning, a parametrization, ``to(device)``, another
+    head) come before KFAC is built. ``copy.deepcopy`` and pickle copy the model along, so that
+    ``copy.deepcopy((model, optimizer))`` is a pair that continues to the bit; in skorch, override
+    ``initialize_optimizer`` to build KFAC of ``self.module_``.
 
     Args:
         model: The network; it must be called as a whole, in training mode.
         likelihood: ``"categorical"`` (logits), ``"bernoulli"`` (logits) or ``"normal"`` (means with
             unit variance), over the last dimension of the output.
-        lr: Learning rate.
+        lr: Learning rate; 0, as at the start of a warm-up, moves nothing.
         damping: λ, added to the Fisher; or a function of the number of steps taken.
         momentum: μ, heavy ball on the natural gradient.
         weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
@@ -101,7 +114,7 @@ class KFAC(torch.optim.Optimizer):
             instead of raising `DivergedError`; keeps a copy of the covered weights.
         groups: Further groups: ``{"modules": [names], "lr": ..., "damping": ..., "momentum": ...,
             "weight_decay": ...}``.
-        fallback_lr: Learning rate of AdamW.
+        fallback_lr: Learning rate of AdamW at this ``lr`` (at .1 where ``lr`` is 0).
         exclude: Names of modules to leave to AdamW.
         distributed: Whether the processes of the default group, if there is one, train this model
             together.
@@ -144,6 +157,7 @@ class KFAC(torch.optim.Optimizer):
         distributed: bool = True,
         seed: int = 0,
     ) -> None:
+        check_model("KFAC", model)
         schedule = damping if callable(damping) else None
         if schedule is not None and adaptive_damping:
             raise InvalidInputError(
@@ -179,28 +193,20 @@ class KFAC(torch.optim.Optimizer):
         self._quadratic = quadratic_model
         self._recover = recover
         self._model = model
+        self._model_parameters = ModelParameters(model)
+        self._weight_of = {layer: layer.weight for layer in self._layers}
         self._closed = False
         found, self._group_of = parameter_groups(self._layers, settings, groups)
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay)
+        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay, lr)
         for group in self._fallback.groups:
             self.add_param_group(group)
         self._own_groups = len(found)
         self._closed = True
         self._initialise(seed)
-        rank, self._processes = rank_and_size(distributed)
-        self._fisher = OutputFisher(
-            likelihood, fisher, mc_samples, self._generator, loss_reduction, rank, self._processes
-        )
-        self._capture = Capture(
-            model,
-            self._layers,
-            self._fisher,
-            self._update_is_due,
-            sharing=weight_sharing,
-            keep=eigen_correction,
-            linearised=self._model_is_due,
-        )
+        self._distributed = distributed
+        self._fisher = OutputFisher(likelihood, fisher, mc_samples, self._generator, loss_reduction)
+        self._watch()
         self._report = StepReport(float(settings["damping"]), float(lr), momentum, 0.0, 0.0)
 
     def coverage(self) -> Coverage:
@@ -219,6 +225,7 @@ class KFAC(torch.optim.Optimizer):
 
     def remove_hooks(self) -> None:
         """Take the hooks off the model; the factors are not updated any more."""
+        self._hooked = False
         self._capture.remove()
 
     # torch declares two overloads; this is the union of them
@@ -235,8 +242,13 @@ class KFAC(torch.optim.Optimizer):
             DivergedError: If a gradient, a factor or the closure's loss is not finite; the
                 parameters are left as they were. With ``recover``: if that happens 20 times in a
                 row.
-            InvalidInputError: If no forward pass in training mode came first.
+            InvalidInputError: If no forward pass in training mode came first, or the model has
+                other parameters than KFAC was built with.
+
+        Warns:
+            UserWarning: If the factors are due and no forward pass was watched.
         """
+        self._model_parameters.check("KFAC")
         if self._adaptive and closure is None:
             raise InvalidInputError(
                 "adaptive_damping compares losses and needs step(closure), got no closure; pass "
@@ -273,18 +285,27 @@ class KFAC(torch.optim.Optimizer):
         Raises:
             InvalidInputError: If the state is of a KFAC with other options or another model.
         """
+        self._fallback.check(state_dict["param_groups"][-1])
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         index_of = dict(zip(self._parameters(), saved, strict=False))
         found = {
-            layer: state_dict["state"].get(index_of.get(layer.weight), {}) for layer in self._layers
+            layer: state_dict["state"].get(index_of.get(weight), {})
+            for layer, weight in self._weight_of.items()
         }
+        first = next((layer for layer, state in found.items() if "steps" in state), self._first)
         for layer, state in found.items():
             if state or layer.weight.requires_grad:  # frozen ones are left out of some checkpoints
-                check_form(layer.name, self._state(layer), state)
-        fresh = {layer: self._state(layer) for layer in self._layers}
+                frozen = bool(state) and "momentum_buffer" not in state
+                form = self._frozen_state(layer) if frozen else self._empty_state(layer)
+                common = dict.fromkeys(_COMMON) if layer is first else {}
+                common |= {key: state[key] for key in common if key in state}
+                check_form(layer.name, form | common, state)
+        fresh = {x: {k: v for k, v in self._state(x).items() if k not in _COMMON} for x in found}
         super().load_state_dict(state_dict)
         for layer, state in found.items():
-            self.state[layer.weight] = owned(state, layer.weight) if state else fresh[layer]
+            weight = self._weight_of[layer]
+            self.state[weight] = owned(state, weight) if state else fresh[layer]
+        self._first = first
         self._generator.set_state(self._common["generator"])
         self._capture.forget()
 
@@ -298,7 +319,22 @@ class KFAC(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("KFAC cannot be copied or pickled with its hooks; save its state_dict()")
+        """All but the hooks, the model included."""
+        return copied_state(self, "_capture")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set all, and watch the model that was copied along."""
+        super().__setstate__(state)
+        if "_model" in state:  # torch calls this for a loaded state_dict too
+            hooked = self._hooked
+            self._watch()
+            if not hooked:
+                self.remove_hooks()
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether `step` needs a closure."""
+        return self._adaptive
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -306,11 +342,11 @@ class KFAC(torch.optim.Optimizer):
 
     @property
     def _common(self) -> State:
-        """State that belongs to no layer (counter, generator), kept with the first trained one."""
+        """State that belongs to no layer (counter, generator), kept with one that was trained."""
         return self._state(self._first)
 
     def _state(self, layer: Layer) -> State:
-        return cast(State, self.state[layer.weight])
+        return cast(State, self.state[self._weight_of[layer]])
 
     def _group(self, layer: Layer) -> dict[str, Any]:
         return self.param_groups[self._group_of[layer]]
@@ -318,18 +354,54 @@ class KFAC(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
+    def _watch(self) -> None:
+        """Put the hooks on the model."""
+        self._rank, self._processes = rank_and_size(self._distributed)
+        self._fisher = replace(self._fisher, rank=self._rank, processes=self._processes)
+        remove_idle_hooks(self._model)
+        self._capture = Capture(
+            self._model,
+            self._layers,
+            self._fisher,
+            lambda: self._update_is_due() and self._model_parameters.watched(),
+            missing=lambda: self._missing() if self._model_parameters.watched() else (),
+            sharing=self._scheme.sharing,
+            keep=self._scheme.eigen_correction,
+            linearised=lambda: self._model_is_due() and self._model_parameters.watched(),
+        )
+        self._hooked = True
+
     def _initialise(self, seed: int) -> None:
-        """All state that will ever be, so that checkpoints of any two moments have one form."""
+        """All state that the trained layers will ever have: checkpoints are of one form."""
         self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
-        for layer in self._layers:
-            self.state[layer.weight] = empty_state(layer, self._scheme)
-            if self._recover or self._adaptive:
-                self._state(layer)["previous"] = weights_of(layer)
+        for layer, weight in self._weight_of.items():
+            trained = weight.requires_grad
+            self.state[weight] = self._empty_state(layer) if trained else self._frozen_state(layer)
             for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
                 self.state[bias] = {"with_weight": True}
         self._common.update(steps=0, setbacks=0, damping_factor=1.0)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
+
+    def _empty_state(self, layer: Layer) -> State:
+        """The state of a layer that is trained, before its first step."""
+        state = empty_state(layer, self._scheme)
+        if self._recover or self._adaptive:
+            state["previous"] = weights_of(layer)
+        return state
+
+    def _frozen_state(self, layer: Layer) -> State:
+        """The state of a layer that was never trained: no tensors."""
+        state = empty_state(layer, self._scheme)
+        return {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+
+    def _allocate(self, layers: Collection[Layer]) -> None:
+        """Give the state of trained layers to those that were frozen before."""
+        for layer in layers:
+            state = self._state(layer)
+            if "momentum_buffer" not in state:
+                empty = self._empty_state(layer)
+                state.update({key: empty[key] for key in empty.keys() - state.keys()})
 
     def _advance(
         self,
@@ -339,16 +411,30 @@ class KFAC(torch.optim.Optimizer):
         before: adaptation.Situation | None,
     ) -> None:
         fresh, maps = self._capture.take(scale), self._capture.take_linearised()
+        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
+        mean = loss
         if self._processes > 1:
-            sum_moments(self._layers, fresh)
+            fresh = sum_moments(self._layers, fresh, trained, self._processes)
+            numbers = [float(not maps), 0.0 if loss is None else adaptation.number(loss)]
+            without_maps, total = sums(numbers, self._generator.device)
+            maps = [] if without_maps else maps  # so that all processes raise
+            mean = None if loss is None else total / self._processes
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        check_finite(loss, gradients, fresh.values())
+        check_finite(mean, gradients, fresh.values(), self._settings)
         if not gradients and not any(map(self._has_factors, self._layers)):
             raise InvalidInputError(
                 "step() needs gradients and a forward pass in training mode, got neither; "
                 "call model.train(), loss(model(x), y).backward() first"
             )
-        blocks = self._refresh(fresh)
+        self._allocate({*fresh, *trained})
+        blocks = self._refresh(fresh, trained)
+        if blocks and not fresh and self._update_is_due():
+            warnings.warn(
+                f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
+                "the Kronecker factors are due; the step uses old ones; call model.train() and the "
+                "whole model that KFAC was given",
+                stacklevel=4,
+            )
         penalty = update.squared_norm(blocks) if before is not None else 0.0
         predicted = self._move(blocks, maps)
         if before is not None and closure is not None and loss is not None and blocks:
@@ -361,7 +447,7 @@ class KFAC(torch.optim.Optimizer):
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
 
-    def _refresh(self, fresh: Mapping[Layer, Moments]) -> list[Block]:
+    def _refresh(self, fresh: Mapping[Layer, Moments], trained: Sequence[Layer]) -> list[Block]:
         """Bring λ, factors, inverses and spectra up to date; the blocks that will move."""
         steps, settings = self._common["steps"], self._settings
         if self._schedule is not None:
@@ -370,12 +456,12 @@ class KFAC(torch.optim.Optimizer):
             settings["damping"] = damping
         for layer, moments in fresh.items():
             average(self._state(layer), moments, settings["factor_decay"])
-        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
         blocks = update.moving(
             [update.block_of(x, self._state(x), self._group(x)) for x in trained]
         )
         interval = settings["inverse_interval"]
-        update.factorise_due(blocks, self._scheme, interval is None or steps % interval == 0)
+        on_time = interval is None or steps % interval == 0
+        update.factorise_due(blocks, self._scheme, on_time, self._rank, self._processes)
         if self._scheme.eigen_correction:
             update.correct_spectra(blocks, fresh, settings["factor_decay"], self._processes)
         return blocks
@@ -396,9 +482,7 @@ class KFAC(torch.optim.Optimizer):
     def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
         """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
         if self._processes > 1:
-            total = torch.tensor([actual], dtype=torch.float64, device=self._generator.device)
-            sum_over_processes([total])
-            actual = total.item() / self._processes
+            actual = sums([actual], self._generator.device)[0] / self._processes
         ratio = adaptation.reduction_ratio(actual, predicted)
         for group in self.param_groups[: self._own_groups]:
             group["damping"] = adaptation.adapted(float(group["damping"]), ratio, *self._adaptation)
@@ -412,15 +496,16 @@ class KFAC(torch.optim.Optimizer):
         common["setbacks"] += 1
         if common["setbacks"] > _PATIENCE:
             raise DivergedError(
-                f"{_PATIENCE} steps in a row were not finite, although the damping grew to "
-                f"{self._settings['damping']:.1e}; look for NaN in the data, or lower lr"
+                f"{_PATIENCE} steps in a row were not finite, although the damping grew; look for "
+                f"NaN in the data, or {remedy(self._settings)}"
             )
         self._capture.forget()
         for group in self.param_groups[: self._own_groups]:
             group["damping"] = float(group["damping"]) * adaptation.SETBACK
         common["damping_factor"] *= adaptation.SETBACK
         if common["steps"] > 0:
-            self._restore([layer for layer in self._layers if layer.weight.requires_grad])
+            trained = [layer for layer in self._layers if layer.weight.requires_grad]
+            self._restore([layer for layer in trained if "previous" in self._state(layer)])
         damping = float(self._settings["damping"])
         self._report = replace(self._report, damping=damping, ratio=None, rejected=True)
 
@@ -434,11 +519,14 @@ class KFAC(torch.optim.Optimizer):
                 parameter.copy_(value)
 
     def _update_is_due(self) -> bool:
-        """Whether the next step updates the factors: on time, or for a layer that has none yet."""
+        """Whether it is time for the next step to update the factors."""
         steps = self._common["steps"]
-        on_time = steps < _EARLY_STEPS or steps % self._settings["factor_interval"] == 0
-        trained = [layer for layer in self._layers if layer.weight.requires_grad]
-        return on_time or not all(self._has_factors(layer) for layer in trained)
+        return bool(steps < _EARLY_STEPS or steps % self._settings["factor_interval"] == 0)
+
+    def _missing(self) -> list[Layer]:
+        """The trained layers without factors, which the first pass through them brings."""
+        trained = (layer for layer in self._layers if layer.weight.requires_grad)
+        return [layer for layer in trained if not self._has_factors(layer)]
 
     def _ratio_is_due(self) -> bool:
         """Whether the next step measures ρ."""

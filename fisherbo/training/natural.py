@@ -14,19 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
 from fisherbo.training.adaptation import Situation, number, situation
 from fisherbo.training.factors import Likelihood, events, kl_clip_factor
-from fisherbo.training.hooks import Hook, single_tensor
+from fisherbo.training.guards import remedy
+from fisherbo.training.hooks import Hook, copied_state, remove_idle_hooks, single_tensor
+from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport
-from fisherbo.training.processes import rank_and_size, sum_over_processes
+from fisherbo.training.processes import rank_and_size, sum_over_processes, sums
+from fisherbo.training.quadratic import second_derivatives
 from fisherbo.training.settings import check_choice, check_settings
 
 _DISTRIBUTIONS: dict[Likelihood, Callable[[Tensor], Distribution]] = {
@@ -49,17 +54,23 @@ class NaturalGradient(torch.optim.Optimizer):
     """Damped natural gradient with the exact Fisher of all weights of a model, of any modules.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. A step evaluates
-    the model once more on the inputs of each forward pass since the last step, with the same
-    dropout masks, and leaves generators and statistics as they were. The Fisher is that of
-    ``−log p(y | z)``, summed over the last dimension of the output ``z`` and averaged over rows.
-    ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
-    ``param_groups[0]`` at any time.
+    the model once more on the inputs of each forward pass whose output the backward pass reached
+    since the last `zero_grad` or `step`, in the precision of the weights, with the same dropout
+    masks, and leaves generators and statistics as they were. Second derivatives are needed;
+    `torch.nn.functional.scaled_dot_product_attention` is computed by its MATH backend for that.
+    The Fisher is that of ``−log p(y | z)``, summed over the last dimension of the output ``z`` and
+    averaged over rows. ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be
+    changed in ``param_groups[0]`` at any time.
+
+    Parameters that are frozen later stay as they are; those that are frozen when it is built must
+    remain so. ``copy.deepcopy`` and pickle copy the model along, so that
+    ``copy.deepcopy((model, optimizer))`` is a pair that continues to the bit.
 
     Args:
-        model: The network; it must be called as a whole, in training mode.
+        model: The network; it must be called as a whole.
         likelihood: ``"categorical"``, ``"bernoulli"`` (logits) or ``"normal"`` (means with unit
             variance), over the last dimension of the output.
-        lr: Learning rate; 1 is the Gauss–Newton step.
+        lr: Learning rate; 1 is the Gauss–Newton step, 0 moves nothing.
         damping: λ, added to the Fisher.
         momentum: μ, heavy ball on the natural gradient.
         weight_decay: η, L2: η θ is added to the gradient and η to the damping.
@@ -88,6 +99,7 @@ class NaturalGradient(torch.optim.Optimizer):
         max_iterations: int = 50,
         distributed: bool = True,
     ) -> None:
+        check_model("NaturalGradient", model)
         settings = {
             "lr": lr,
             "damping": damping,
@@ -107,12 +119,11 @@ class NaturalGradient(torch.optim.Optimizer):
         for parameter in parameters:
             self.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
         self._model = model
+        self._model_parameters = ModelParameters(model)
         self._likelihood: Likelihood = likelihood
         self._limits = (tolerance, max_iterations)
-        self._processes = rank_and_size(distributed)[1]
-        self._passes: list[_Pass] = []
-        self._paused = False
-        self._handle = model.register_forward_pre_hook(Hook(self._remember), with_kwargs=True)
+        self._distributed = distributed
+        self._watch()
         self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
 
     @property
@@ -121,8 +132,14 @@ class NaturalGradient(torch.optim.Optimizer):
         return self._report
 
     def remove_hooks(self) -> None:
-        """Take the hook off the model."""
-        self._handle.remove()
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._hooked, self._passes = False, []
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients and the forward passes that they are of."""
+        super().zero_grad(set_to_none)
         self._passes = []
 
     # torch declares two overloads; this is the union of them
@@ -138,9 +155,12 @@ class NaturalGradient(torch.optim.Optimizer):
         Raises:
             DivergedError: If a loss, a gradient or an output is not finite; the parameters are left
                 as they were.
-            InvalidInputError: If no forward pass in training mode came first.
+            InvalidInputError: If no forward and backward pass of the whole model came first, an
+                operation has no second derivative, or the model has other parameters than
+                NaturalGradient was built with.
             NumericalError: If a product with the Fisher shows negative curvature.
         """
+        self._model_parameters.check("NaturalGradient")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -148,19 +168,22 @@ class NaturalGradient(torch.optim.Optimizer):
         with torch.no_grad():
             passes, self._passes = self._passes, []
             gradient = self._gradient()
-            finite = loss is None or math.isfinite(number(loss))
-            if not (finite and gradient.isfinite().all()):
-                raise DivergedError(
-                    "the loss or a gradient is not finite; no parameter was changed; "
-                    "lower lr or raise the damping"
-                )
+            self._check(passes, loss, gradient)
             self._move(gradient, self._natural(gradient, passes))
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError(
-            "NaturalGradient cannot be copied or pickled with its hooks; save its state_dict()"
-        )
+        """All but the hooks and the passes since the last step, the model included."""
+        return copied_state(self, "_handles", "_passes", "_pass")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set all, and watch the model that was copied along."""
+        super().__setstate__(state)
+        if "_model" in state:  # torch calls this for a loaded state_dict too
+            hooked = self._hooked
+            self._watch()
+            if not hooked:
+                self.remove_hooks()
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -168,14 +191,66 @@ class NaturalGradient(torch.optim.Optimizer):
 
     @property
     def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+        """Those that are not frozen."""
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
-    def _remember(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if model.training and torch.is_grad_enabled() and not self._paused:
-            self._passes.append(_Pass(_detached(args), _detached(kwargs), situation(model)))
-        return None
+    def _watch(self) -> None:
+        """Put the hooks on the model."""
+        self._processes = rank_and_size(self._distributed)[1]
+        self._passes: list[_Pass] = []
+        self._pass: _Pass | None = None
+        self._paused = False
+        remove_idle_hooks(self._model)
+        self._handles = [
+            self._model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            self._model.register_forward_hook(Hook(self._finish)),
+        ]
+        self._hooked = True
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        watched = torch.is_grad_enabled() and not self._paused and self._model_parameters.watched()
+        self._pass = (
+            _Pass(_detached(args), _detached(kwargs), situation(model)) if watched else None
+        )
+
+    def _finish(self, _model: nn.Module, _args: object, outputs: object) -> None:
+        current, self._pass = self._pass, None
+        if current is not None and single_tensor(outputs).requires_grad:
+            single_tensor(outputs).register_hook(partial(self._reached, current))
+
+    def _reached(self, one: _Pass, _gradient: Tensor) -> None:
+        """The user's backward pass leads through this forward pass."""
+        if not any(one is other for other in self._passes):
+            self._passes.append(one)
+
+    def _check(self, passes: list[_Pass], loss: float | None, gradient: Tensor) -> None:
+        """Refuse a step, in all processes if one must.
+
+        Raises:
+            DivergedError: If the loss or a gradient is not finite.
+            InvalidInputError: If no pass came first, or a parameter is trained that was frozen.
+        """
+        late = self._model_parameters.added({p for g in self.param_groups for p in g["params"]})
+        if late is not None:
+            raise InvalidInputError(
+                f"parameter {late!r} must be trained when NaturalGradient is built, got one that "
+                "was frozen then; build NaturalGradient after unfreezing it"
+            )
+        finite = loss is None or math.isfinite(number(loss))
+        wrong = [float(not (finite and gradient.isfinite().all())), float(not passes)]
+        if self._processes > 1:
+            wrong = sums(wrong, gradient.device)
+        if wrong[0]:
+            raise DivergedError(
+                "the loss or a gradient is not finite; no parameter was changed; "
+                f"{remedy(self._settings)}"
+            )
+        if wrong[1]:
+            raise InvalidInputError(
+                "step() needs a forward pass of the whole model, and a backward pass from its "
+                "output, since the last step, got none; call loss(model(x), y).backward() of the "
+                "model that NaturalGradient was given first"
+            )
 
     def _gradient(self) -> Tensor:
         decay = self._settings["weight_decay"]
@@ -186,11 +261,6 @@ class NaturalGradient(torch.optim.Optimizer):
         return torch.cat([part.flatten() for part in parts])
 
     def _natural(self, gradient: Tensor, passes: list[_Pass]) -> Tensor:
-        if not passes:
-            raise InvalidInputError(
-                "step() needs a forward pass of the whole model in training mode since the last "
-                "step, got none; call model.train(), loss(model(x), y).backward() first"
-            )
         tolerance, max_iterations = self._limits
         return natural_gradient(
             self._fisher(passes),
@@ -203,36 +273,43 @@ class NaturalGradient(torch.optim.Optimizer):
     def _fisher(self, passes: list[_Pass]) -> Product:
         """Products with the mean Fisher over the rows of all passes and processes."""
         products = [self._product(one) for one in passes]
-        total = torch.tensor([float(sum(rows for _, rows in products))])
+        total = float(sum(rows for _, rows in products))  # NaN where an output is not finite
         if self._processes > 1:
-            total = total.to(self._parameters[0].device)
-            sum_over_processes([total])
-        rows_of_all = total.item()
+            (total,) = sums([total], self._parameters[0].device)
+        if math.isnan(total):
+            raise DivergedError(
+                "an output of the model is not finite; no parameter was changed; "
+                f"{remedy(self._settings)}"
+            )
+        rows_of_all = total
 
         def product(vector: Tensor) -> Tensor:
-            added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
+            with second_derivatives("NaturalGradient"):
+                added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
             if self._processes > 1:
                 sum_over_processes([added])
             return added / rows_of_all
 
         return product
 
-    def _product(self, one: _Pass) -> tuple[Product, int]:
-        """Products with the mean Fisher over the rows of a pass, and their number."""
-        rows = 0
+    def _product(self, one: _Pass) -> tuple[Product, float]:
+        """Products with the mean Fisher over the rows of a pass, and their number.
+
+        The number is NaN, and the Fisher that of outputs 0, where an output is not finite.
+        """
+        rows = 0.0
 
         def evaluate(_: Tensor) -> Tensor:
             nonlocal rows
             outputs = single_tensor(self._model(*one.args, **one.kwargs))
-            if not outputs.isfinite().all():
-                raise DivergedError("an output of the model is not finite; lower lr")
             flat = events(outputs, self._likelihood).flatten(0, 1)
-            rows = len(flat)
-            return flat
+            finite = bool(flat.isfinite().all())
+            rows = float(len(flat)) if finite else math.nan
+            return flat if finite else flat.nan_to_num(0.0, 0.0, 0.0)
 
         self._paused = True
         try:
-            with one.before.again(self._parameters):
+            with one.before.again(self._parameters), sdpa_kernel(SDPBackend.MATH):
                 product = fisher_vector_product(
                     evaluate,
                     torch.empty(0),

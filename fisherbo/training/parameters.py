@@ -1,0 +1,125 @@
+"""The parameters of the model that an optimizer was built for, and whether it still has them."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fisherbo.errors import InvalidInputError
+
+
+def check_model(owner: str, model: object) -> None:
+    """Refuse what is no module, or a module whose parameters are not whole.
+
+    Raises:
+        InvalidInputError: If it is; the message names the ``owner``, an optimizer.
+    """
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(
+            f"{owner} must be given the model, a torch.nn.Module, not its parameters, got "
+            f"{type(model).__name__}; call {owner}(model, ...). In skorch, override "
+            "initialize_optimizer of the net: def initialize_optimizer(self, *args, **kwargs): "
+            f"self.optimizer_ = {owner}(self.module_, lr=self.lr, ...); return self"
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise InvalidInputError(
+                f"{owner} needs parameters that have values, got {name!r} on the meta device; "
+                f"build {owner} after model.to_empty(...) and the initialisation"
+            )
+    sharded = _sharded(model)
+    if sharded is not None:
+        raise InvalidInputError(
+            f"{owner} needs whole parameters in each process, got {sharded} (by FSDP or tensor "
+            "parallelism); use torch.nn.parallel.DistributedDataParallel"
+        )
+
+
+def _sharded(model: nn.Module) -> str | None:
+    if not torch.distributed.is_available():
+        return None
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
+
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, DTensor):
+            return f"a shard of {name!r}"
+    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        return "a FullyShardedDataParallel module"
+    return None
+
+
+class ModelParameters:
+    """The named parameters of a model at one moment, to be compared with those of later moments.
+
+    Comparing costs about 1 µs a module, as long as nothing changed.
+
+    Args:
+        model: The network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._named = dict(model.named_parameters())
+        self._places = {name: (p.device, p.dtype) for name, p in self._named.items()}
+        self._slots = _slots(model)
+
+    def watched(self) -> bool:
+        """Whether a forward pass that begins now is one of the model with its own parameters.
+
+        It is not within `torch.func.functional_call`, under a transform such as
+        `torch.func.vmap`, or where torch traces the model.
+        """
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None
+        return not (transformed or torch._C._is_tracing()) and self._changed() is None
+
+    def check(self, owner: str) -> None:
+        """Refuse a step of the ``owner``, an optimizer, when the parameters are others.
+
+        Raises:
+            InvalidInputError: If a parameter was replaced, added, removed or moved.
+        """
+        changed = self._changed()
+        if changed is not None:
+            raise InvalidInputError(
+                f"the model must have the parameters that {owner} was built with, got another "
+                f"{changed!r} (by pruning, a parametrization, load_state_dict(assign=True), FSDP "
+                f"or a replaced module); build {owner} after the change"
+            )
+        for name, parameter in self._named.items():
+            if self._places[name] != (parameter.device, parameter.dtype):
+                raise InvalidInputError(
+                    f"parameter {name!r} must stay as it was when {owner} was built, "
+                    f"{_place(*self._places[name])}, got "
+                    f"{_place(parameter.device, parameter.dtype)}; build {owner} after model.to()"
+                )
+
+    def added(self, trained: set[Tensor]) -> str | None:
+        """Name of a parameter that has a gradient and is not among those trained."""
+        late = (n for n, p in self._named.items() if p.grad is not None and p not in trained)
+        return next(late, None)
+
+    def _changed(self) -> str | None:
+        """Name of the first parameter that is another or gone; ``None`` if all are there."""
+        if all(len(now) == len(then) and all(map(is_, now.values(), then))
+               for now, then in self._slots):  # fmt: skip
+            return None
+        named = dict(self._model.named_parameters())
+        for name in {**self._named, **named}:
+            if self._named.get(name) is not named.get(name):
+                return name
+        self._slots = _slots(self._model)  # modules without parameters may come and go
+        return None
+
+
+def _slots(model: nn.Module) -> list[tuple[dict[str, Any], tuple[Any, ...]]]:
+    """Where a model's parameters and modules are kept, and what is there."""
+    places = [d for m in model.modules() for d in (m._parameters, m._modules)]
+    return [(place, tuple(place.values())) for place in places]
+
+
+def _place(device: torch.device, dtype: torch.dtype) -> str:
+    return f"{dtype} on {device}"
