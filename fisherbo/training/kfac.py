@@ -428,13 +428,6 @@ class KFAC(torch.optim.Optimizer):
             )
         self._allocate({*fresh, *trained})
         blocks = self._refresh(fresh, trained)
-        if blocks and not fresh and self._update_is_due():
-            warnings.warn(
-                f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
-                "the Kronecker factors are due; the step uses old ones; call model.train() and the "
-                "whole model that KFAC was given",
-                stacklevel=4,
-            )
         penalty = update.squared_norm(blocks) if before is not None else 0.0
         predicted = self._move(blocks, maps)
         if before is not None and closure is not None and loss is not None and blocks:
@@ -443,6 +436,13 @@ class KFAC(torch.optim.Optimizer):
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
             self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
         self._fallback.step(self.param_groups, self.state)
+        if blocks and not fresh and self._update_is_due():
+            warnings.warn(
+                f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
+                "the Kronecker factors are due; the step uses old ones; call model.train() and the "
+                "whole model that KFAC was given",
+                stacklevel=4,
+            )
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()

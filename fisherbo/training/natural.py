@@ -126,6 +126,19 @@ class NaturalGradient(torch.optim.Optimizer):
         self._watch()
         self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
 
+    def _watch(self) -> None:
+        """Put the hooks on the model."""
+        self._processes = rank_and_size(self._distributed)[1]
+        self._passes: list[_Pass] = []
+        self._pass: _Pass | None = None
+        self._paused = False
+        remove_idle_hooks(self._model)
+        self._handles = [
+            self._model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            self._model.register_forward_hook(Hook(self._finish)),
+        ]
+        self._hooked = True
+
     @property
     def last_step(self) -> StepReport:
         """Damping, v·g and KL divergence of the last step."""
@@ -193,19 +206,6 @@ class NaturalGradient(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         """Those that are not frozen."""
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
-
-    def _watch(self) -> None:
-        """Put the hooks on the model."""
-        self._processes = rank_and_size(self._distributed)[1]
-        self._passes: list[_Pass] = []
-        self._pass: _Pass | None = None
-        self._paused = False
-        remove_idle_hooks(self._model)
-        self._handles = [
-            self._model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
-            self._model.register_forward_hook(Hook(self._finish)),
-        ]
-        self._hooked = True
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         watched = torch.is_grad_enabled() and not self._paused and self._model_parameters.watched()

@@ -104,8 +104,10 @@ class ModelParameters:
 
     def _changed(self) -> str | None:
         """Name of the first parameter that is another or gone; ``None`` if all are there."""
-        if all(len(now) == len(then) and all(map(is_, now.values(), then))
-               for now, then in self._slots):  # fmt: skip
+        if all(
+            tuple(place) == names and all(map(is_, place.values(), values))
+            for place, names, values in self._slots
+        ):
             return None
         named = dict(self._model.named_parameters())
         for name in {**self._named, **named}:
@@ -115,10 +117,10 @@ class ModelParameters:
         return None
 
 
-def _slots(model: nn.Module) -> list[tuple[dict[str, Any], tuple[Any, ...]]]:
-    """Where a model's parameters and modules are kept, and what is there."""
+def _slots(model: nn.Module) -> list[tuple[dict[str, Any], tuple[str, ...], tuple[Any, ...]]]:
+    """Where a model's parameters and modules are kept, and the names and values there."""
     places = [d for m in model.modules() for d in (m._parameters, m._modules)]
-    return [(place, tuple(place.values())) for place in places]
+    return [(place, tuple(place), tuple(place.values())) for place in places]
 
 
 def _place(device: torch.device, dtype: torch.dtype) -> str:

@@ -444,8 +444,8 @@ def test_the_optimizer_cannot_be_pickled_without_its_model() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "lr must be > 0, got 0.0"),
-        ({"lr": float("nan")}, "lr must be > 0, got nan"),
+        ({"lr": -0.1}, "lr must be >= 0, got -0.1"),
+        ({"lr": float("nan")}, "lr must be >= 0, got nan"),
         ({"damping": 0}, "damping must be > 0, got 0; typical"),
         ({"damping": -1.0}, "damping must be > 0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
