@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import io
-import pickle
 from typing import Any
 
 import pytest
@@ -434,11 +433,6 @@ def test_groups_cannot_be_added() -> None:
     optimizer = KFAC(network(), likelihood="normal")
     with pytest.raises(InvalidInputError, match="follow from its model"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
-
-
-def test_the_optimizer_cannot_be_pickled_without_its_model() -> None:
-    with pytest.raises(TypeError, match="state_dict"):
-        pickle.dumps(KFAC(network(), likelihood="normal"))
 
 
 @pytest.mark.parametrize(
