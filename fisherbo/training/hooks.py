@@ -81,6 +81,19 @@ def remove_idle_hooks(model: nn.Module) -> None:
                     flags.pop(key, None)
 
 
+def check_copied(owner: str, model: nn.Module) -> None:
+    """Refuse the copy of an ``owner``, an optimizer, that is made within that of its own model.
+
+    Raises:
+        TypeError: If the model has the optimizer as an attribute, so that it is not whole yet.
+    """
+    if "_modules" not in vars(model):
+        raise TypeError(
+            f"a model that has its {owner} as an attribute cannot be copied or pickled; keep the "
+            f"two beside each other, as in copy.deepcopy((model, optimizer))"
+        )
+
+
 def copied_state(optimizer: torch.optim.Optimizer, *hooked: str) -> dict[str, Any]:
     """What a copy of an optimizer takes over: all but hooks.
 

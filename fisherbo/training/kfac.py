@@ -20,14 +20,22 @@ from torch import Tensor, nn
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
-from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
+from fisherbo.training.blocks import Scheme, State, average, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
 from fisherbo.training.fallback import Fallback
 from fisherbo.training.groups import parameter_groups
-from fisherbo.training.guards import check_finite, check_form, remedy, unscale
-from fisherbo.training.hooks import copied_state, remove_idle_hooks
+from fisherbo.training.guards import check_finite, remedy, unscale
+from fisherbo.training.hooks import check_copied, copied_state, remove_idle_hooks
+from fisherbo.training.layer_state import (
+    COMMON,
+    check_saved,
+    frozen_state,
+    is_allocated,
+    trained_state,
+    without_common,
+)
 from fisherbo.training.moments import Moments, Sharing
 from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, require_maps
@@ -41,7 +49,6 @@ Schedule = Callable[[int], float]
 
 _EARLY_STEPS = 10  # the curvature changes fast at first; M&G (2015), § 8, do so for 3 steps
 _PATIENCE = 20  # steps in a row that may be taken back
-_COMMON = ("steps", "setbacks", "damping_factor", "generator")  # state of no layer
 
 
 class KFAC(torch.optim.Optimizer):
@@ -192,6 +199,7 @@ class KFAC(torch.optim.Optimizer):
         self._adaptation = (adaptation_decay, adaptation_interval)
         self._quadratic = quadratic_model
         self._recover = recover
+        self._keeps_weights = recover or adaptive_damping
         self._model = model
         self._model_parameters = ModelParameters(model)
         self._weight_of = {layer: layer.weight for layer in self._layers}
@@ -292,15 +300,8 @@ class KFAC(torch.optim.Optimizer):
             layer: state_dict["state"].get(index_of.get(weight), {})
             for layer, weight in self._weight_of.items()
         }
-        first = next((layer for layer, state in found.items() if "steps" in state), self._first)
-        for layer, state in found.items():
-            if state or layer.weight.requires_grad:  # frozen ones are left out of some checkpoints
-                frozen = bool(state) and "momentum_buffer" not in state
-                form = self._frozen_state(layer) if frozen else self._empty_state(layer)
-                common = dict.fromkeys(_COMMON) if layer is first else {}
-                common |= {key: state[key] for key in common if key in state}
-                check_form(layer.name, form | common, state)
-        fresh = {x: {k: v for k, v in self._state(x).items() if k not in _COMMON} for x in found}
+        first = check_saved(found, self._scheme, self._keeps_weights)
+        fresh = {layer: without_common(self._state(layer)) for layer in found}
         super().load_state_dict(state_dict)
         for layer, state in found.items():
             weight = self._weight_of[layer]
@@ -326,6 +327,7 @@ class KFAC(torch.optim.Optimizer):
         """Set all, and watch the model that was copied along."""
         super().__setstate__(state)
         if "_model" in state:  # torch calls this for a loaded state_dict too
+            check_copied("KFAC", self._model)
             hooked = self._hooked
             self._watch()
             if not hooked:
@@ -375,33 +377,32 @@ class KFAC(torch.optim.Optimizer):
         """All state that the trained layers will ever have: checkpoints are of one form."""
         self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
         for layer, weight in self._weight_of.items():
-            trained = weight.requires_grad
-            self.state[weight] = self._empty_state(layer) if trained else self._frozen_state(layer)
+            self.state[weight] = (
+                trained_state(layer, self._scheme, self._keeps_weights)
+                if weight.requires_grad
+                else frozen_state(layer, self._scheme)
+            )
             for bias in layer.parameters[1:]:  # distributed checkpoints want state of each
                 self.state[bias] = {"with_weight": True}
         self._common.update(steps=0, setbacks=0, damping_factor=1.0)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 
-    def _empty_state(self, layer: Layer) -> State:
-        """The state of a layer that is trained, before its first step."""
-        state = empty_state(layer, self._scheme)
-        if self._recover or self._adaptive:
-            state["previous"] = weights_of(layer)
-        return state
+    def _prepare(self, layers: Collection[Layer]) -> None:
+        """Give state to layers that were frozen before; keep the common one with a trained layer.
 
-    def _frozen_state(self, layer: Layer) -> State:
-        """The state of a layer that was never trained: no tensors."""
-        state = empty_state(layer, self._scheme)
-        return {key: value for key, value in state.items() if not isinstance(value, Tensor)}
-
-    def _allocate(self, layers: Collection[Layer]) -> None:
-        """Give the state of trained layers to those that were frozen before."""
+        Distributed checkpoints leave out what is frozen.
+        """
         for layer in layers:
             state = self._state(layer)
-            if "momentum_buffer" not in state:
-                empty = self._empty_state(layer)
+            if not is_allocated(state):
+                empty = trained_state(layer, self._scheme, self._keeps_weights)
                 state.update({key: empty[key] for key in empty.keys() - state.keys()})
+        if not self._first.weight.requires_grad:
+            common = {key: self._common.pop(key) for key in COMMON}
+            trained = (layer for layer in self._layers if layer.weight.requires_grad)
+            self._first = next(trained, self._first)
+            self._common.update(common)
 
     def _advance(
         self,
@@ -426,7 +427,7 @@ class KFAC(torch.optim.Optimizer):
                 "step() needs gradients and a forward pass in training mode, got neither; "
                 "call model.train(), loss(model(x), y).backward() first"
             )
-        self._allocate({*fresh, *trained})
+        self._prepare({*fresh, *trained})
         blocks = self._refresh(fresh, trained)
         penalty = update.squared_norm(blocks) if before is not None else 0.0
         predicted = self._move(blocks, maps)
@@ -505,7 +506,7 @@ class KFAC(torch.optim.Optimizer):
         common["damping_factor"] *= adaptation.SETBACK
         if common["steps"] > 0:
             trained = [layer for layer in self._layers if layer.weight.requires_grad]
-            self._restore([layer for layer in trained if "previous" in self._state(layer)])
+            self._restore([layer for layer in trained if is_allocated(self._state(layer))])
         damping = float(self._settings["damping"])
         self._report = replace(self._report, damping=damping, ratio=None, rejected=True)
 

@@ -27,7 +27,13 @@ from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gra
 from fisherbo.training.adaptation import Situation, number, situation
 from fisherbo.training.factors import Likelihood, events, kl_clip_factor
 from fisherbo.training.guards import remedy
-from fisherbo.training.hooks import Hook, copied_state, remove_idle_hooks, single_tensor
+from fisherbo.training.hooks import (
+    Hook,
+    check_copied,
+    copied_state,
+    remove_idle_hooks,
+    single_tensor,
+)
 from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport
 from fisherbo.training.processes import rank_and_size, sum_over_processes, sums
@@ -193,6 +199,7 @@ class NaturalGradient(torch.optim.Optimizer):
         """Set all, and watch the model that was copied along."""
         super().__setstate__(state)
         if "_model" in state:  # torch calls this for a loaded state_dict too
+            check_copied("NaturalGradient", self._model)
             hooked = self._hooked
             self._watch()
             if not hooked:

@@ -124,6 +124,15 @@ def test_hooks_do_not_pile_up_in_copies_nor_from_dropped_optimizers() -> None:
     assert hooks(model) <= 2 * count
 
 
+@pytest.mark.parametrize("mode", PLAIN)
+@pytest.mark.parametrize("clone", [copy.deepcopy, pickled])
+def test_a_model_that_has_its_optimizer_as_an_attribute_says_so(mode: str, clone: Any) -> None:
+    model = network()
+    model.optimizer = MODES[mode](model)
+    with pytest.raises(TypeError, match=r"as an attribute cannot be copied.*beside each other"):
+        clone(model)
+
+
 def test_the_hooks_of_the_user_stay() -> None:
     model, seen = network(), []
     model.register_forward_hook(lambda *_: seen.append(1))
@@ -370,6 +379,39 @@ def test_checkpoints_load_whichever_layers_are_frozen(
     assert advance(second, resumed, 8) == advance(first, optimizer, 8)
     for p, q in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized")
+@pytest.mark.parametrize("mode", ["kfac", "adaptive"])
+def test_counters_survive_a_distributed_checkpoint_after_the_first_layer_is_frozen(
+    mode: str, tmp_path: Any
+) -> None:
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict as parts
+
+    first = network()
+    optimizer = MODES[mode](first)
+    advance(first, optimizer, 3)
+    first[0].requires_grad_(False)
+    advance(first, optimizer, 4)
+    dcp.save({"o": parts.get_optimizer_state_dict(first, optimizer)}, checkpoint_id=tmp_path)
+    second = network()
+    second.load_state_dict(first.state_dict())
+    second[0].requires_grad_(False)
+    resumed = MODES[mode](second)
+    loaded = {"o": parts.get_optimizer_state_dict(second, resumed)}
+    dcp.load(loaded, checkpoint_id=tmp_path)
+    parts.set_optimizer_state_dict(second, resumed, loaded["o"])
+    assert advance(second, resumed, 5) == advance(first, optimizer, 5)
+
+
+def test_a_state_without_counters_is_refused() -> None:
+    model = network()
+    optimizer = KFAC(model, likelihood="categorical")
+    state = optimizer.state_dict()
+    del state["state"][0]["steps"]
+    with pytest.raises(InvalidInputError, match=r"must have steps, setbacks.*got none"):
+        optimizer.load_state_dict(state)
 
 
 def test_the_natural_gradient_leaves_frozen_parameters_and_refuses_late_ones() -> None:
