@@ -22,6 +22,7 @@ from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
 from fisherbo.training.blocks import Scheme, State, average, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
+from fisherbo.training.checkpoint import continue_generator
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.factors import Likelihood
 from fisherbo.training.fallback import Fallback
@@ -307,7 +308,7 @@ class KFAC(torch.optim.Optimizer):
             weight = self._weight_of[layer]
             self.state[weight] = owned(state, weight) if state else fresh[layer]
         self._first = first
-        self._generator.set_state(self._common["generator"])
+        continue_generator(self._generator, self._common["generator"])
         self._capture.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -320,14 +321,18 @@ class KFAC(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the hooks, the model included."""
-        return copied_state(self, "_capture")
+        """All but the hooks, the model included; the generator by its state after the last step."""
+        fisher = replace(self._fisher, generator=cast(torch.Generator, None))
+        return copied_state(self, "_capture", "_generator") | {"_fisher": fisher}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Set all, and watch the model that was copied along."""
         super().__setstate__(state)
         if "_model" in state:  # torch calls this for a loaded state_dict too
             check_copied("KFAC", self._model)
+            self._generator = torch.Generator(self._layers[0].weight.device)
+            continue_generator(self._generator, self._common["generator"])
+            self._fisher = replace(self._fisher, generator=self._generator)
             hooked = self._hooked
             self._watch()
             if not hooked:

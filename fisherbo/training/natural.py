@@ -191,6 +191,15 @@ class NaturalGradient(torch.optim.Optimizer):
             self._move(gradient, self._natural(gradient, passes))
         return loss
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the group follows from the model."""
+        if self.param_groups:
+            raise InvalidInputError(
+                "the parameter group of NaturalGradient follows from its model, got a further "
+                "group; build a new NaturalGradient"
+            )
+        super().add_param_group(param_group)
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the hooks and the passes since the last step, the model included."""
         return copied_state(self, "_handles", "_passes", "_pass")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from operator import is_
 from typing import Any
 
@@ -39,16 +41,15 @@ def check_model(owner: str, model: object) -> None:
 
 
 def _sharded(model: nn.Module) -> str | None:
-    if not torch.distributed.is_available():
-        return None
-    from torch.distributed.fsdp import FullyShardedDataParallel
-    from torch.distributed.tensor import DTensor
-
+    tensors = sys.modules.get("torch.distributed.tensor")  # there if the model uses it
+    fsdp = sys.modules.get("torch.distributed.fsdp")
     for name, parameter in model.named_parameters():
-        if isinstance(parameter, DTensor):
+        if tensors is not None and isinstance(parameter, tensors.DTensor):
             return f"a shard of {name!r}"
-    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
-        return "a FullyShardedDataParallel module"
+    if fsdp is not None:
+        for module in model.modules():
+            if isinstance(module, fsdp.FullyShardedDataParallel):
+                return "a FullyShardedDataParallel module"
     return None
 
 
@@ -64,8 +65,13 @@ class ModelParameters:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._named = dict(model.named_parameters())
-        self._places = {name: (p.device, p.dtype) for name, p in self._named.items()}
+        self._places = _places(self._named)
         self._slots = _slots(model)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As copied, to whatever device (`torch.load` with ``map_location``)."""
+        self.__dict__.update(state)
+        self._places = _places(self._named)
 
     def watched(self) -> bool:
         """Whether a forward pass that begins now is one of the model with its own parameters.
@@ -98,9 +104,11 @@ class ModelParameters:
                 )
 
     def added(self, trained: set[Tensor]) -> str | None:
-        """Name of a parameter that has a gradient and is not among those trained."""
-        late = (n for n, p in self._named.items() if p.grad is not None and p not in trained)
-        return next(late, None)
+        """Name of a parameter that is trained, has a gradient and is not among those given."""
+        for name, parameter in self._named.items():
+            if parameter.requires_grad and parameter.grad is not None and parameter not in trained:
+                return name
+        return None
 
     def _changed(self) -> str | None:
         """Name of the first parameter that is another or gone; ``None`` if all are there."""
@@ -121,6 +129,10 @@ def _slots(model: nn.Module) -> list[tuple[dict[str, Any], tuple[str, ...], tupl
     """Where a model's parameters and modules are kept, and the names and values there."""
     places = [d for m in model.modules() for d in (m._parameters, m._modules)]
     return [(place, tuple(place), tuple(place.values())) for place in places]
+
+
+def _places(named: Mapping[str, Tensor]) -> dict[str, tuple[torch.device, torch.dtype]]:
+    return {name: (parameter.device, parameter.dtype) for name, parameter in named.items()}
 
 
 def _place(device: torch.device, dtype: torch.dtype) -> str:

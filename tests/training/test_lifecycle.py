@@ -19,6 +19,7 @@ from torch.testing import assert_close
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import KFAC, NaturalGradient
+from fisherbo.training.checkpoint import continue_generator
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 3
@@ -412,6 +413,33 @@ def test_a_state_without_counters_is_refused() -> None:
     del state["state"][0]["steps"]
     with pytest.raises(InvalidInputError, match=r"must have steps, setbacks.*got none"):
         optimizer.load_state_dict(state)
+
+
+def test_the_natural_gradient_takes_no_further_group() -> None:
+    optimizer = NaturalGradient(network(), likelihood="categorical")
+    with pytest.raises(InvalidInputError, match="follows from its model, got a further group"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+
+
+def test_gradients_left_on_frozen_parameters_are_no_matter() -> None:
+    model = network()
+    functional.cross_entropy(model(X), LABELS).backward()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    advance(model, NaturalGradient(model, likelihood="categorical"), 2)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_a_generator_of_another_device_gives_a_seed() -> None:
+    generator, other = torch.Generator(), torch.Generator()
+    continue_generator(generator, torch.arange(16, dtype=torch.uint8))  # as of a CUDA generator
+    continue_generator(other, torch.arange(16, dtype=torch.uint8))
+    first = torch.rand(3, generator=generator)
+    assert torch.equal(first, torch.rand(3, generator=other))
+    continue_generator(other, torch.arange(1, 17, dtype=torch.uint8))
+    assert not torch.equal(first, torch.rand(3, generator=other))
+    continue_generator(other, generator.get_state())
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=other))
 
 
 def test_the_natural_gradient_leaves_frozen_parameters_and_refuses_late_ones() -> None:
