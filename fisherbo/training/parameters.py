@@ -56,7 +56,7 @@ def _sharded(model: nn.Module) -> str | None:
 class ModelParameters:
     """The named parameters of a model at one moment, to be compared with those of later moments.
 
-    Comparing costs about 1 µs a module, as long as nothing changed.
+    Comparing costs about 2 µs a module, as long as nothing changed.
 
     Args:
         model: The network.
