@@ -11,7 +11,8 @@ of ⟨Jᵀu, v⟩. No further forward pass is made; dropout and statistics of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,7 @@ class Linearised:
         used = [p for p, slope in self.slopes.items() if slope.requires_grad and p in direction]
         if not used:
             return torch.zeros_like(self.outputs)
-        with torch.enable_grad():
+        with second_derivatives("the quadratic model"), torch.enable_grad():
             (tangent,) = torch.autograd.grad(
                 [self.slopes[p] for p in used],
                 self.seed,
@@ -65,6 +66,26 @@ class Linearised:
                 retain_graph=True,
             )
         return torch.where(self.used, events(tangent, self.likelihood, self.dim), 0.0)
+
+
+@contextmanager
+def second_derivatives(user: str) -> Iterator[None]:
+    """Name what the ``user`` of the block needs where an operation has no second derivative.
+
+    Raises:
+        InvalidInputError: If one has none.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{user} needs second derivatives of every operation, got: {error}; call the model "
+            "within torch.nn.attention.sdpa_kernel(SDPBackend.MATH) for attention, within "
+            "torch.backends.cudnn.flags(enabled=False) for recurrent modules on CUDA, and without "
+            "torch.compile"
+        ) from error
 
 
 def linearise(
@@ -88,21 +109,10 @@ def linearise(
     """
     seed = torch.zeros_like(outputs).requires_grad_()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    try:
-        with torch.enable_grad():
-            slopes = torch.autograd.grad(
-                outputs,
-                trained,
-                seed,
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-    except RuntimeError as error:
-        raise InvalidInputError(
-            f"the quadratic model needs second derivatives of every operation, got: {error}; for "
-            "attention use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
-        ) from error
+    with second_derivatives("the quadratic model"), torch.enable_grad():
+        slopes = torch.autograd.grad(
+            outputs, trained, seed, create_graph=True, allow_unused=True, materialize_grads=True
+        )
     viewed = events(outputs.detach(), likelihood, dim)
     found = dict(zip(trained, slopes, strict=True))
     return Linearised(viewed, used, likelihood, dim, seed, found)
