@@ -63,10 +63,16 @@ _PATIENCE = 20  # steps in a row that may be taken back
 class KFAC(torch.optim.Optimizer):
     """Kronecker-factored approximate curvature for the modules of a network.
 
-    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, and the weight and bias
-    of LayerNorm, RMSNorm, GroupNorm and BatchNorm (an exact block for each unit); modules called
-    several times, and modules of one kind with one weight, are one block. All else is trained by
-    `torch.optim.AdamW`; `coverage` tells what and why.
+    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, MultiheadAttention
+    (query, key, value and output: a block each) and the weight and bias of LayerNorm, RMSNorm,
+    GroupNorm and BatchNorm (an exact block for each unit); modules called several times, and
+    modules of one kind with one weight, are one block. All else, such as LSTM and GRU, is trained
+    by `torch.optim.AdamW`; `coverage` tells what and why. A weight that the model also uses without
+    calling its module, as in ``F.linear(h, embedding.weight)``, is left to AdamW at the first step,
+    with a warning; it stays in its parameter group.
+
+    A factor A or G is dense up to ``max_factor_size``; beyond it, it is block-diagonal. `coverage`
+    names the wide layers.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
     model collect what the factors need in the forward pass. Rows are the first dimension of the
@@ -118,6 +124,10 @@ class KFAC(torch.optim.Optimizer):
             ``"reduce"`` (Eschenhagen et al. 2023).
         exact_damping: ``A ⊗ G + λ I`` in place of the factors damped by π.
         eigen_correction: EKFAC; damping is exact.
+        max_factor_size: Largest dense factor. A wider side of a layer has equal blocks of at most
+            this size and at most the size of the other side (256 inputs or 128 outputs are allowed
+            whatever the other side), so that a factor takes little more memory than the weight. 1:
+            diagonal factors, which diverge on autoencoders without ``kl_clip``.
         adaptive_damping: λ by Levenberg–Marquardt (M&G 2015, § 6.5). `step` needs a closure, whose
             loss is evaluated once more every ``adaptation_interval`` steps; a step after which it
             is not finite or greater where less was predicted is taken back.

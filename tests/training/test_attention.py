@@ -237,6 +237,15 @@ def test_a_compiled_transformer_trains_as_a_plain_one() -> None:
     assert_close(found[0], found[1])
 
 
+def test_the_quadratic_model_sees_attention() -> None:
+    model, x = Net(attention(), False, False), normal(6, 5, E)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        outputs, _ = train(model, x, 6, quadratic_model=True, damping=0.1)
+    y = torch.arange(6) % 3
+    losses = [functional.cross_entropy(z, y).item() for z in outputs]
+    assert losses[-1] < 0.5 * losses[0]
+
+
 @pytest.mark.parametrize("part", ["in_proj", "out_proj"])
 def test_a_frozen_part_leaves_the_other_trained(part: str) -> None:
     model = Net(attention(), False, False)

@@ -194,7 +194,7 @@ def test_an_encoder_layer_is_covered_and_trains() -> None:
         nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), nn.Flatten(),
         nn.Linear(12, 3),
     )  # fmt: skip
-    optimizer = KFAC(model, likelihood="categorical", lr=0.05)
+    optimizer = KFAC(model, likelihood="categorical", lr=0.05, kl_clip=0.01)
     coverage = optimizer.coverage()
     assert {"0.self_attn", "0.self_attn.out_proj", "0.linear1"} <= set(coverage.covered)
     assert coverage.uncovered == ()
