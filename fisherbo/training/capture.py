@@ -418,7 +418,7 @@ class Capture:
         used, rows = current.used, current.rows
         assert used is not None
         partial = rows < z.shape[0] * z.shape[1]
-        entries = partial or not used.all()
+        entries = partial or not bool(used.all())
         self._rows += rows
         edges = [call.edge for call in current.calls if call.edge is not None]
         if not edges:

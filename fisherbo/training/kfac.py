@@ -75,17 +75,25 @@ class KFAC(torch.optim.Optimizer):
     names the wide layers.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
-    model collect what the factors need in the forward pass. Rows are the first dimension of the
-    model's output, and of each module's input. The Fisher is that of
-    ``−log p(y | z)``, summed over the last dimension of the model's output ``z`` and averaged over
-    rows; a loss that is scaled in another way (``MSELoss`` is 2/C of it) is the same method with
-    another ``lr``, but for ``quadratic_model`` and ``adaptive_damping``, which need that very loss.
+    model collect what the factors need in both passes. Rows are the first dimension of the
+    model's output, and of each module's input. The Fisher is that of ``−log p(y | z)``, summed over
+    the entries of the model's output ``z`` that one distribution is over and averaged over the rows
+    and positions that the loss uses; a loss that is scaled in another way (``MSELoss`` is 2/C of
+    it) is the same method with another ``lr``, but for ``quadratic_model`` and
+    ``adaptive_damping``, which need that very loss.
 
     ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
     ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
     the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's;
     its ``lr`` is one of K-FAC too, and AdamW's is ``lr * adamw_ratio``, so that schedulers which
     write one value into all groups (OneCycleLR, CyclicLR) change both in proportion.
+
+    The loss uses a row if its gradient by ``z`` is not exactly 0: rows that ``ignore_index``, a
+    mask or a weight of 0 leaves out do not count, nor do masked entries of targets that are
+    independent. Weights of rows or classes, smoothed labels and losses such as Huber's leave the
+    Fisher of the likelihood as it is, without weights; only the empirical one has them. Passes
+    count if a backward pass comes to their outputs, until `zero_grad`, `step` or a change of the
+    weights by another optimizer. A module that gets no rows keeps its factors.
 
     Under `torch.amp.GradScaler` and `torch.distributed` nothing is to be done. Several processes
     sum their factors, and each inverts a share of them, which makes inversions, the dearest part of
@@ -99,8 +107,14 @@ class KFAC(torch.optim.Optimizer):
 
     Args:
         model: The network; it must be called as a whole, in training mode.
-        likelihood: ``"categorical"`` (logits), ``"bernoulli"`` (logits) or ``"normal"`` (means with
-            unit variance), over the last dimension of the output.
+        likelihood: ``"categorical"`` (logits), ``"bernoulli"`` (logits), ``"normal"`` (means with
+            unit variance) or ``"heteroscedastic_normal"`` (means, then as many log variances, for
+            ``gaussian_nll_loss``); or a function from outputs, shape ``(rows, C)``, to a
+            `torch.distributions.Distribution` of each row. ``fisher="type2"`` and the quadratic
+            model need a family whose KL divergence torch knows.
+        class_dim: The dimension of the output that a distribution is over. Default: the last one,
+            or for categorical outputs of more than two dimensions the one that the gradient of the
+            loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate; 0, as at the start of a warm-up, moves nothing.
         damping: λ, added to the Fisher; or a function of the number of steps taken.
         momentum: μ, heavy ball on the natural gradient.

@@ -52,12 +52,18 @@ def distribution(outputs: Tensor, likelihood: Likelihood | LikelihoodFunction) -
     """p(y | z) of outputs of shape ``(rows, C)``.
 
     Raises:
-        InvalidInputError: If a function returns something else than a distribution for each row,
-            or refuses the outputs.
+        InvalidInputError: If a function refuses the outputs, or returns something else than a
+            distribution for each row.
     """
     if not callable(likelihood):
         return _DISTRIBUTIONS[likelihood](outputs)
-    found = likelihood(outputs)
+    try:
+        found = likelihood(outputs)
+    except ValueError as error:  # torch's word for parameters that are out of their range
+        raise InvalidInputError(
+            f"the function given as likelihood refuses the outputs of the model: {error}; let it "
+            "map any finite outputs to parameters in their range, or lower lr if they diverged"
+        ) from error
     if not isinstance(found, Distribution) or found.batch_shape[:1] != outputs.shape[:1]:
         got = type(found).__name__
         if isinstance(found, Distribution):

@@ -364,6 +364,10 @@ class NaturalGradient(torch.optim.Optimizer):
         self._paused = True
         try:
             with one.before.again(self._parameters), sdpa_kernel(SDPBackend.MATH):
+                if not rows.any():
+                    with torch.enable_grad():  # as the other processes do, for their collectives
+                        evaluate(torch.empty(0))
+                    return torch.zeros_like, 0.0
                 product = fisher_vector_product(
                     evaluate,
                     torch.empty(0),

@@ -19,8 +19,8 @@ def when_reached(outputs: Tensor, method: Reached, remembered: object) -> Tensor
     The graph behind the outputs is alive during the call. The method's owner is held weakly, and
     what is remembered belongs to the graph: both go with it if no backward pass comes.
     """
-    tapped: Tensor = _Reached.apply(outputs, weakref.WeakMethod(method), remembered)
-    return tapped
+    apply: Callable[..., Tensor] = _Reached.apply  # untyped in torch
+    return apply(outputs, weakref.WeakMethod(method), remembered)
 
 
 def weight_versions(weights: Iterable[Tensor]) -> tuple[int, ...]:

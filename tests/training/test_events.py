@@ -103,7 +103,7 @@ def test_other_outputs_and_likelihoods_have_the_last_dimension_or_the_given_one(
 
 def test_a_loss_of_no_softmax_is_refused_where_the_dimension_is_open() -> None:
     z = normal(3, 4, 5)
-    with pytest.raises(InvalidInputError, match="sums to 0 over neither.*name the dimension"):
+    with pytest.raises(InvalidInputError, match=r"sums to 0 over neither.*name the dimension"):
         ClassDimension("categorical").of(z, gradient_of(lambda u: u.square().sum(), z))
 
 

@@ -138,7 +138,7 @@ def test_outputs_that_are_not_finite_have_no_finite_gradients(name: str) -> None
 
 @pytest.mark.parametrize("likelihood", ["gamma", None, 3])
 def test_what_is_no_likelihood_is_refused(likelihood: Any) -> None:
-    with pytest.raises(InvalidInputError, match="must be one of categorical.* or a function"):
+    with pytest.raises(InvalidInputError, match=r"must be one of categorical.* or a function"):
         check_likelihood(likelihood)
 
 
@@ -146,6 +146,7 @@ def test_what_is_no_likelihood_is_refused(likelihood: Any) -> None:
     ("likelihood", "message"),
     [
         (lambda z: z, "must return a torch.distributions.Distribution.*got Tensor"),
+        (lambda z: Poisson(z - 1), "refuses the outputs of the model: Expected parameter rate"),
         (lambda z: Normal(z.mean(), 1.0), r"one distribution for each row.*batch_shape \(\)"),
     ],
 )
@@ -161,5 +162,5 @@ def test_the_exact_fisher_of_an_unknown_divergence_is_refused(likelihood: Any) -
 
 
 def test_means_without_log_variances_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="as many log variances as means.*got 3 entries"):
+    with pytest.raises(InvalidInputError, match=r"as many log variances as means.*got 3 entries"):
         sampled_gradients(torch.zeros(3, 3), "heteroscedastic_normal", torch.Generator())
