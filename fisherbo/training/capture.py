@@ -9,7 +9,7 @@ The user's loop and the ``.grad`` of every parameter stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -105,8 +105,9 @@ class _Call:
 
 @dataclass
 class _Pass:
+    wanted: frozenset[Layer]
+    linear: bool
     calls: list[_Call] = field(default_factory=list)
-    linear: bool = False
     used: Tensor | None = None
 
     @property
@@ -145,11 +146,18 @@ class Capture:
         layers: Its covered layers.
         fisher: How the Fisher of the outputs is estimated.
         due: Asked at the beginning of each pass whether to collect from it.
+        missing: Asked at the beginning of a pass that is not due for layers to collect all the
+            same, if the pass leads through them.
+        watched: Asked at the beginning of each pass whether it is one of the model's own weights.
         sharing: How the shared positions of a row are treated.
         keep: Whether the rows are kept beside their sums.
-        linearised: Asked at the end of each pass whether to keep it as a linear map of the weights.
+        linearised: Asked at the beginning of each pass whether to keep it as a linear map of the
+            weights.
         when: Whether to collect when a backward pass reaches the outputs, or at the end of the
             forward pass, from all rows.
+
+    Attributes:
+        rows: Number of distributions that the loss used in the passes of the last `take`.
 
     Raises:
         InvalidInputError: If the dimension of the classes is not a whole number.
@@ -162,6 +170,8 @@ class Capture:
         fisher: OutputFisher,
         due: Callable[[], bool],
         *,
+        missing: Callable[[], Collection[Layer]] = tuple,
+        watched: Callable[[], bool] = lambda: True,
         sharing: Sharing = "expand",
         keep: bool = False,
         linearised: Callable[[], bool] = lambda: False,
@@ -170,6 +180,8 @@ class Capture:
         self._fisher = fisher
         self._dimension = ClassDimension(fisher.likelihood, fisher.class_dim)
         self._due = due
+        self._missing = missing
+        self._watched = watched
         self._sharing = sharing
         self._keep = keep
         self._linearised = linearised
@@ -185,7 +197,7 @@ class Capture:
         self._exposed: dict[Layer, None] = {}
         self._dropped: frozenset[Layer] = frozenset()
         self._moments: dict[Layer, Moments] = {}
-        self._rows = 0
+        self._rows = self.rows = 0
         self.outputs = 0
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
@@ -224,7 +236,7 @@ class Capture:
         self._moments, self._rows, self._maps, self._passes = {}, 0, [], []
 
     def take(self, gradient_scale: float = 1.0) -> dict[Layer, Moments]:
-        """The moments collected since the last call, which are then forgotten.
+        """The moments collected since the last call, which are then forgotten; see also `rows`.
 
         Args:
             gradient_scale: The user's gradients are those of so many times the loss.
@@ -233,15 +245,14 @@ class Capture:
             self._add_empirical(gradient_scale)
         for moments in self._moments.values():
             moments.output_rows = self._rows
-        taken, maps = self._moments, self._maps
+        taken, maps, self.rows = self._moments, self._maps, self._rows
         self.forget()
         self._maps = maps
         return taken
 
     def drop(self, layers: Iterable[Layer]) -> None:
-        """Collect nothing of these layers from now on, but of all others."""
+        """Collect nothing of these layers in passes from now on, but of all others."""
         self._dropped = frozenset(layers)
-        self._moments = {x: m for x, m in self._moments.items() if x not in self._dropped}
 
     def take_exposed(self) -> list[Layer]:
         """Layers whose weights a pass used besides their modules, since the last call."""
@@ -263,16 +274,18 @@ class Capture:
             self._paused = before
 
     def _begin(self, model: nn.Module, _args: object) -> None:
-        watched = self._watches(model)
-        if watched and (self._moments or self._maps or self._passes):
+        self._pass = None
+        if self._paused or not (model.training and torch.is_grad_enabled() and self._watched()):
+            return
+        if self._moments or self._maps or self._passes:
             if weight_versions(self._weights) != self._versions:  # no step of this optimizer
                 self.forget()
-        self._pass = _Pass() if watched and self._due() else None
-        if watched:  # kept after the pass: checkpointed parts run again in the backward pass
-            self._attending = self._pass is not None
-
-    def _watches(self, model: nn.Module) -> bool:
-        return model.training and torch.is_grad_enabled() and not self._paused
+        asked = self._layers.values() if self._due() else self._missing()
+        wanted = frozenset(x for x in asked if x.weight.requires_grad) - self._dropped
+        linear = self._linearised()
+        if wanted or linear:
+            self._pass = _Pass(wanted, linear)
+        self._attending = bool(wanted)  # after the pass too: checkpointed parts run once more
 
     def _record(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
@@ -280,7 +293,7 @@ class Capture:
         if self._pass is None:
             return None
         layer = self._layer(module)
-        if layer in self._dropped or not (layer.weight.requires_grad and output.requires_grad):
+        if layer not in self._pass.wanted or not output.requires_grad:
             return None
         if output._is_view():  # an in-place activation would cut the edge of a view
             output = output.clone()
@@ -325,9 +338,7 @@ class Capture:
             self._layer(module)
         found = attended(module, args, kwargs, self._attentions[module])
         layer = self._layers.get(module)
-        if layer is None or layer in self._dropped or self._pass is None:
-            return found.outputs
-        if layer.weight.requires_grad:
+        if layer is not None and self._pass is not None and layer in self._pass.wanted:
             self._add_call(layer, module, found.inputs, found.sources, found.projected)
         return found.outputs
 
@@ -339,25 +350,20 @@ class Capture:
             )
         return self._layers[module]
 
-    def _finish(self, model: nn.Module, _args: object, outputs: object) -> Tensor | None:
+    def _finish(self, _model: nn.Module, _args: object, outputs: object) -> Tensor | None:
         current, self._pass = self._pass, None
-        if not self._watches(model) or (current is not None and not current.calls):
-            return None
-        linear = self._linearised()
-        if current is None and not linear:
+        if current is None:
             return None
         outputs = single_tensor(outputs)
         if not outputs.requires_grad:
             return None
-        if current is not None:
+        if current.calls:
             self._find_exposed(current, outputs)
         if self._fisher.kind == "type2" and any(map(mixes_rows, self._mixing)):
             raise InvalidInputError(
                 "fisher='type2' needs rows that do not depend on each other, got a BatchNorm in "
                 "training mode; use fisher='mc', or eval() the BatchNorm modules"
             )
-        current = _Pass() if current is None else current
-        current.linear = linear
         if self._when == "forward":
             self._collect(current, outputs, None)
             return None
@@ -405,7 +411,7 @@ class Capture:
                 self._maps.append(linearise(outputs, used, weights, likelihood, dim))
             if self._fisher.kind == "empirical":
                 self._passes.append(current)
-            elif current.calls:
+            elif current.wanted:
                 self._add_columns(current, outputs, z, dim)
                 current.release()
 
@@ -417,6 +423,8 @@ class Capture:
         entries = partial or not bool(used.all())
         self._rows += rows
         edges = [call.edge for call in current.calls if call.edge is not None]
+        if not edges:
+            return
         seen: dict[Layer, _Rows] = {}
         for column in self._fisher.columns(z):
             seed = torch.where(used, column, 0.0) if entries else column
@@ -448,7 +456,7 @@ class Capture:
         """
         by_layer: dict[Layer, list[tuple[_Call, Tensor]]] = {}
         for call, gradient in zip(current.calls, gradients, strict=True):
-            if gradient is not None and call.layer not in self._dropped:
+            if gradient is not None:
                 by_layer.setdefault(call.layer, []).append((call, gradient))
         for layer, pairs in by_layer.items():
             if layer not in self._moments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def generator_states(own: torch.Generator | None) -> dict[str, Any]:
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "own": None if own is None else own.get_state(),
     }
+
+
+def continue_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Go on from the state of a generator; of one on another kind of device, from a seed of it."""
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state)
+    else:
+        digest = hashlib.sha256(bytes(state.tolist())).digest()
+        generator.manual_seed(int.from_bytes(digest[:7]))
 
 
 def set_generator_states(states: dict[str, Any], own: torch.Generator | None) -> None:

@@ -13,21 +13,38 @@ from fisherbo.training.adaptation import number
 from fisherbo.training.moments import Moments
 
 
+def remedy(group: Mapping[str, Any]) -> str:
+    """What to change in the settings of a parameter group after a divergence, with their values."""
+    lower = [f"{name} (now {group[name]:.3g})" for name in ("lr", "momentum") if group.get(name)]
+    parts = ["lower " + " or ".join(lower)] if lower else ["look for NaN in the data"]
+    if "damping" in group:
+        parts.append(f"raise damping (now {group['damping']:.3g})")
+    if "kl_clip" in group:
+        clip = group["kl_clip"]
+        parts.append(
+            "set kl_clip (now None)" if clip is None else f"lower kl_clip (now {clip:.3g})"
+        )
+    return ", ".join(parts)
+
+
 def check_finite(
-    loss: float | Tensor | None, gradients: Sequence[Tensor], moments: Iterable[Moments]
+    loss: float | Tensor | None,
+    gradients: Sequence[Tensor],
+    moments: Iterable[Moments],
+    group: Mapping[str, Any],
 ) -> None:
-    """Refuse a step from what is not finite.
+    """Refuse a step from what is not finite; the message tells what to change in the ``group``.
 
     Raises:
         DivergedError: If the loss, a gradient or a sum of the factors is not.
     """
     if loss is not None and not math.isfinite(number(loss)):
-        raise DivergedError(f"the loss is {number(loss)}; lower lr or raise the damping")
+        raise DivergedError(f"the loss is {number(loss)}; {remedy(group)}")
     sums = [tensor for new in moments for tensor in new.sums]
     for name, tensors in (("gradient", gradients), ("Kronecker factor", sums)):
         if tensors and not nn.utils.get_total_norm(tensors).isfinite():
             raise DivergedError(
-                f"a {name} is not finite; no parameter was changed; lower lr or raise the damping"
+                f"a {name} is not finite; no parameter was changed; {remedy(group)}"
             )
 
 

@@ -20,18 +20,32 @@ from torch import Tensor, nn
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
-from fisherbo.training.blocks import Scheme, State, average, empty_state, owned
+from fisherbo.training.blocks import Scheme, State, average, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
+from fisherbo.training.checkpoint import continue_generator
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.defaults import DEFAULTS, scalars, second_moment_of
-from fisherbo.training.fallback import Fallback, initial_moments
+from fisherbo.training.fallback import Fallback
 from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
-from fisherbo.training.guards import check_finite, check_form, unscale
+from fisherbo.training.guards import check_finite, remedy, unscale
+from fisherbo.training.hooks import check_copied, copied_state, remove_idle_hooks
+from fisherbo.training.layer_state import (
+    COMMON,
+    check_saved,
+    common_of,
+    initial_state,
+    is_adamws,
+    is_allocated,
+    left_state,
+    trained_state,
+    without_common,
+)
 from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, check_likelihood
 from fisherbo.training.moments import Moments, Sharing
+from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, moment_plan, require_maps
-from fisherbo.training.processes import rank_and_size, sum_moments, sum_over_processes
+from fisherbo.training.processes import rank_and_size, sum_moments, sums
 from fisherbo.training.quadratic import Linearised
 from fisherbo.training.settings import check_choice, check_settings
 from fisherbo.training.update import Block, weights_of
@@ -40,7 +54,6 @@ Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
 _GROWTH = 10  # the curvature changes fast at first: an interval is at most 1/10 of the steps taken
-_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
 _USED_OUTSIDE = (
     "the model also uses its weight without calling the module, and the sum of both uses is no "
     "Kronecker product"
@@ -72,7 +85,9 @@ class KFAC(torch.optim.Optimizer):
 
     ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
     ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
-    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's.
+    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's;
+    its ``lr`` is one of K-FAC too, and AdamW's is ``lr * adamw_ratio``, so that schedulers which
+    write one value into all groups (OneCycleLR, CyclicLR) change both in proportion.
 
     The loss uses a row if its gradient by ``z`` is not exactly 0: rows that ``ignore_index``, a
     mask or a weight of 0 leaves out do not count, nor do masked entries of targets that are
@@ -81,8 +96,15 @@ class KFAC(torch.optim.Optimizer):
     count if a backward pass comes to their outputs, until `zero_grad`, `step` or a change of the
     weights by another optimizer. A module that gets no rows keeps its factors.
 
-    Under `torch.amp.GradScaler` and `torch.distributed` (factors are summed over the processes)
-    nothing is to be done.
+    Under `torch.amp.GradScaler` and `torch.distributed` nothing is to be done. Several processes
+    sum their factors, and each inverts a share of them, which makes inversions, the dearest part of
+    a step of wide layers, faster by about their number; all take the same step, to the bit.
+
+    The model may be frozen and unfrozen in part at any time; layers have no state before they are
+    trained. Other changes of its parameters (pruning, a parametrization, ``to(device)``, another
+    head) come before KFAC is built. ``copy.deepcopy`` and pickle copy the model along, so that
+    ``copy.deepcopy((model, optimizer))`` is a pair that continues to the bit; in skorch, override
+    ``initialize_optimizer`` to build KFAC of ``self.module_``.
 
     Args:
         model: The network; it must be called as a whole, in training mode.
@@ -94,7 +116,7 @@ class KFAC(torch.optim.Optimizer):
         class_dim: The dimension of the output that a distribution is over. Default: the last one,
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
-        lr: Learning rate.
+        lr: Learning rate; 0, as at the start of a warm-up, moves nothing.
         damping: λ, added to the Fisher; or a function of the number of steps taken.
         momentum: μ, heavy ball on the natural gradient.
         weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
@@ -133,7 +155,7 @@ class KFAC(torch.optim.Optimizer):
             instead of raising `DivergedError`; keeps a copy of the covered weights.
         groups: Further groups: ``{"modules": [names], "lr": ..., "damping": ..., "momentum": ...,
             "weight_decay": ...}``.
-        fallback_lr: Learning rate of AdamW.
+        fallback_lr: Learning rate of AdamW at this ``lr`` (at .1 where ``lr`` is 0).
         exclude: Names of modules to leave to AdamW.
         distributed: Whether the processes of the default group, if there is one, train this model
             together.
@@ -180,6 +202,7 @@ class KFAC(torch.optim.Optimizer):
         distributed: bool = True,
         seed: int = 0,
     ) -> None:
+        check_model("KFAC", model)
         only_damped = {
             "damping": damping is not None,
             "exact_damping": exact_damping,
@@ -238,39 +261,31 @@ class KFAC(torch.optim.Optimizer):
         self._adaptation = (adaptation_decay, adaptation_interval)
         self._quadratic = quadratic_model
         self._recover = recover
+        self._keeps_weights = recover or adaptive_damping
         self._model = model
-        self._lr = lr
+        self._model_parameters = ModelParameters(model)
+        self._weight_of = {layer: layer.weight for layer in self._layers}
         self._closed = False
         found, self._group_of = parameter_groups(self._layers, settings, groups)
         for group in found:
             group["reference_lr"] = group["lr"] or own.lr
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay)
+        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay, lr)
         for group in self._fallback.groups:
             self.add_param_group(group)
         self._own_groups = len(found)
         self._closed = True
         self._initialise(seed)
-        rank, self._processes = rank_and_size(distributed)
+        self._distributed = distributed
         self._fisher = OutputFisher(
             likelihood,
             fisher,
             mc_samples,
             self._generator,
             loss_reduction,
-            rank,
-            self._processes,
-            class_dim,
+            class_dim=class_dim,
         )
-        self._capture = Capture(
-            model,
-            self._layers,
-            self._fisher,
-            self._update_is_due,
-            sharing=weight_sharing,
-            keep=eigen_correction,
-            linearised=self._model_is_due,
-        )
+        self._watch()
         self._report = StepReport(float(settings["damping"]), float(lr), momentum, 0.0, 0.0)
 
     def coverage(self) -> Coverage:
@@ -293,6 +308,7 @@ class KFAC(torch.optim.Optimizer):
 
     def remove_hooks(self) -> None:
         """Take the hooks off the model; the factors are not updated any more."""
+        self._hooked = False
         self._capture.remove()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -314,8 +330,13 @@ class KFAC(torch.optim.Optimizer):
             DivergedError: If a gradient, a factor or the closure's loss is not finite; the
                 parameters are left as they were. With ``recover``: if that happens 20 times in a
                 row.
-            InvalidInputError: If no forward pass in training mode came first.
+            InvalidInputError: If no forward pass in training mode came first, or the model has
+                other parameters than KFAC was built with.
+
+        Warns:
+            UserWarning: If the factors are due and no forward pass was watched.
         """
+        self._model_parameters.check("KFAC")
         if self._adaptive and closure is None:
             raise InvalidInputError(
                 "adaptive_damping compares losses and needs step(closure), got no closure; pass "
@@ -352,23 +373,23 @@ class KFAC(torch.optim.Optimizer):
         Raises:
             InvalidInputError: If the state is of a KFAC with other options or another model.
         """
+        self._fallback.check(state_dict["param_groups"][-1])
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         index_of = dict(zip(self._parameters(), saved, strict=False))
         of = state_dict["state"]
-        found = {x: of.get(index_of.get(x.weight), {}) for x in self._examined[0]}
-        left = {layer: found.pop(layer) for layer in [*found] if "exp_avg" in found[layer]}
-        for layer, state in found.items():
-            if layer in self._layers and (state or layer.weight.requires_grad):  # some omit frozen
-                check_form(layer.name, self._state(layer), state)
-        self._leave(left)
-        fresh = {layer: self._state(layer) for layer in self._layers}
+        found = {x: of.get(index_of.get(weight), {}) for x, weight in self._weight_of.items()}
+        first = check_saved(found, self._scheme, self._keeps_weights)
+        self._leave([layer for layer, state in found.items() if is_adamws(state)])
+        fresh = {layer: without_common(self._state(layer)) for layer in found}
         super().load_state_dict(state_dict)
-        for layer, state in left.items():  # torch may have cast what is not AdamW's
-            kept = {key: value for key, value in state.items() if key not in _ADAMW}
-            self._state(layer).update(owned(kept, layer.weight))
-        for layer, state in found.items():
-            self.state[layer.weight] = owned(state, layer.weight) if state else fresh[layer]
-        self._generator.set_state(self._common["generator"])
+        for layer, state in found.items():  # torch may have cast what is not AdamW's
+            weight = self._weight_of[layer]
+            if is_adamws(state):
+                self._state(layer).update(owned(common_of(state), weight))
+            else:
+                self.state[weight] = owned(state, weight) if state else fresh[layer]
+        self._first = first
+        continue_generator(self._generator, self._common["generator"])
         self._capture.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -381,7 +402,27 @@ class KFAC(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("KFAC cannot be copied or pickled with its hooks; save its state_dict()")
+        """All but the hooks, the model included; the generator by its state after the last step."""
+        fisher = replace(self._fisher, generator=cast(torch.Generator, None))
+        return copied_state(self, "_capture", "_generator") | {"_fisher": fisher}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set all, and watch the model that was copied along."""
+        super().__setstate__(state)
+        if "_model" in state:  # torch calls this for a loaded state_dict too
+            check_copied("KFAC", self._model)
+            self._generator = torch.Generator(self._layers[0].weight.device)
+            continue_generator(self._generator, self._common["generator"])
+            self._fisher = replace(self._fisher, generator=self._generator)
+            hooked = self._hooked
+            self._watch()
+            if not hooked:
+                self.remove_hooks()
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether `step` needs a closure."""
+        return self._adaptive
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -389,11 +430,11 @@ class KFAC(torch.optim.Optimizer):
 
     @property
     def _common(self) -> State:
-        """State that belongs to no layer (counter, generator), kept with the first trained one."""
+        """State that belongs to no layer (counter, generator), kept with one that was trained."""
         return self._state(self._first)
 
     def _state(self, layer: Layer) -> State:
-        return cast(State, self.state[layer.weight])
+        return cast(State, self.state[self._weight_of[layer]])
 
     def _group(self, layer: Layer) -> dict[str, Any]:
         return self.param_groups[self._group_of[layer]]
@@ -401,55 +442,80 @@ class KFAC(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
+    def _watch(self) -> None:
+        """Put the hooks on the model."""
+        self._rank, self._processes = rank_and_size(self._distributed)
+        self._fisher = replace(self._fisher, rank=self._rank, processes=self._processes)
+        remove_idle_hooks(self._model)
+        self._capture = Capture(
+            self._model,
+            self._examined[0],
+            self._fisher,
+            self._update_is_due,
+            missing=self._missing,
+            watched=self._model_parameters.watched,
+            sharing=self._scheme.sharing,
+            keep=self._scheme.eigen_correction,
+            linearised=self._model_is_due,
+        )
+        self._capture.drop(set(self._weight_of) - set(self._layers))
+        self._hooked = True
+
     def _initialise(self, seed: int) -> None:
-        """All state that will ever be, so that checkpoints of any two moments have one form."""
+        """All state that the trained layers will ever have: checkpoints are of one form."""
         self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
         for layer in self._layers:
-            self.state.update(self._initial_state(layer))
+            self.state.update(initial_state(layer, self._scheme, self._keeps_weights))
         self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0)
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 
-    def _initial_state(self, layer: Layer) -> dict[Tensor, State]:
-        """The state of the parameters of a layer that K-FAC trains, before the first step."""
-        own = empty_state(layer, self._scheme)
-        if self._recover or self._adaptive:
-            own["previous"] = weights_of(layer)
-        biases = layer.parameters[1:]  # distributed checkpoints want state of each parameter
-        return {layer.weight: own} | {bias: {"with_weight": True} for bias in biases}
+    def _prepare(self, layers: Collection[Layer]) -> None:
+        """Give state to layers that were frozen before; keep the common one with a trained layer.
+
+        Distributed checkpoints leave out what is frozen.
+        """
+        for layer in layers:
+            state = self._state(layer)
+            if not is_allocated(state):
+                empty = trained_state(layer, self._scheme, self._keeps_weights)
+                state.update({key: empty[key] for key in empty.keys() - state.keys()})
+        if not self._first.weight.requires_grad:
+            common = {key: self._common.pop(key) for key in COMMON}
+            trained = (layer for layer in self._layers if layer.weight.requires_grad)
+            self._first = next(trained, self._first)
+            self._common.update(common)
 
     def _leave(self, left: Collection[Layer]) -> None:
         """Leave layers to AdamW after all, and no others; they keep their groups."""
         first, coverage = self._examined
-        self._layers = tuple(layer for layer in first if layer not in left)
-        if not self._layers:
+        kept = tuple(layer for layer in first if layer not in left)
+        if not kept:
             raise InvalidInputError(
                 "the model uses the weights of all covered modules without calling them, so that "
                 "nothing is left to K-FAC; use torch.optim.AdamW for it"
             )
+        self._layers = kept
         for layer in first:
             state = self._state(layer)
-            if (layer in left) != ("exp_avg" in state):
-                covered = self._initial_state(layer)
-                common = {
-                    k: v for k, v in state.items() if k not in covered[layer.weight].keys() | _ADAMW
-                }
-                self.state.update(initial_moments(layer.parameters) if layer in left else covered)
-                self._state(layer).update(common)
+            if (layer in left) != is_adamws(state):
+                fresh = left_state(layer)
+                if layer not in left:
+                    fresh = initial_state(layer, self._scheme, self._keeps_weights)
+                self.state.update(fresh)
+                self._state(layer).update(common_of(state))
             if layer in left:
                 coverage = coverage.without(layer, _USED_OUTSIDE)
         self._coverage = coverage
         self._fallback.take([p for x in first if x in left for p in x.parameters])
         self._capture.drop(left)
 
-    def _leave_exposed(self) -> None:
+    def _leave_exposed(self, exposed: Sequence[Layer]) -> None:
         """Leave the layers to AdamW whose weights the last passes used besides their modules."""
-        exposed = self._capture.take_exposed()
         if exposed:
             names = ", ".join(repr(layer.name) for layer in exposed)
-            warnings.warn(f"AdamW trains {names}: {_USED_OUTSIDE}", stacklevel=4)
-            left = set(self._examined[0]) - set(self._layers) | set(exposed)
-            self._leave(left)
+            warnings.warn(f"AdamW trains {names}: {_USED_OUTSIDE}", stacklevel=5)
+            self._leave({*self._weight_of} - {*self._layers} | {*exposed})
 
     def _advance(
         self,
@@ -458,19 +524,37 @@ class KFAC(torch.optim.Optimizer):
         closure: Callable[[], float] | None,
         before: adaptation.Situation | None,
     ) -> None:
-        self._leave_exposed()
         fresh, maps = self._capture.take(scale), self._capture.take_linearised()
+        exposed, mean = self._capture.take_exposed(), loss
+        widths = [float(self._capture.outputs), float(self._capture.outputs > 0)]
+        if self._processes > 1:  # all go on alike, or all raise
+            number = 0.0 if loss is None else adaptation.number(loss)
+            numbers = [*widths, number, float(not maps)]
+            numbers += [float(x in exposed) for x in self._layers]
+            found = sums(numbers, self._generator.device)
+            widths, (total, without_maps), flags = found[:2], found[2:4], found[4:]
+            maps = [] if without_maps else maps
+            mean = None if loss is None else total / self._processes
+            exposed = [x for x, flag in zip(self._layers, flags, strict=True) if flag]
+        if widths[1]:
+            self._common["outputs"] = round(widths[0] / widths[1])
+        self._leave_exposed(exposed)
+        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
+        fresh = {layer: fresh[layer] for layer in self._layers if layer in fresh}
         if self._processes > 1:
-            sum_moments(self._layers, fresh)
+            rows = self._capture.rows
+            fresh = sum_moments(self._layers, fresh, rows, trained, self._processes)
+        watched = bool(fresh)
         fresh = {layer: moments for layer, moments in fresh.items() if not moments.empty}
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        check_finite(loss, gradients, fresh.values())
+        check_finite(mean, gradients, fresh.values(), self._settings)
         if not gradients and not any(map(self._has_factors, self._layers)):
             raise InvalidInputError(
                 "step() needs gradients and a forward pass in training mode, got neither; "
                 "call model.train(), loss(model(x), y).backward() first"
             )
-        blocks = self._refresh(fresh)
+        self._prepare({*fresh, *trained})
+        blocks = self._refresh(fresh, trained)
         penalty = update.squared_norm(blocks) if before is not None else 0.0
         predicted = self._move(blocks, maps)
         if before is not None and closure is not None and loss is not None and blocks:
@@ -479,28 +563,35 @@ class KFAC(torch.optim.Optimizer):
             grown = 0.5 * (update.squared_norm(blocks) - penalty)
             self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
         share = self._report.clip if self._scheme.gradient_moments else 1.0
-        self._fallback.step(self.param_groups, self.state, self._settings["lr"] / self._lr, share)
+        self._fallback.step(self.param_groups, self.state, share)
+        if blocks and not watched and self._update_is_due():
+            warnings.warn(
+                f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
+                "the Kronecker factors are due; the step uses old ones; call model.train() and the "
+                "whole model that KFAC was given",
+                stacklevel=4,
+            )
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
 
-    def _refresh(self, fresh: Mapping[Layer, Moments]) -> list[Block]:
+    def _refresh(self, fresh: Mapping[Layer, Moments], trained: Sequence[Layer]) -> list[Block]:
         """Bring λ, factors, inverses and spectra up to date; the blocks that will move."""
         steps, settings = self._common["steps"], self._settings
         if self._schedule is not None:
             damping = self._schedule(steps) * self._common["damping_factor"]
             check_settings({"damping": damping})
             settings["damping"] = damping
-        if fresh:
+        if fresh and self._update_is_due():
             self._common["last_update"] = steps
         for layer, moments in fresh.items():
             average(self._state(layer), moments, settings["factor_decay"])
-        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
         blocks = update.moving(
             [update.block_of(x, self._state(x), self._group(x)) for x in trained]
         )
         interval = settings["inverse_interval"]
-        update.factorise_due(blocks, self._scheme, interval is None or steps % interval == 0)
+        on_time = interval is None or steps % interval == 0
+        update.factorise_due(blocks, self._scheme, on_time, self._rank, self._processes)
         if self._scheme.eigen_correction:
             update.correct_spectra(blocks, fresh, settings["factor_decay"], self._processes)
         return blocks
@@ -525,10 +616,11 @@ class KFAC(torch.optim.Optimizer):
     def _kl_limit(self) -> float | None:
         """Twice the KL divergence that a step may have; after setbacks, as much less."""
         clip = self._settings["kl_clip"]
+        if clip == "auto" and (self._quadratic or self._adaptive):
+            return None  # these choose the length by what the loss does
         if clip == "auto":
-            width = self._capture.outputs or self._common["outputs"]
-            self._common["outputs"] = width
-            clip = self._defaults.kl_clip * scalars(self._fisher.likelihood, width)
+            width = scalars(self._fisher.likelihood, self._common["outputs"])
+            clip = self._defaults.kl_clip * width
         if clip is None or not self._scheme.gradient_moments:
             return cast(float | None, clip)
         return float(clip) / float(self._common["damping_factor"])
@@ -536,9 +628,7 @@ class KFAC(torch.optim.Optimizer):
     def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
         """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
         if self._processes > 1:
-            total = torch.tensor([actual], dtype=torch.float64, device=self._generator.device)
-            sum_over_processes([total])
-            actual = total.item() / self._processes
+            actual = sums([actual], self._generator.device)[0] / self._processes
         ratio = adaptation.reduction_ratio(actual, predicted)
         for group in self.param_groups[: self._own_groups]:
             group["damping"] = adaptation.adapted(float(group["damping"]), ratio, *self._adaptation)
@@ -552,15 +642,16 @@ class KFAC(torch.optim.Optimizer):
         common["setbacks"] += 1
         if common["setbacks"] > _PATIENCE:
             raise DivergedError(
-                f"{_PATIENCE} steps in a row were not finite, although the damping grew to "
-                f"{self._settings['damping']:.1e}; look for NaN in the data, or lower lr"
+                f"{_PATIENCE} steps in a row were not finite, although the damping grew; look for "
+                f"NaN in the data, or {remedy(self._settings)}"
             )
         self._capture.forget()
         for group in self.param_groups[: self._own_groups]:
             group["damping"] = float(group["damping"]) * adaptation.SETBACK
         common["damping_factor"] *= adaptation.SETBACK
         if common["steps"] > 0:
-            self._restore([layer for layer in self._layers if layer.weight.requires_grad])
+            trained = [layer for layer in self._layers if layer.weight.requires_grad]
+            self._restore([layer for layer in trained if is_allocated(self._state(layer))])
         damping = float(self._settings["damping"])
         self._report = replace(self._report, damping=damping, ratio=None, rejected=True)
 
@@ -576,12 +667,15 @@ class KFAC(torch.optim.Optimizer):
                 parameter.copy_(value)
 
     def _update_is_due(self) -> bool:
-        """Whether the next step updates the factors: on time, or for a layer that has none yet."""
+        """Whether it is time for the next step to update the factors."""
         steps = self._common["steps"]
         since = steps - self._common["last_update"]
-        on_time = since >= min(self._settings["factor_interval"], steps / _GROWTH)
-        trained = [layer for layer in self._layers if layer.weight.requires_grad]
-        return on_time or not all(self._has_factors(layer) for layer in trained)
+        return bool(since >= min(self._settings["factor_interval"], steps / _GROWTH))
+
+    def _missing(self) -> list[Layer]:
+        """The trained layers without factors, which the first pass through them brings."""
+        trained = (layer for layer in self._layers if layer.weight.requires_grad)
+        return [layer for layer in trained if not self._has_factors(layer)]
 
     def _ratio_is_due(self) -> bool:
         """Whether the next step measures ρ."""

@@ -7,24 +7,24 @@ was evaluated: ``TracePoint.step == 0`` is the loss of the initial weights.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training.callbacks import Callback, ProgressBar, Report, TracePoint
 from fisherbo.training.checkpoint import load_checkpoint, save_atomically
+from fisherbo.training.guards import remedy
 from fisherbo.training.kfac import KFAC
+from fisherbo.training.limits import Limits, Stopped, Stopwatch, check_counts
+from fisherbo.training.precision import Precision
 from fisherbo.training.stream import Batch, Stream
 
-Stopped = Literal["target", "steps", "seconds", "patience"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -64,6 +64,8 @@ def fit(
     report_every: int = 5,
     callbacks: Sequence[Callback] = (),
     scheduler: LRScheduler | None = None,
+    autocast: torch.dtype | None = None,
+    max_grad_norm: float | None = None,
     patience: int | None = None,
     keep_best: bool = False,
     checkpoint: str | Path | None = None,
@@ -74,6 +76,24 @@ def fit(
 
     Steps are taken as ``optimizer.step(closure)``, so that K-FAC's adaptive damping and L-BFGS work
     too.
+
+    Example:
+        ```python
+        model = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 10))
+        optimizer = KFAC(model, likelihood="categorical")
+        result = fit(
+            model,
+            optimizer,
+            nn.functional.cross_entropy,
+            DataLoader(TensorDataset(x, y), batch_size=128, shuffle=True),
+            max_steps=500,
+            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=500),
+            autocast=torch.bfloat16,
+            callbacks=[TensorBoard("runs/1")],
+            checkpoint="run.pt",
+        )
+        result.trace[-1].loss
+        ```
 
     Args:
         model: Called as ``model(x)``, in the mode (training or evaluation) in which it is given.
@@ -88,7 +108,13 @@ def fit(
             pass and is compared with the target at every step.
         report_every: Steps from one report to the next.
         callbacks: Called with each `Report`; may raise to end the run.
-        scheduler: Stepped after each step of the optimizer.
+        scheduler: Of the optimizer; stepped after each of its steps, `ReduceLROnPlateau` with the
+            reported loss after each report.
+        autocast: ``torch.bfloat16`` or ``torch.float16``: the model and the loss are evaluated
+            under `torch.autocast` on the model's device. For float16 the loss is scaled by
+            `torch.amp.GradScaler`; a step whose gradients overflow counts and moves nothing.
+        max_grad_norm: Largest Euclidean norm of all gradients, to which they are scaled down before
+            each step. For K-FAC and the natural gradient ``kl_clip`` is the invariant limit.
         patience: Reports without a new smallest reported loss that end the run.
         keep_best: Whether the model ends with the weights of the smallest reported loss.
         checkpoint: File that is written every ``checkpoint_every`` steps and at the end. If it is
@@ -103,13 +129,18 @@ def fit(
 
     Raises:
         DivergedError: If a loss is not finite, unless the optimizer is a KFAC that recovers.
-        InvalidInputError: If a limit is not positive, ``batches`` is empty, or the checkpoint is of
-            another run.
+        InvalidInputError: If a limit is not positive, ``batches`` is empty, the scheduler cannot be
+            stepped here, float16 is asked for with an optimizer that needs a closure, or the
+            checkpoint is of another run.
     """
-    _check_limits(max_steps, max_seconds, report_every, target, patience, checkpoint_every)
-    limits = _Limits(max_steps, max_seconds, target, patience)
+    check_counts(report_every=(report_every, 5), checkpoint_every=(checkpoint_every, 100))
+    _check_scheduler(scheduler, optimizer)
+    limits = Limits(max_steps, max_seconds, target, patience)
+    precision = Precision(model, optimizer, autocast, max_grad_norm)
     path = None if checkpoint is None else Path(checkpoint)
-    run = _Run(model, optimizer, scheduler, Stream(batches), limits, keep_best, path is not None)
+    run = _Run(
+        model, optimizer, scheduler, precision, Stream(batches), limits, keep_best, path is not None
+    )
     if path is not None and path.exists():
         run.restore(load_checkpoint(path), path)
     bar = ProgressBar() if progress else None
@@ -129,19 +160,6 @@ def fit(
     return run.result()
 
 
-@dataclass(frozen=True)
-class _Limits:
-    max_steps: int
-    max_seconds: float
-    target: float | None
-    patience: int | None
-
-    def reached(self, step: int, seconds: float) -> Stopped | None:
-        if step >= self.max_steps:
-            return "steps"
-        return "seconds" if seconds >= self.max_seconds else None
-
-
 class _Run:
     """A run between two steps: all that a checkpoint holds."""
 
@@ -150,8 +168,9 @@ class _Run:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         scheduler: LRScheduler | None,
+        precision: Precision,
         stream: Stream,
-        limits: _Limits,
+        limits: Limits,
         keep_best: bool,
         saved: bool,
     ) -> None:
@@ -161,6 +180,9 @@ class _Run:
         self._parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
         if scheduler is not None:
             self._parts["scheduler"] = scheduler
+        if precision.scaler is not None:
+            self._parts["scaler"] = precision.scaler
+        self._precision = precision
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._stream = stream
         self._limits = limits
@@ -172,7 +194,7 @@ class _Run:
         self._since_best = 0
         self.best_weights: dict[str, Tensor] | None = None
         self.step = 0
-        self.watch = _Stopwatch()
+        self.watch = Stopwatch()
 
     def advance(
         self,
@@ -188,7 +210,7 @@ class _Run:
         x, y = self._stream.next()
         before = torch.get_rng_state()
         with torch.set_grad_enabled(stopped is None):
-            objective = loss(self._model(x), y)
+            objective = self._evaluated(loss, x, y)
         value = self._finite(objective.item())
         due = stopped is not None or self.step % report_every == 0
         if measure is not None:
@@ -201,7 +223,9 @@ class _Run:
             stopped = self._report(value, callbacks) or stopped
         self._stopped = stopped
         if stopped is None:
-            self._update(objective, lambda: loss(self._model(x), y), before)
+            if due and isinstance(self._scheduler, ReduceLROnPlateau):
+                self._scheduler.step(value)
+            self._update(objective, lambda: self._evaluated(loss, x, y), before)
         return stopped is not None
 
     def state(self) -> dict[str, Any]:
@@ -243,7 +267,7 @@ class _Run:
                     "remove the file or run as then"
                 ) from error
         self.step = state["step"]
-        self.watch = _Stopwatch(state["seconds"])
+        self.watch = Stopwatch(state["seconds"])
         self._trace = [TracePoint(*values) for values in state["trace"]]
         self._best, self._best_reported, self._since_best = state["best"]
         self.best_weights = state["best_weights"]
@@ -264,13 +288,18 @@ class _Run:
             stopped=stopped,
         )
 
+    def _evaluated(self, loss: LossFunction, x: Tensor, y: Tensor) -> Tensor:
+        with self._precision.autocast():
+            return loss(self._model(x), y)
+
     def _finite(self, value: float) -> float:
         if math.isfinite(value):
             return value
         if self._recovers:
             return math.inf
         raise DivergedError(
-            f"the loss is {value} after {self.step} steps; lower lr or raise the damping"
+            f"the loss is {value} after {self.step} steps; "
+            f"{remedy(self._optimizer.param_groups[0])}"
         )
 
     def _report(self, value: float, callbacks: Sequence[Callback]) -> Stopped | None:
@@ -305,57 +334,27 @@ class _Run:
             if evaluated:
                 torch.set_rng_state(before)  # the same dropout masks as the first time
                 current = again()
-            self._optimizer.zero_grad()
-            current.backward()
+            self._precision.backward(current)
             evaluated.append(current)
             return current.detach()
 
-        self._optimizer.step(closure)  # type: ignore[arg-type]  # torch wants floats, takes tensors
-        if self._scheduler is not None:
+        taken = self._precision.step(closure)
+        plateau = isinstance(self._scheduler, ReduceLROnPlateau)
+        if taken and self._scheduler is not None and not plateau:
             self._scheduler.step()
         self.step += 1
 
 
-def _check_limits(
-    max_steps: int,
-    max_seconds: float,
-    report_every: int,
-    target: float | None,
-    patience: int | None,
-    checkpoint_every: int,
-) -> None:
-    least = {
-        "max_steps": (max_steps, "typical is 100"),
-        "report_every": (report_every, "typical is 5"),
-        "patience": (1 if patience is None else patience, "typical is 10"),
-        "checkpoint_every": (checkpoint_every, "typical is 100"),
-    }
-    for name, (value, remedy) in least.items():
-        if value < 1:
-            raise InvalidInputError(f"{name} must be >= 1, got {value!r}; {remedy}")
-    if not max_seconds > 0:
+def _check_scheduler(scheduler: LRScheduler | None, optimizer: torch.optim.Optimizer) -> None:
+    if scheduler is None:
+        return
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise InvalidInputError(
-            f"max_seconds must be > 0, got {max_seconds!r}; leave it out for no limit"
+            "scheduler must be one of the optimizer given, got one of another "
+            f"{type(scheduler.optimizer).__name__}; build it with this optimizer"
         )
-    if target is not None and not math.isfinite(target):
+    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "min":
         raise InvalidInputError(
-            f"target must be finite, got {target!r}; leave it out for no target"
+            f"ReduceLROnPlateau must have mode 'min' for the reported loss, got "
+            f"{scheduler.mode!r}; let measure return what is to be minimised"
         )
-
-
-class _Stopwatch:
-    """CPU seconds of the process since it was made, without the pauses."""
-
-    def __init__(self, elapsed: float = 0.0) -> None:
-        self._start = time.process_time() - elapsed
-
-    def seconds(self) -> float:
-        return time.process_time() - self._start
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        begin = time.process_time()
-        try:
-            yield
-        finally:
-            self._start += time.process_time() - begin

@@ -18,22 +18,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
 from fisherbo.training.adaptation import Situation, number, situation
 from fisherbo.training.events import ClassDimension, events, used_entries
 from fisherbo.training.factors import kl_clip_factor
-from fisherbo.training.hooks import Hook, single_tensor
+from fisherbo.training.guards import remedy
+from fisherbo.training.hooks import (
+    Hook,
+    check_copied,
+    copied_state,
+    remove_idle_hooks,
+    single_tensor,
+)
 from fisherbo.training.likelihoods import (
     Likelihood,
     LikelihoodFunction,
     check_likelihood,
     distribution,
 )
+from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.passes import weight_versions, when_reached
 from fisherbo.training.plan import StepReport
-from fisherbo.training.processes import rank_and_size, sum_over_processes
+from fisherbo.training.processes import rank_and_size, sum_over_processes, sums
+from fisherbo.training.quadratic import second_derivatives
 from fisherbo.training.settings import check_settings
 
 
@@ -52,15 +62,21 @@ class NaturalGradient(torch.optim.Optimizer):
     """Damped natural gradient with the exact Fisher of all weights of a model, of any modules.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. A step evaluates
-    the model once more on the inputs of each forward pass since the last step, with the same
-    dropout masks, and leaves generators and statistics as they were. The Fisher is that of
-    ``−log p(y | z)``, summed over the entries of ``z`` that one distribution is over and averaged
-    over the rows that the loss uses (see `fisherbo.training.KFAC`).
-    ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
+    the model once more on the inputs of each forward pass whose output a backward pass reached
+    since the last `zero_grad` or `step`, in the precision of the weights, with the same dropout
+    masks, and leaves generators and statistics as they were. Second derivatives are needed;
+    `torch.nn.functional.scaled_dot_product_attention` is computed by its MATH backend for that.
+    The Fisher is that of ``−log p(y | z)``, summed over the entries of ``z`` that one distribution
+    is over and averaged over the rows that the loss uses (see `fisherbo.training.KFAC`). ``lr``,
+    ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
     ``param_groups[0]`` at any time.
 
+    Parameters that are frozen later stay as they are; those that are frozen when it is built must
+    remain so. ``copy.deepcopy`` and pickle copy the model along, so that
+    ``copy.deepcopy((model, optimizer))`` is a pair that continues to the bit.
+
     Args:
-        model: The network; it must be called as a whole, in training mode.
+        model: The network; it must be called as a whole.
         likelihood: ``"categorical"``, ``"bernoulli"`` (logits), ``"normal"`` (means with unit
             variance) or ``"heteroscedastic_normal"`` (means and as many log variances); or a
             function from outputs, shape ``(rows, C)``, to a `torch.distributions.Distribution` of
@@ -68,7 +84,7 @@ class NaturalGradient(torch.optim.Optimizer):
         class_dim: The dimension of the output that a distribution is over. Default: the last one,
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
-        lr: Learning rate; 1 is the Gauss–Newton step.
+        lr: Learning rate; 1 is the Gauss–Newton step, 0 moves nothing.
         damping: λ, added to the Fisher.
         momentum: μ, heavy ball on the natural gradient.
         weight_decay: η, L2: η θ is added to the gradient and η to the damping.
@@ -98,6 +114,7 @@ class NaturalGradient(torch.optim.Optimizer):
         max_iterations: int = 50,
         distributed: bool = True,
     ) -> None:
+        check_model("NaturalGradient", model)
         settings = {
             "lr": lr,
             "damping": damping,
@@ -118,18 +135,26 @@ class NaturalGradient(torch.optim.Optimizer):
         for parameter in parameters:
             self.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
         self._model = model
+        self._model_parameters = ModelParameters(model)
         self._likelihood: Likelihood | LikelihoodFunction = likelihood
         self._limits = (tolerance, max_iterations)
-        self._processes = rank_and_size(distributed)[1]
-        self._begun: _Pass | None = None
+        self._distributed = distributed
+        self._watch()
+        self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
+
+    def _watch(self) -> None:
+        """Put the hooks on the model."""
+        self._processes = rank_and_size(self._distributed)[1]
         self._passes: list[_Pass] = []
+        self._pass: _Pass | None = None
         self._versions: tuple[int, ...] = ()
         self._paused = False
+        remove_idle_hooks(self._model)
         self._handles = [
-            model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
-            model.register_forward_hook(Hook(self._finish)),
+            self._model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            self._model.register_forward_hook(Hook(self._finish)),
         ]
-        self._report = StepReport(damping, lr, momentum, 0.0, 0.0)
+        self._hooked = True
 
     @property
     def last_step(self) -> StepReport:
@@ -140,7 +165,7 @@ class NaturalGradient(torch.optim.Optimizer):
         """Take the hooks off the model."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._hooked = [], False
         self._forget()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -161,31 +186,47 @@ class NaturalGradient(torch.optim.Optimizer):
         Raises:
             DivergedError: If a loss, a gradient or an output is not finite; the parameters are left
                 as they were.
-            InvalidInputError: If no forward pass in training mode came first.
+            InvalidInputError: If no forward and backward pass of the whole model came first, an
+                operation has no second derivative, or the model has other parameters than
+                NaturalGradient was built with.
             NumericalError: If a product with the Fisher shows negative curvature.
         """
+        self._model_parameters.check("NaturalGradient")
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
             gradient = self._gradient()
-            finite = loss is None or math.isfinite(number(loss))
             try:
-                if not (finite and gradient.isfinite().all()):
-                    raise DivergedError(
-                        "the loss or a gradient is not finite; no parameter was changed; "
-                        "lower lr or raise the damping"
-                    )
+                self._check(loss, gradient)
                 self._move(gradient, self._natural(gradient))
             finally:
                 self._forget()
         return loss
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the group follows from the model."""
+        if self.param_groups:
+            raise InvalidInputError(
+                "the parameter group of NaturalGradient follows from its model, got a further "
+                "group; build a new NaturalGradient"
+            )
+        super().add_param_group(param_group)
+
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError(
-            "NaturalGradient cannot be copied or pickled with its hooks; save its state_dict()"
-        )
+        """All but the hooks and the passes since the last step, the model included."""
+        return copied_state(self, "_handles", "_passes", "_pass")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set all, and watch the model that was copied along."""
+        super().__setstate__(state)
+        if "_model" in state:  # torch calls this for a loaded state_dict too
+            check_copied("NaturalGradient", self._model)
+            hooked = self._hooked
+            self._watch()
+            if not hooked:
+                self.remove_hooks()
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -193,43 +234,75 @@ class NaturalGradient(torch.optim.Optimizer):
 
     @property
     def _parameters(self) -> list[Tensor]:
+        """Those that are not frozen."""
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+    @property
+    def _watched(self) -> list[Tensor]:
+        """All that were not frozen when this was built."""
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _begin(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._begun = None
-        if model.training and torch.is_grad_enabled() and not self._paused:
-            if self._passes and weight_versions(self._parameters) != self._versions:
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._pass = None
+        if torch.is_grad_enabled() and not self._paused and self._model_parameters.watched():
+            if self._passes and weight_versions(self._watched) != self._versions:
                 self._forget()  # the passes of another optimizer's step
-            self._begun = _Pass(_detached(args), _detached(kwargs), situation(model))
-        return None
+            self._pass = _Pass(_detached(args), _detached(kwargs), situation(model))
 
     def _finish(self, _model: nn.Module, _args: object, outputs: object) -> Tensor | None:
-        begun, self._begun = self._begun, None
-        if begun is None:
+        current, self._pass = self._pass, None
+        if current is None:
             return None
         outputs = single_tensor(outputs)
-        return when_reached(outputs, self._reached, begun) if outputs.requires_grad else None
+        return when_reached(outputs, self._reached, current) if outputs.requires_grad else None
 
-    def _reached(self, begun: _Pass, outputs: Tensor, gradient: Tensor) -> None:
+    def _reached(self, current: _Pass, outputs: Tensor, gradient: Tensor) -> None:
         """Keep a pass for the next step once a backward pass came to its outputs."""
         if not self._handles:
             return
         dim = self._dimension.of(outputs, gradient)
         z, g = (events(v.detach(), self._likelihood, dim) for v in (outputs, gradient))
         used = used_entries(z, g, self._likelihood)
-        if begun.used is not None:
-            begun.used |= used
+        if current.used is not None:
+            current.used |= used
             return
-        begun.used, begun.dim = used, dim
-        self._versions = weight_versions(self._parameters)
-        self._passes.append(begun)
+        current.used, current.dim = used, dim
+        self._versions = weight_versions(self._watched)
+        self._passes.append(current)
 
     def _forget(self) -> None:
         for one in self._passes:  # the graph outlives them where a loss is kept
             one.args, one.kwargs = (), {}
         self._passes = []
+
+    def _check(self, loss: float | None, gradient: Tensor) -> None:
+        """Refuse a step, in all processes if one must.
+
+        Raises:
+            DivergedError: If the loss or a gradient is not finite.
+            InvalidInputError: If no pass came first, or a parameter is trained that was frozen.
+        """
+        late = self._model_parameters.added(set(self._watched))
+        if late is not None:
+            raise InvalidInputError(
+                f"parameter {late!r} must be trained when NaturalGradient is built, got one that "
+                "was frozen then; build NaturalGradient after unfreezing it"
+            )
+        finite = loss is None or math.isfinite(number(loss))
+        wrong = [float(not (finite and gradient.isfinite().all())), float(not self._passes)]
+        if self._processes > 1:
+            wrong = sums(wrong, gradient.device)
+        if wrong[0]:
+            raise DivergedError(
+                "the loss or a gradient is not finite; no parameter was changed; "
+                f"{remedy(self._settings)}"
+            )
+        if wrong[1]:
+            raise InvalidInputError(
+                "step() needs a forward pass of the whole model, and a backward pass from its "
+                "output, since the last step, got none; call loss(model(x), y).backward() of the "
+                "model that NaturalGradient was given first"
+            )
 
     def _gradient(self) -> Tensor:
         decay = self._settings["weight_decay"]
@@ -240,12 +313,6 @@ class NaturalGradient(torch.optim.Optimizer):
         return torch.cat([part.flatten() for part in parts])
 
     def _natural(self, gradient: Tensor) -> Tensor:
-        if not self._passes:
-            raise InvalidInputError(
-                "step() needs a forward and a backward pass of the whole model in training mode "
-                "since the last step, got none; call model.train(), loss(model(x), y).backward() "
-                "first"
-            )
         tolerance, max_iterations = self._limits
         return natural_gradient(
             self._fisher(self._passes),
@@ -258,41 +325,49 @@ class NaturalGradient(torch.optim.Optimizer):
     def _fisher(self, passes: list[_Pass]) -> Product:
         """Products with the mean Fisher over the rows of all passes and processes, 0 if none."""
         products = [self._product(one) for one in passes]
-        total = torch.tensor([float(sum(rows for _, rows in products))])
+        total = float(sum(rows for _, rows in products))  # NaN where an output is not finite
         if self._processes > 1:
-            total = total.to(self._parameters[0].device)
-            sum_over_processes([total])
-        rows_of_all = max(total.item(), 1.0)
+            (total,) = sums([total], self._parameters[0].device)
+        if math.isnan(total):
+            raise DivergedError(
+                "an output of the model is not finite; no parameter was changed; "
+                f"{remedy(self._settings)}"
+            )
+        rows_of_all = max(total, 1.0)
 
         def product(vector: Tensor) -> Tensor:
-            added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
+            with second_derivatives("NaturalGradient"):
+                added = torch.stack([rows * one(vector) for one, rows in products]).sum(0)
             if self._processes > 1:
                 sum_over_processes([added])
             return added / rows_of_all
 
         return product
 
-    def _product(self, one: _Pass) -> tuple[Product, int]:
-        """Products with the mean Fisher over the rows of a pass that the loss uses, and number."""
-        used = one.used
+    def _product(self, one: _Pass) -> tuple[Product, float]:
+        """Products with the mean Fisher over the rows of a pass that the loss uses, and number.
+
+        The number is NaN, and the Fisher that of outputs 0, where an output is not finite.
+        """
+        used, finite = one.used, True
         assert used is not None
         rows = used.any(-1).flatten()
 
         def evaluate(_: Tensor) -> Tensor:
+            nonlocal finite
             outputs = single_tensor(self._model(*one.args, **one.kwargs))
             z = events(outputs, self._likelihood, one.dim)
             found = torch.where(used, z, z.detach()).flatten(0, 1)[rows]
-            if not found.isfinite().all():
-                raise DivergedError("an output of the model is not finite; lower lr")
-            return found
+            finite = bool(found.isfinite().all())
+            return found if finite else found.nan_to_num(0.0, 0.0, 0.0)
 
         self._paused = True
         try:
-            with one.before.again(self._parameters):
+            with one.before.again(self._parameters), sdpa_kernel(SDPBackend.MATH):
                 if not rows.any():
                     with torch.enable_grad():  # as the other processes do, for their collectives
                         evaluate(torch.empty(0))
-                    return torch.zeros_like, 0
+                    return torch.zeros_like, 0.0
                 product = fisher_vector_product(
                     evaluate,
                     torch.empty(0),
@@ -301,7 +376,7 @@ class NaturalGradient(torch.optim.Optimizer):
                 )
         finally:
             self._paused = False
-        return product, int(rows.sum())
+        return product, float(rows.sum()) if finite else math.nan
 
     def _move(self, gradient: Tensor, natural: Tensor) -> None:
         lr, momentum = float(self._settings["lr"]), float(self._settings["momentum"])

@@ -58,7 +58,7 @@ class Linearised:
         used = [p for p, slope in self.slopes.items() if slope.requires_grad and p in direction]
         if not used:
             return torch.zeros_like(self.outputs)
-        with _second_derivatives():
+        with second_derivatives("the quadratic model"), torch.enable_grad():
             (tangent,) = torch.autograd.grad(
                 [self.slopes[p] for p in used],
                 self.seed,
@@ -66,6 +66,26 @@ class Linearised:
                 retain_graph=True,
             )
         return torch.where(self.used, events(tangent, self.likelihood, self.dim), 0.0)
+
+
+@contextmanager
+def second_derivatives(user: str) -> Iterator[None]:
+    """Name what the ``user`` of the block needs where an operation has no second derivative.
+
+    Raises:
+        InvalidInputError: If one has none.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{user} needs second derivatives of every operation, got: {error}; call the model "
+            "within torch.nn.attention.sdpa_kernel(SDPBackend.MATH) for attention, within "
+            "torch.backends.cudnn.flags(enabled=False) for recurrent modules on CUDA, and without "
+            "torch.compile"
+        ) from error
 
 
 def linearise(
@@ -89,26 +109,13 @@ def linearise(
     """
     seed = torch.zeros_like(outputs).requires_grad_()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    with _second_derivatives():
+    with second_derivatives("the quadratic model"), torch.enable_grad():
         slopes = torch.autograd.grad(
             outputs, trained, seed, create_graph=True, allow_unused=True, materialize_grads=True
         )
     viewed = events(outputs.detach(), likelihood, dim)
     found = dict(zip(trained, slopes, strict=True))
     return Linearised(viewed, used, likelihood, dim, seed, found)
-
-
-@contextmanager
-def _second_derivatives() -> Iterator[None]:
-    """Derivatives of derivatives, or an error that says what to do where there are none."""
-    try:
-        with torch.enable_grad():
-            yield
-    except RuntimeError as error:
-        raise InvalidInputError(
-            f"the quadratic model needs second derivatives of every operation, got: {error}; for "
-            "attention use torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
-        ) from error
 
 
 def minimiser(curvature: Tensor, slopes: Tensor, rounding: float = 1e-14) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from fisherbo.errors import InvalidInputError
 
 _RULES: dict[str, tuple[str, Callable[[float], bool], str]] = {
-    "lr": ("> 0", lambda v: v > 0, "typical values are 1e-2 to 0.5"),
+    "lr": (">= 0", lambda v: v >= 0, "typical values are 1e-2 to 0.5"),
     "damping": ("> 0", lambda v: v > 0, "typical values are 1e-4 to 1e-1"),
     "momentum": ("in [0, 1)", lambda v: 0 <= v < 1, "typical values are 0 to 0.95"),
     "weight_decay": (">= 0", lambda v: v >= 0, "typical values are 0 to 1e-3"),

@@ -6,6 +6,7 @@ decay, F Fisher of the outputs pulled back to the weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,9 @@ from fisherbo.training.blocks import (
 )
 from fisherbo.training.coverage import Layer
 from fisherbo.training.factors import kl_clip_factor
-from fisherbo.training.moments import Moments
-from fisherbo.training.processes import sum_over_processes
+from fisherbo.training.guards import remedy
+from fisherbo.training.moments import Moments, factor_shapes
+from fisherbo.training.processes import received, shares, sum_over_processes, sums
 from fisherbo.training.quadratic import Linearised
 
 
@@ -116,21 +118,62 @@ def moving(blocks: Sequence[Block]) -> list[Block]:
     return [block for block in blocks if block.state["factor_updates"] > 0]
 
 
-def factorise_due(blocks: Sequence[Block], scheme: Scheme, on_time: bool) -> None:
+def factorise_due(
+    blocks: Sequence[Block], scheme: Scheme, on_time: bool, rank: int = 0, processes: int = 1
+) -> None:
     """Invert or decompose the factors of the blocks for which it is time.
 
+    Each of several processes does its share of them, of about the same cost, and sends the
+    results to the others; all end with the same bits.
+
     Raises:
-        DivergedError: If a factor cannot be inverted.
+        DivergedError: If a factor cannot be inverted, in all processes.
     """
-    for block in blocks:
-        if not is_due(block.layer, scheme, block.state, block.damping, on_time):
-            continue
-        try:
-            factorise(block.layer, scheme, block.state, block.damping)
-        except NumericalError as error:
+    due = [b for b in blocks if is_due(b.layer, scheme, b.state, b.damping, on_time)]
+    owners = shares([_inversion_cost(block.layer) for block in due], processes)
+    errors: dict[int, NumericalError] = {}
+    for index, (block, owner) in enumerate(zip(due, owners, strict=True)):
+        if owner == rank:
+            try:
+                factorise(block.layer, scheme, block.state, block.damping)
+            except NumericalError as error:
+                errors[index] = error
+    failed = [float(index in errors) for index in range(len(due))]
+    if processes > 1 and due:
+        failed = sums(failed, due[0].gradient.device)
+    for index, block in enumerate(due):
+        if failed[index]:
+            reason = errors.get(index, "see the error of another process")
             raise DivergedError(
-                f"the factors of module {block.layer.name!r} cannot be inverted: {error}"
-            ) from error
+                f"the factors of module {block.layer.name!r} cannot be inverted: {reason}; "
+                f"{remedy(block.group)}"
+            ) from errors.get(index)
+    if processes > 1:
+        for owner in dict.fromkeys(owners):
+            _exchange([b for b, o in zip(due, owners, strict=True) if o == owner], owner)
+
+
+_RESULTS = (
+    *("input_inverse", "output_inverse", "input_basis", "output_basis"),
+    *("spectrum", "root_spectrum", "first_moment", "second_moment"),
+)
+
+
+def _exchange(blocks: Sequence[Block], owner: int) -> None:
+    """Replace what `factorise` makes of the blocks by what it made in one process."""
+    places = [(block.state, name) for block in blocks for name in _RESULTS if name in block.state]
+    tensors = received([state[name] for state, name in places], owner)
+    for (state, name), tensor in zip(places, tensors, strict=True):
+        state[name] = tensor
+    for block in blocks:
+        block.state["inverse_update"] = block.state["factor_updates"]
+        block.state["inverse_damping"] = block.damping
+
+
+def _inversion_cost(layer: Layer) -> float:
+    """Σ d³ over the factors that are matrices."""
+    shapes = factor_shapes(layer).values()
+    return float(sum(math.prod(shape) * shape[-1] for shape in shapes if len(shape) > 1))
 
 
 def correct_spectra(

@@ -167,12 +167,6 @@ def test_zero_gradients_later_make_no_nan(mode: str) -> None:
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_copies_of_the_optimizer_are_refused() -> None:
-    _, optimizer = start()
-    with pytest.raises(TypeError, match="save its state_dict"):
-        copy.deepcopy(optimizer)
-
-
 @pytest.mark.parametrize("other", [{"eigen_correction": True}, {"recover": True}])
 def test_the_state_of_another_kind_of_kfac_is_refused(other: dict[str, Any]) -> None:
     model, optimizer = start()

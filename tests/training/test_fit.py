@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import random
 import subprocess
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
+from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fisherbo.errors import DivergedError, InvalidInputError, MissingExtraError
@@ -70,14 +73,21 @@ def seed_all() -> None:
     np.random.seed(0)  # noqa: NPY002
 
 
-def run(name: str, loader: str, **options: Any) -> tuple[list[tuple[int, float]], list[Tensor]]:
+SCHEDULERS = {
+    "step": lambda optimizer: lr_scheduler.StepLR(optimizer, 3, 0.9),
+    "plateau": lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=0),
+}
+
+
+def run(
+    name: str, loader: str, scheduler: str = "step", **options: Any
+) -> tuple[list[tuple[int, float]], list[Tensor]]:
     model = network()
     optimizer = OPTIMIZERS[name](model)
-    scheduler = lr_scheduler.StepLR(optimizer, 3, 0.9)
     seed_all()
     result = fit(
-        model, optimizer, functional.mse_loss, LOADERS[loader](), scheduler=scheduler,
-        **({"report_every": 2} | options),
+        model, optimizer, functional.mse_loss, LOADERS[loader](),
+        scheduler=SCHEDULERS[scheduler](optimizer), **({"report_every": 2} | options),
     )  # fmt: skip
     trace = [(point.step, point.loss) for point in result.trace]
     return trace, [p.detach() for p in model.parameters()] + list(model.buffers())
@@ -96,6 +106,91 @@ def test_a_run_that_goes_on_from_its_checkpoint_is_the_uninterrupted_run(
     assert resumed[0] == straight[0]
     for a, b in zip(resumed[1], straight[1], strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["sgd", "kfac", "natural"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheduler": "plateau"},
+        {"autocast": torch.bfloat16, "max_grad_norm": 0.5},
+        {"autocast": torch.float16, "max_grad_norm": 0.5},
+    ],
+)
+def test_plateaus_clipping_and_scales_resume_to_the_bit(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    straight = run(name, "global order", max_steps=13, **options)
+    for steps in (5, 6, 13, 13):
+        resumed = run(
+            name, "global order", max_steps=steps, checkpoint=tmp_path / "run.pt", **options
+        )
+    assert resumed[0] == straight[0]
+    for a, b in zip(resumed[1], straight[1], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_plateau_is_stepped_with_the_reported_loss() -> None:
+    values, rates = iter([3.0, 2.0, 2.5, 2.5, 1.0, 0.5]), []
+    model = mlp(3, (8,), 1)
+    optimizer = KFAC(model, likelihood="normal", lr=0.08)
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    fit(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=10, report_every=2,
+        measure=lambda _: next(values), scheduler=scheduler,
+        callbacks=[lambda report: rates.append(report.metrics["lr"])])  # fmt: skip
+    assert rates == [0.08, 0.08, 0.08, 0.04, 0.02, 0.02]
+    assert scheduler.best == 1.0  # the last report ends the run
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["adam", "kfac", "ekfac", "natural"])
+def test_mixed_precision_trains(name: str, dtype: torch.dtype) -> None:
+    model, seen = mlp(3, (8,), 1), []
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        seen.append((output.dtype, torch.is_autocast_enabled("cpu")))
+        return functional.mse_loss(output, y)
+
+    result = fit(model, OPTIMIZERS[name](model), loss, [(X, Y)], max_steps=60, autocast=dtype)
+    assert set(seen) == {(dtype, True)}
+    assert result.trace[-1].loss < 0.9 * result.trace[0].loss
+    assert not torch.is_autocast_enabled("cpu")
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_an_overflow_counts_and_moves_neither_weights_nor_schedule() -> None:
+    model = mlp(3, (8,), 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scheduler = lr_scheduler.StepLR(optimizer, 1, 0.5)
+    before = [p.detach().clone() for p in model.parameters()]
+    result = fit(model, optimizer, lambda z, y: 1e3 * functional.mse_loss(z, y), [(X, Y)],
+                 max_steps=2, autocast=torch.float16, scheduler=scheduler)  # fmt: skip
+    assert result.steps == 2
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_gradients_are_clipped_to_their_norm(dtype: torch.dtype | None) -> None:
+    model = mlp(3, (8,), 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    fit(model, optimizer, lambda z, y: 0.02 * functional.mse_loss(z, y), [(X, Y)], max_steps=1,
+        max_grad_norm=0.125, autocast=dtype)  # fmt: skip
+    moved = [(p.detach() - old) for p, old in zip(model.parameters(), before, strict=True)]
+    assert nn.utils.get_total_norm(moved).item() == pytest.approx(0.125, rel=1e-3)
+
+
+def test_empirical_factors_are_not_clipped() -> None:
+    factors = []
+    for limit in (None, 1e-3):
+        model = mlp(3, (8,), 1)
+        optimizer = KFAC(model, likelihood="normal", fisher="empirical", lr=0.0)
+        fit(model, optimizer, lambda z, y: 0.02 * functional.mse_loss(z, y), [(X, Y)], max_steps=1,
+            max_grad_norm=limit, autocast=torch.float16 if limit else None)  # fmt: skip
+        factors.append(optimizer.state[model[0].weight]["output_factor"])
+    assert_close(*factors, rtol=1e-2, atol=1e-4)
 
 
 class Killed(BaseException):
@@ -309,8 +404,91 @@ def test_a_bar_is_drawn_only_when_asked(capsys: pytest.CaptureFixture[str]) -> N
     [
         ({"patience": 0}, "patience must be >= 1, got 0"),
         ({"checkpoint_every": 0}, "checkpoint_every must be >= 1, got 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be > 0 or None, got 0.0"),
+        ({"autocast": torch.float64}, "autocast must be torch.bfloat16.*got torch.float64"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         run("sgd", "whole", max_steps=2, **options)
+
+
+class ByClosure(torch.optim.SGD):
+    def step(self, closure: Any) -> Any:  # as LBFGS does
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [OPTIMIZERS["adaptive"], lambda model: torch.optim.LBFGS(model.parameters()),
+     lambda model: ByClosure(model.parameters(), lr=0.1)],
+)  # fmt: skip
+def test_float16_refuses_optimizers_that_need_a_closure(make: Any) -> None:
+    model = mlp(3, (8,), 1)
+    optimizer = make(model)
+    scheduler = lr_scheduler.StepLR(optimizer, 3)  # wraps the step
+    with pytest.raises(InvalidInputError, match=r"steps without a closure.*use torch.bfloat16"):
+        fit(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=2, scheduler=scheduler,
+            autocast=torch.float16)  # fmt: skip
+
+
+def test_schedulers_that_cannot_be_stepped_are_refused() -> None:
+    model = mlp(3, (8,), 1)
+    one, two = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    for scheduler, message in (
+        (lr_scheduler.StepLR(two, 3), "scheduler must be one of the optimizer given"),
+        (lr_scheduler.ReduceLROnPlateau(one, mode="max"), "must have mode 'min'"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            fit(model, one, functional.mse_loss, [(X, Y)], max_steps=2, scheduler=scheduler)
+
+
+def test_a_diverged_run_names_the_settings_to_change() -> None:
+    model = mlp(3, (8,), 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e6, momentum=0.9)
+    with pytest.raises(DivergedError, match=r"lower lr \(now 1e\+06\) or momentum \(now 0.9\)$"):
+        fit(model, optimizer, functional.mse_loss, [(X, Y)], max_steps=100)
+
+
+def logged_run(callback: Any) -> list[tuple[int, float]]:
+    model = mlp(3, (8,), 1)
+    result = fit(model, KFAC(model, likelihood="normal", lr=0.05), functional.mse_loss, [(X, Y)],
+                 max_steps=10, callbacks=[callback])  # fmt: skip
+    return [(point.step, point.loss) for point in result.trace]
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trace = logged_run(TensorBoard(tmp_path))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"loss", "best_loss", "cpu_seconds", "lr", "damping", "kl", "slope", "clip"} == set(
+        events.Tags()["scalars"]
+    )
+    assert [e.step for e in events.Scalars("loss")] == [step for step, _ in trace]
+    losses = [e.value for e in events.Scalars("loss")]
+    assert losses == pytest.approx([loss for _, loss in trace], rel=1e-6)
+    assert [e.step for e in events.Scalars("kl")] == [5, 10]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("named", [False, True])
+def test_mlflow_reads_what_was_written(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = importlib.util.find_spec("mlflow") and importlib.metadata.version("mlflow-skinny")
+    if not version or int(version.split(".")[0]) < 3:
+        pytest.skip("no mlflow of version 3")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    run = mlflow.start_run()
+    if named:
+        mlflow.end_run()
+    trace = logged_run(MLflow(run.info.run_id if named else None))
+    mlflow.end_run()
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == trace

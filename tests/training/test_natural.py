@@ -247,8 +247,6 @@ def test_what_cannot_be_stepped_is_refused() -> None:
         optimizer.step()
     for p, q in zip(model.parameters(), before, strict=True):
         assert torch.equal(p, q)
-    with pytest.raises(TypeError, match="save its state_dict"):
-        copy.deepcopy(optimizer)
 
 
 @pytest.mark.parametrize(

@@ -541,7 +541,7 @@ def test_groups_have_their_own_settings() -> None:
     [
         ({"lr": 0.1}, r"groups\[0\] must have modules"),
         ({"modules": ["0"], "kl_clip": 1.0}, "only lr, damping, momentum, weight_decay besides"),
-        ({"modules": ["0"], "lr": -1.0}, "lr must be > 0, got -1.0"),
+        ({"modules": ["0"], "lr": -1.0}, "lr must be >= 0, got -1.0"),
         ({"modules": ["9"]}, r"must name modules that K-FAC covers, got '9'; they are 0, 2, 4"),
     ],
 )
