@@ -17,8 +17,6 @@ from fisherbo.errors import InvalidInputError
 
 RATIO = "adamw_ratio"
 
-_LR = 0.1  # a usual one of K-FAC, for the ratio where training begins with lr=0
-
 
 class Fallback:
     """AdamW whose parameter group and state are those of another optimizer.
@@ -28,7 +26,8 @@ class Fallback:
         covered: Its parameters that are trained otherwise.
         lr: Learning rate where that of the other optimizer is ``other_lr``.
         weight_decay: Decoupled weight decay.
-        other_lr: The other optimizer's learning rate; 0 stands for .1.
+        other_lr: The other optimizer's learning rate.
+        usual_lr: What stands for one of 0, at which a warm-up may begin.
     """
 
     def __init__(
@@ -38,9 +37,10 @@ class Fallback:
         lr: float,
         weight_decay: float,
         other_lr: float,
+        usual_lr: float,
     ) -> None:
         self._lr, self._weight_decay = other_lr, weight_decay
-        self._ratio = lr / (other_lr or _LR)
+        self._ratio = lr / (other_lr or usual_lr)
         self._taken: torch.optim.AdamW | None = None
         known = set(covered)
         self._adamw = self._built([p for p in model.parameters() if p not in known])

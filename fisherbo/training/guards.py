@@ -17,13 +17,12 @@ def remedy(group: Mapping[str, Any]) -> str:
     """What to change in the settings of a parameter group after a divergence, with their values."""
     lower = [f"{name} (now {group[name]:.3g})" for name in ("lr", "momentum") if group.get(name)]
     parts = ["lower " + " or ".join(lower)] if lower else ["look for NaN in the data"]
-    if "damping" in group:
+    if group.get("damping"):
         parts.append(f"raise damping (now {group['damping']:.3g})")
     if "kl_clip" in group:
         clip = group["kl_clip"]
-        parts.append(
-            "set kl_clip (now None)" if clip is None else f"lower kl_clip (now {clip:.3g})"
-        )
+        now = clip if clip is None or isinstance(clip, str) else f"{clip:.3g}"
+        parts.append(f"{'set' if clip is None else 'lower'} kl_clip (now {now})")
     return ", ".join(parts)
 
 

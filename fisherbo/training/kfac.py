@@ -204,7 +204,7 @@ class KFAC(torch.optim.Optimizer):
     ) -> None:
         check_model("KFAC", model)
         only_damped = {
-            "damping": damping is not None,
+            "damping": damping is not None or any("damping" in group for group in groups),
             "exact_damping": exact_damping,
             "eigen_correction": eigen_correction,
             "adaptive_damping": adaptive_damping,
@@ -246,6 +246,8 @@ class KFAC(torch.optim.Optimizer):
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
         settings["decoupled_weight_decay"] = decoupled_weight_decay
+        if moment == "gradient":
+            settings["damping"] = 0.0
         self._examined = examine(model, exclude, int(max_factor_size))
         self._layers, self._coverage = self._examined
         self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
@@ -270,7 +272,7 @@ class KFAC(torch.optim.Optimizer):
         for group in found:
             group["reference_lr"] = group["lr"] or own.lr
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay, lr)
+        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay, lr, own.lr)
         for group in self._fallback.groups:
             self.add_param_group(group)
         self._own_groups = len(found)

@@ -80,7 +80,8 @@ class Net(nn.Module):
 
 
 def train(model: nn.Module, x: Tensor, steps: int = 5, **options: Any) -> tuple[Tensor, KFAC]:
-    defaults = {"fisher": "type2", "factor_interval": 2}
+    defaults: dict[str, Any] = {"fisher": "type2", "factor_interval": 2}
+    defaults |= {"second_moment": "fisher", "kl_clip": None}
     optimizer = KFAC(model, likelihood="categorical", **(defaults | options))
     outputs = []
     for _ in range(steps):

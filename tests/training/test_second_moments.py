@@ -1,4 +1,4 @@
-"""Steps scaled by the gradient's second moments in the eigenbasis: directions, length, invariance."""
+"""Steps scaled by the second moments of the gradient: directions, length, invariance."""
 
 from __future__ import annotations
 

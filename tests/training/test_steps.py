@@ -17,6 +17,8 @@ from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import KFAC, mlp
 from fisherbo.training.adaptation import adapted, reduction_ratio, situation
 
+DAMPED: dict[str, Any] = {"second_moment": "fisher", "kl_clip": None}
+
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -62,7 +64,7 @@ def gradient(layer: nn.Linear) -> Tensor:
 def test_an_exactly_damped_step_solves_the_dense_system(corrected: bool) -> None:
     model = network()
     optimizer = KFAC(
-        model, likelihood="categorical", fisher="type2", lr=0.2, damping=0.03, momentum=0.0,
+        model, **DAMPED, likelihood="categorical", fisher="type2", lr=0.2, damping=0.03, momentum=0.0,
         exact_damping=True, eigen_correction=corrected, weight_decay=0.01,
     )  # fmt: skip
     layers = [m for m in model if isinstance(m, nn.Linear)]
@@ -88,8 +90,8 @@ def test_a_changed_damping_decomposes_nothing_anew(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = network()
-    optimizer = KFAC(model, likelihood="categorical", factor_interval=100, **options)
-    fit(model, optimizer, 10)
+    optimizer = KFAC(model, **DAMPED, likelihood="categorical", factor_interval=100, **options)
+    fit(model, optimizer, 30)  # no factors at the next three steps
 
     def never(*_: object) -> None:
         raise AssertionError("decomposed")
@@ -131,7 +133,7 @@ def test_empirical_factors_ignore_batch_size_reduction_and_accumulation(
     def run(times: int, parts: int, reduction: str, lr: float) -> list[Tensor]:
         model = network()
         optimizer = KFAC(
-            model, likelihood="categorical", fisher="empirical", loss_reduction=reduction,
+            model, **DAMPED, likelihood="categorical", fisher="empirical", loss_reduction=reduction,
             lr=lr, **scheme,
         )  # fmt: skip
         x, y = X.repeat(times, 1), LABELS.repeat(times)
@@ -443,7 +445,7 @@ def test_a_schedule_sets_the_damping_of_each_step_and_resumes() -> None:
 @pytest.mark.parametrize("options", [{}, {"damping": lambda step: 0.01}])
 def test_recovery_takes_the_step_back_and_damps_more(options: dict[str, Any]) -> None:
     model = network()
-    optimizer = KFAC(model, likelihood="categorical", recover=True, **options)
+    optimizer = KFAC(model, **DAMPED, likelihood="categorical", recover=True, **options)
     fit(model, optimizer, 2)
     before = [p.detach().clone() for p in model.parameters()]
     fit(model, optimizer, 1)
@@ -482,7 +484,7 @@ def test_recovery_before_the_first_step_keeps_loaded_weights() -> None:
 def test_a_run_that_diverges_recovers_by_itself() -> None:
     model = network()
     optimizer = KFAC(
-        model, likelihood="normal", fisher="type2", lr=1e160, damping=1e-3, recover=True,
+        model, **DAMPED, likelihood="normal", fisher="type2", lr=1e160, damping=1e-3, recover=True,
         momentum=0.0,
     )  # fmt: skip
     y = normal(12, 3, seed=2)
@@ -505,7 +507,7 @@ def test_decoupled_weight_decay_shrinks_the_weights_beside_the_step() -> None:
     plain, decayed = network(), network()
     for model, decay in ((plain, 0.0), (decayed, 0.5)):
         optimizer = KFAC(
-            model, likelihood="categorical", lr=0.1, momentum=0.0, weight_decay=decay,
+            model, **DAMPED, likelihood="categorical", lr=0.1, momentum=0.0, weight_decay=decay,
             decoupled_weight_decay=True,
         )  # fmt: skip
         fit(model, optimizer, 1)
@@ -518,7 +520,7 @@ def test_decoupled_weight_decay_shrinks_the_weights_beside_the_step() -> None:
 def test_groups_have_their_own_settings() -> None:
     model = nn.Sequential(network(), nn.Tanh(), nn.Linear(3, 3)).double()
     optimizer = KFAC(
-        model, likelihood="categorical", lr=0.1, momentum=0.0, weight_decay=0.1,
+        model, **DAMPED, likelihood="categorical", lr=0.1, momentum=0.0, weight_decay=0.1,
         groups=[
             {"modules": ["2"], "lr": 1e-300},
             {"modules": ["0.2"], "damping": 1e9, "weight_decay": 0.0, "momentum": 0.5},
@@ -558,7 +560,9 @@ def test_a_layer_in_two_groups_is_refused() -> None:
 
 def test_the_report_of_a_plain_step() -> None:
     model = network()
-    optimizer = KFAC(model, likelihood="categorical", lr=0.1, momentum=0.0, kl_clip=1e-4)
+    optimizer = KFAC(
+        model, second_moment="fisher", likelihood="categorical", lr=0.1, momentum=0.0, kl_clip=1e-4
+    )
     before = [p.detach().clone() for p in model.parameters()]
     fit(model, optimizer, 1)
     report = optimizer.last_step

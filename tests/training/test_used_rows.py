@@ -76,7 +76,7 @@ ROWS = torch.arange(12) % 3 == 1
 
 
 def weights_after(model: nn.Module, steps: int, x: Tensor, loss: Loss, **options: Any) -> Tensor:
-    optimizer = KFAC(model, **({"damping": 0.05, "factor_interval": 1} | options))
+    optimizer = KFAC(model, **({"damping": 0.05, "factor_interval": 1, "kl_clip": None} | options))
     for _ in range(steps):
         optimizer.zero_grad()
         loss(model(x)).backward()
