@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -230,3 +231,37 @@ def test_a_use_under_autocast_is_found_although_the_cast_is_shared() -> None:
     loss.backward()
     with pytest.warns(UserWarning, match="AdamW trains 'embed'"):
         optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:AdamW trains")
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_leaves_the_same_layers(clone: Any) -> None:
+    model = Tied("linear")
+    optimizer = KFAC(model, likelihood="categorical", exclude=["out"], kl_clip=0.01)
+    fit(model, optimizer, 3)
+    other, copied = clone((model, optimizer))
+    assert copied.coverage() == optimizer.coverage()
+    for mine, theirs in zip(train_on(other, copied), train_on(model, optimizer), strict=True):
+        assert torch.equal(mine, theirs)
+    assert copied.state[other.embed.weight].keys() >= {"exp_avg", "exp_avg_sq"}
+
+
+@pytest.mark.filterwarnings("ignore:AdamW trains")
+def test_counters_stay_where_the_layer_that_has_them_is_left_and_frozen() -> None:
+    model = Tied("linear")
+    optimizer = KFAC(model, likelihood="categorical", exclude=["out"], kl_clip=0.01)
+    fit(model, optimizer, 3)
+    assert optimizer.state[model.embed.weight]["steps"] == 3
+    model.embed.requires_grad_(False)
+    fit(model, optimizer, 2, 3)
+    assert "steps" not in optimizer.state[model.embed.weight]
+    assert optimizer.state[model.inner.weight]["steps"] == 5
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    end = train_on(model, optimizer)
+    model = Tied("linear")
+    model.embed.requires_grad_(False)
+    optimizer = KFAC(model, likelihood="categorical", exclude=["out"], kl_clip=0.01)
+    model.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    for mine, theirs in zip(train_on(model, optimizer), end, strict=True):
+        assert torch.equal(mine, theirs)

@@ -335,6 +335,25 @@ def test_the_factors_of_a_layer_seen_between_updates_are_those_of_its_pass() -> 
         )
 
 
+@pytest.mark.parametrize("fisher", ["type2", "empirical"])
+def test_rows_count_for_a_layer_that_their_pass_does_not_lead_through(fisher: str) -> None:
+    """In two passes that are accumulated between updates, the second past the layer."""
+    factors = []
+    for passes in ([True], [True, False]):
+        torch.manual_seed(0)
+        model = Branched()
+        optimizer = KFAC(
+            model, likelihood="categorical", fisher=fisher, lr=0.0, loss_reduction="sum"
+        )
+        advance(model, optimizer, 12)
+        optimizer.zero_grad()
+        for model.use in passes:
+            functional.cross_entropy(model(X), LABELS, reduction="sum").backward()
+        optimizer.step()
+        factors.append(optimizer.state[model.branch.weight]["output_factor"])
+    assert_close(factors[1], factors[0] / 2)
+
+
 def size_of_state(optimizer: torch.optim.Optimizer, parameters: Any) -> int:
     states = [optimizer.state.get(p, {}) for p in parameters]
     return sum(v.numel() for s in states for v in s.values() if isinstance(v, Tensor))

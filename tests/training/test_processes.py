@@ -169,6 +169,62 @@ def test_each_process_inverts_its_share_and_the_step_is_that_of_one_process(tmp_
             assert_close(p, r.detach(), atol=1e-10, rtol=1e-10, msg=name)
 
 
+APART = """
+model, optimizer = start()
+for index in range(4):
+    step(model, optimizer, ["b", "c"][rank])
+torch.save([p.detach() for p in model.parameters()], f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_pass_a_layer_count_whichever_process_has_them(tmp_path: Path) -> None:
+    """The step is that of one process with both passes."""
+    run(tmp_path, APART)
+    shared: dict[str, Any] = {}
+    exec(SHARED, shared)
+    x, y = shared["batch"]()
+    model = shared["Branched"](True)
+    optimizer = KFAC(model, likelihood="categorical", lr=0.05, fisher="type2")
+    for _ in range(4):
+        optimizer.zero_grad()
+        for used, half in (("b", slice(0, 6)), ("c", slice(6, 12))):
+            (functional.cross_entropy(model(x[half], used), y[half]) / 2).backward()
+        optimizer.step()
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for p, q, r in zip(*both, model.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert_close(p, r.detach(), atol=1e-10, rtol=1e-10)
+
+
+EXPOSED = """
+class Mixed(Branched):
+    def forward(self, x, used):
+        z = super().forward(x, used)
+        return z + functional.linear(x[:, :6], self.b.weight[:3, :4]) if "!" in used else z
+    def __getattr__(self, name):
+        return nn.Identity() if name == "!" else super().__getattr__(name)
+model = Mixed(True)
+optimizer = KFAC(model, likelihood="categorical", lr=0.05)
+wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+for index in range(4):
+    step(wrapped, optimizer, "b!" if rank and index == 2 else "b")
+    print("b" in optimizer.coverage().covered)
+torch.save([p.detach() for p in model.parameters()], f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_a_weight_that_one_process_uses_by_a_function_is_left_by_all(tmp_path: Path) -> None:
+    texts = run(tmp_path, EXPOSED)
+    assert [text.split() for text in texts] == 2 * [["True", "True", "False", "False"]]
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for p, q in zip(*both, strict=True):
+        assert torch.equal(p, q)
+
+
 FAILURES = """
 def expect(text, action):
     try:
