@@ -136,7 +136,7 @@ class _Rows:
 
 
 class Capture:
-    """Collects `Moments` of the layers from the passes in training mode.
+    """Collects `Moments` of the layers from the passes that a backward pass comes to.
 
     Rows that the loss leaves out (`used_entries`) do not count in the Fisher of the outputs. Where
     there are any, an input counts if a gradient of the outputs that do reaches its position.
@@ -275,7 +275,7 @@ class Capture:
 
     def _begin(self, model: nn.Module, _args: object) -> None:
         self._pass = None
-        if self._paused or not (model.training and torch.is_grad_enabled() and self._watched()):
+        if self._paused or not (torch.is_grad_enabled() and self._watched()):
             return
         if self._moments or self._maps or self._passes:
             if weight_versions(self._weights) != self._versions:  # no step of this optimizer

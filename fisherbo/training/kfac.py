@@ -107,7 +107,7 @@ class KFAC(torch.optim.Optimizer):
     ``initialize_optimizer`` to build KFAC of ``self.module_``.
 
     Args:
-        model: The network; it must be called as a whole, in training mode.
+        model: The network; it must be called as a whole.
         likelihood: ``"categorical"`` (logits), ``"bernoulli"`` (logits), ``"normal"`` (means with
             unit variance) or ``"heteroscedastic_normal"`` (means, then as many log variances, for
             ``gaussian_nll_loss``); or a function from outputs, shape ``(rows, C)``, to a
@@ -332,7 +332,7 @@ class KFAC(torch.optim.Optimizer):
             DivergedError: If a gradient, a factor or the closure's loss is not finite; the
                 parameters are left as they were. With ``recover``: if that happens 20 times in a
                 row.
-            InvalidInputError: If no forward pass in training mode came first, or the model has
+            InvalidInputError: If no forward and backward pass came first, or the model has
                 other parameters than KFAC was built with.
 
         Warns:
@@ -552,8 +552,8 @@ class KFAC(torch.optim.Optimizer):
         check_finite(mean, gradients, fresh.values(), self._settings)
         if not gradients and not any(map(self._has_factors, self._layers)):
             raise InvalidInputError(
-                "step() needs gradients and a forward pass in training mode, got neither; "
-                "call model.train(), loss(model(x), y).backward() first"
+                "step() needs gradients and a forward pass of the whole model, got neither; "
+                "call loss(model(x), y).backward() first"
             )
         self._prepare({*fresh, *trained})
         blocks = self._refresh(fresh, trained)
@@ -569,7 +569,7 @@ class KFAC(torch.optim.Optimizer):
         if blocks and not watched and self._update_is_due():
             warnings.warn(
                 f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
-                "the Kronecker factors are due; the step uses old ones; call model.train() and the "
+                "the Kronecker factors are due; the step uses old ones; call the "
                 "whole model that KFAC was given",
                 stacklevel=4,
             )

@@ -102,12 +102,14 @@ def moment_plan(blocks: Sequence[Block], decay: float, limit: float | None) -> P
         blocks: The layers that move.
         decay: Weight of the old second moments.
         limit: Twice the KL divergence in nats of a step along one batch's gradient, at the learning
-            rates that the groups were built with; others shorten or lengthen it in proportion.
+            rates that the groups were built with. Lower ones shorten the step in proportion, as a
+            schedule means it; higher ones do not lengthen it beyond the limit.
     """
     if not blocks:
         return Plan([], [], StepReport(0.0, 0.0, 0.0, 0.0, 0.0), math.nan)
     found = directions(blocks, decay)
-    share = allowed_share(found, [float(b.group["reference_lr"]) for b in blocks], limit)
+    built = [max(float(b.group["reference_lr"]), float(b.group["lr"])) for b in blocks]
+    share = allowed_share(found, built, limit)
     rates = [share * float(block.group["lr"]) for block in blocks]
     group = blocks[0].group
     report = StepReport(
@@ -163,5 +165,5 @@ def require_maps(maps: Sequence[Linearised]) -> None:
     if not maps:
         raise InvalidInputError(
             "the quadratic model needs the forward pass of this step, got none; call the model "
-            "in training mode between two steps"
+            "between two steps, and loss.backward()"
         )

@@ -92,7 +92,7 @@ def allowed_share(directions: Directions, rates: Sequence[float], limit: float |
 
     Args:
         directions: Of this step.
-        rates: Learning rate of each block.
+        rates: Learning rate of each block that the limit is for.
         limit: c, twice the KL divergence in nats; ``None``: no limit.
     """
     if limit is None:

@@ -111,8 +111,8 @@ def moving(blocks: Sequence[Block]) -> list[Block]:
             name = block.layer.name
             raise InvalidInputError(
                 f"module {name!r} has a gradient but no Kronecker factors: no forward pass of the "
-                "whole model in training mode led through it to the output; call the model that "
-                "KFAC was given, after model.train(), build KFAC before the first call of "
+                "whole model led through it to the output; call the model that "
+                "KFAC was given, build KFAC before the first call of "
                 f"torch.compile's result, or leave the module to AdamW with exclude=[{name!r}]"
             )
     return [block for block in blocks if block.state["factor_updates"] > 0]

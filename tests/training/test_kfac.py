@@ -442,15 +442,22 @@ def test_a_closure_whose_loss_is_not_finite_is_refused() -> None:
 
 
 def test_a_step_before_any_forward_pass_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="forward pass in training mode"):
+    with pytest.raises(InvalidInputError, match="forward pass of the whole model"):
         KFAC(network(), likelihood="normal").step()
 
 
-def test_a_step_after_evaluation_mode_only_is_refused() -> None:
-    model = network().eval()
+def test_a_step_without_a_pass_of_the_whole_model_is_refused() -> None:
+    model = network()
     optimizer = KFAC(model, likelihood="categorical")
     with pytest.raises(InvalidInputError, match="module '0' has a gradient but no Kronecker"):
-        advance(model, optimizer, 1)
+        advance(nn.Sequential(*model), optimizer, 1)
+
+
+def test_training_in_evaluation_mode_is_training() -> None:
+    one, other = network(), network().eval()
+    advance(one, KFAC(one, likelihood="categorical"), 5)
+    advance(other, KFAC(other, likelihood="categorical"), 5)
+    assert_equal(weights(one), weights(other))
 
 
 def test_groups_cannot_be_added() -> None:

@@ -182,6 +182,19 @@ def test_a_schedule_shortens_steps_in_proportion() -> None:
     assert not moves[2].any()
 
 
+def test_a_higher_rate_lengthens_no_step_beyond_the_limit() -> None:
+    divergences = []
+    for lr in (0.02, 5.0):
+        model = network()
+        optimizer = train(model, steps=3, kl_clip=1e-5)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.zero_grad()
+        functional.cross_entropy(model(X), LABELS).backward()
+        optimizer.step()
+        divergences.append(optimizer.last_step.kl)
+    assert divergences[1] == pytest.approx(divergences[0])
+
+
 def test_the_report_tells_the_step() -> None:
     model = network()
     step = train(model, kl_clip=1e-4).last_step

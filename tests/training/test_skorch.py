@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_score  # noqa: E402
 
 INPUTS = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
 X, Y = INPUTS.numpy(), (INPUTS[:, 0] > 0).long().numpy()
-OPTIONS = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 5, "verbose": 0}
+OPTIONS = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 20, "verbose": 0}
 
 
 class Net(skorch.NeuralNetClassifier):

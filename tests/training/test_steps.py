@@ -64,7 +64,8 @@ def gradient(layer: nn.Linear) -> Tensor:
 def test_an_exactly_damped_step_solves_the_dense_system(corrected: bool) -> None:
     model = network()
     optimizer = KFAC(
-        model, **DAMPED, likelihood="categorical", fisher="type2", lr=0.2, damping=0.03, momentum=0.0,
+        model, **DAMPED, likelihood="categorical", fisher="type2", lr=0.2, damping=0.03,
+        momentum=0.0,
         exact_damping=True, eigen_correction=corrected, weight_decay=0.01,
     )  # fmt: skip
     layers = [m for m in model if isinstance(m, nn.Linear)]
