@@ -7,9 +7,9 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction
@@ -25,6 +25,7 @@ class Defaults:
         lr: Learning rate.
         fallback_lr: Of AdamW.
         kl_clip: For each scalar that the likelihood draws: 1 for a categorical row, C otherwise.
+        damping: λ, which only the Fisher has.
         factor_interval: The eigenbasis moves slowly; inverses of the Fisher must follow it.
         decoupled_weight_decay: As AdamW's, or as part of the loss.
     """
@@ -32,14 +33,27 @@ class Defaults:
     lr: float
     fallback_lr: float
     kl_clip: float
+    damping: float
     factor_interval: int
     decoupled_weight_decay: bool
 
 
 DEFAULTS: dict[SecondMoment, Defaults] = {
-    "gradient": Defaults(0.02, 0.02, 0.02, 20, True),
-    "fisher": Defaults(0.1, 1e-3, 1e-3, 5, False),
+    "gradient": Defaults(0.02, 0.02, 0.02, 0.0, 20, True),
+    "fisher": Defaults(0.1, 1e-3, 1e-3, 1e-2, 5, False),
 }
+
+
+def unset(own: Defaults, given: Mapping[str, Any]) -> set[str]:
+    """Names of the settings that are no numbers, or left to a default."""
+    left = {key for key in asdict(own) if given.get(key) is None}
+    return left | {"decoupled_weight_decay"}
+
+
+def filled(own: Defaults, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings, with the defaults in place of ``None`` where there are any."""
+    defaults = {key: value for key, value in asdict(own).items() if key != "kl_clip"}
+    return {key: defaults.get(key) if value is None else value for key, value in given.items()}
 
 
 def second_moment_of(choice: str, damped: Collection[str]) -> SecondMoment:

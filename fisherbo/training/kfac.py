@@ -2,6 +2,9 @@
 
 Symbols: A, G Kronecker factors; λ damping, η weight decay; g gradient with the L2 term; v = F⁻¹g.
 
+By default a step is scaled by the second moments of the gradient in the factors' eigenbasis, and
+its KL divergence limits its length (`fisherbo.training.second_moments`). Else, with the Fisher,
+
     v ← μ v + ν F⁻¹ g,    θ ← θ − lr·v,    F = (A + π√(λ+η) I) ⊗ (G + √(λ+η)/π I)
 
 (Martens & Grosse 2015), or F = Q (diag(s) + (λ+η) I) Qᵀ in the eigenbasis Q of the factors, with
@@ -24,7 +27,7 @@ from fisherbo.training.blocks import Scheme, State, average, owned
 from fisherbo.training.capture import Capture, Fisher, OutputFisher
 from fisherbo.training.checkpoint import continue_generator
 from fisherbo.training.coverage import Coverage, Layer, examine
-from fisherbo.training.defaults import DEFAULTS, scalars, second_moment_of
+from fisherbo.training.defaults import DEFAULTS, filled, scalars, second_moment_of, unset
 from fisherbo.training.fallback import Fallback
 from fisherbo.training.forms import MAX_FACTOR_SIZE
 from fisherbo.training.groups import parameter_groups
@@ -116,19 +119,37 @@ class KFAC(torch.optim.Optimizer):
         class_dim: The dimension of the output that a distribution is over. Default: the last one,
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
-        lr: Learning rate; 0, as at the start of a warm-up, moves nothing.
-        damping: λ, added to the Fisher; or a function of the number of steps taken.
-        momentum: μ, heavy ball on the natural gradient.
+        lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
+            a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly,
+            held for all networks that were tried, so that it is the last thing to tune. With the
+            Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves nothing; a
+            schedule that lowers it shortens the steps in proportion.
+        momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
+        kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
+            the gradient's moments it is that of a step along one batch's gradient, and the step's
+            own divergence is the less the more gradients are noise; "auto" is .02. With the Fisher
+            it is ``lr² vᵀg`` of one natural gradient, before momentum; "auto" is .001, and no limit
+            with ``quadratic_model`` and ``adaptive_damping``, which find the length themselves.
+            Both are for each scalar that the likelihood draws: C of them in a row of ``bernoulli``
+            or ``normal``. Raise it for large batches and short runs, lower it for small batches.
+        second_moment: What scales a step in the eigenbasis of the factors. ``"gradient"``: the root
+            of the moving mean square of the batches' gradients, as in Adam and SOAP; best for
+            minibatches, and the default. ``"fisher"``: the damped Fisher itself, K-FAC as it was
+            published; better for full batches and ill-conditioned networks such as autoencoders.
+            ``"auto"``: ``"fisher"`` if ``damping``, ``exact_damping``, ``eigen_correction``,
+            ``adaptive_damping`` or ``quadratic_model`` is given, which only that has.
+        second_moment_decay: Weight of the old mean square; .9 to .99 train a small GPT alike.
+        damping: λ, added to the Fisher, .01 by default; or a function of the number of steps taken.
+            Noise asks for more: raise it for small batches, lower it for full ones.
         weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
-        decoupled_weight_decay: Whether θ shrinks by lr·η·θ; else η is L2: η θ is added to the
-            gradient and η to the damping.
+        decoupled_weight_decay: Whether θ shrinks by lr·η·θ, the default with the gradient's
+            moments; else η is L2: η θ is added to the gradient and η to the damping.
         factor_decay: Largest weight of the old factors in their moving average.
-        factor_interval: Steps from one update of the factors to the next; each of the first 10
-            steps updates them.
+        factor_interval: Steps from one update of the factors to the next, or a tenth of the steps
+            taken if that is less: curvature changes fast at first. Default: 20, and 5 with the
+            Fisher, whose inverses must follow it more closely.
         inverse_interval: Steps from one inversion to the next; ``None``: with each factor update. A
             changed damping inverts anew, unless damping is exact, where it costs nothing.
-        kl_clip: Largest ``lr² vᵀg`` of one natural gradient, twice its KL divergence; ``None``: no
-            limit. With ``quadratic_model`` it limits the whole step, exactly.
         fisher: ``"mc"``: labels drawn from the model. ``"type2"``: the output Hessian's exact root,
             so that the Fisher is the generalised Gauss–Newton matrix; costs C backward passes.
             ``"empirical"``: the gradients of the loss itself, which is no Fisher.
@@ -155,7 +176,8 @@ class KFAC(torch.optim.Optimizer):
             instead of raising `DivergedError`; keeps a copy of the covered weights.
         groups: Further groups: ``{"modules": [names], "lr": ..., "damping": ..., "momentum": ...,
             "weight_decay": ...}``.
-        fallback_lr: Learning rate of AdamW at this ``lr`` (at .1 where ``lr`` is 0).
+        fallback_lr: Learning rate of AdamW at this ``lr`` (at its default where ``lr`` is 0).
+            Default: .02, limited as K-FAC's, with the gradient's moments; .001 with the Fisher.
         exclude: Names of modules to leave to AdamW.
         distributed: Whether the processes of the default group, if there is one, train this model
             together.
@@ -212,42 +234,36 @@ class KFAC(torch.optim.Optimizer):
         }
         moment = second_moment_of(second_moment, [n for n, given in only_damped.items() if given])
         own = DEFAULTS[moment]
-        lr = own.lr if lr is None else lr
-        factor_interval = own.factor_interval if factor_interval is None else factor_interval
-        fallback_lr = own.fallback_lr if fallback_lr is None else fallback_lr
-        if decoupled_weight_decay is None:
-            decoupled_weight_decay = own.decoupled_weight_decay
-        damping = 1e-2 if damping is None else damping
         schedule = damping if callable(damping) else None
         if schedule is not None and adaptive_damping:
             raise InvalidInputError(
                 "damping must be a number where adaptive_damping changes it, got a schedule; "
                 "choose one of the two"
             )
-        settings: dict[str, Any] = {
+        given = {
             "lr": lr,
             "damping": schedule(0) if schedule else damping,
             "momentum": momentum,
             "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
             "kl_clip": kl_clip,
             "second_moment_decay": second_moment_decay,
             "factor_decay": factor_decay,
             "factor_interval": factor_interval,
             "inverse_interval": inverse_interval,
+            "fallback_lr": fallback_lr,
         }
+        settings = filled(own, given)
         check_settings(
-            settings
-            | {"fallback_lr": fallback_lr, "mc_samples": mc_samples}
-            | {"max_factor_size": max_factor_size}
+            {key: value for key, value in given.items() if key not in unset(own, given)}
+            | {"mc_samples": mc_samples, "max_factor_size": max_factor_size}
             | {"adaptation_interval": adaptation_interval, "adaptation_decay": adaptation_decay}
         )
+        fallback_lr, lr = settings.pop("fallback_lr"), float(settings["lr"])
         check_likelihood(likelihood)
         check_choice("fisher", fisher, get_args(Fisher))
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
-        settings["decoupled_weight_decay"] = decoupled_weight_decay
-        if moment == "gradient":
-            settings["damping"] = 0.0
         self._examined = examine(model, exclude, int(max_factor_size))
         self._layers, self._coverage = self._examined
         self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
@@ -259,11 +275,9 @@ class KFAC(torch.optim.Optimizer):
         )
         self._defaults = own
         self._schedule = schedule
-        self._adaptive = adaptive_damping
+        self._adaptive, self._quadratic = adaptive_damping, quadratic_model
         self._adaptation = (adaptation_decay, adaptation_interval)
-        self._quadratic = quadratic_model
-        self._recover = recover
-        self._keeps_weights = recover or adaptive_damping
+        self._recover, self._keeps_weights = recover, recover or adaptive_damping
         self._model = model
         self._model_parameters = ModelParameters(model)
         self._weight_of = {layer: layer.weight for layer in self._layers}
@@ -272,7 +286,9 @@ class KFAC(torch.optim.Optimizer):
         for group in found:
             group["reference_lr"] = group["lr"] or own.lr
         super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = Fallback(model, self._parameters(), fallback_lr, weight_decay, lr, own.lr)
+        self._fallback = Fallback(
+            model, self._parameters(), float(fallback_lr), weight_decay, lr, own.lr
+        )
         for group in self._fallback.groups:
             self.add_param_group(group)
         self._own_groups = len(found)
@@ -288,7 +304,7 @@ class KFAC(torch.optim.Optimizer):
             class_dim=class_dim,
         )
         self._watch()
-        self._report = StepReport(float(settings["damping"]), float(lr), momentum, 0.0, 0.0)
+        self._report = StepReport(float(settings["damping"]), lr, momentum, 0.0, 0.0)
 
     def coverage(self) -> Coverage:
         """What K-FAC trains, and what AdamW trains and why.
@@ -526,20 +542,8 @@ class KFAC(torch.optim.Optimizer):
         closure: Callable[[], float] | None,
         before: adaptation.Situation | None,
     ) -> None:
-        fresh, maps = self._capture.take(scale), self._capture.take_linearised()
-        exposed, mean = self._capture.take_exposed(), loss
-        widths = [float(self._capture.outputs), float(self._capture.outputs > 0)]
-        if self._processes > 1:  # all go on alike, or all raise
-            number = 0.0 if loss is None else adaptation.number(loss)
-            numbers = [*widths, number, float(not maps)]
-            numbers += [float(x in exposed) for x in self._layers]
-            found = sums(numbers, self._generator.device)
-            widths, (total, without_maps), flags = found[:2], found[2:4], found[4:]
-            maps = [] if without_maps else maps
-            mean = None if loss is None else total / self._processes
-            exposed = [x for x, flag in zip(self._layers, flags, strict=True) if flag]
-        if widths[1]:
-            self._common["outputs"] = round(widths[0] / widths[1])
+        fresh = self._capture.take(scale)
+        mean, maps, exposed = self._agreed(loss)
         self._leave_exposed(exposed)
         trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
         fresh = {layer: fresh[layer] for layer in self._layers if layer in fresh}
@@ -576,6 +580,23 @@ class KFAC(torch.optim.Optimizer):
         self._common["setbacks"] = 0
         self._common["steps"] += 1
         self._common["generator"] = self._generator.get_state()
+
+    def _agreed(self, loss: float | None) -> tuple[float | None, list[Linearised], Sequence[Layer]]:
+        """The mean loss, the maps and the exposed layers, of all processes; all go on alike."""
+        maps, exposed = self._capture.take_linearised(), self._capture.take_exposed()
+        width = [float(self._capture.outputs), float(self._capture.outputs > 0)]
+        mean = loss
+        if self._processes > 1:
+            number = 0.0 if loss is None else adaptation.number(loss)
+            flags = [float(layer in exposed) for layer in self._layers]
+            found = sums([*width, number, float(not maps), *flags], self._generator.device)
+            width, (total, without_maps), flags = found[:2], found[2:4], found[4:]
+            maps = [] if without_maps else maps  # so that all raise
+            mean = None if loss is None else total / self._processes
+            exposed = [x for x, flag in zip(self._layers, flags, strict=True) if flag]
+        if width[1]:
+            self._common["outputs"] = round(width[0] / width[1])
+        return mean, maps, exposed
 
     def _refresh(self, fresh: Mapping[Layer, Moments], trained: Sequence[Layer]) -> list[Block]:
         """Bring λ, factors, inverses and spectra up to date; the blocks that will move."""

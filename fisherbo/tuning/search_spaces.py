@@ -96,7 +96,7 @@ def _built_kfac(
         momentum=parameters["momentum"],
         weight_decay=setting.weight_decay,
         factor_decay=1 - parameters.get("one_minus_factor_decay", 0.05),
-        kl_clip=parameters.get("kl_clip"),
+        kl_clip=parameters.get("kl_clip", "auto"),
         eigen_correction=eigen_correction,
         seed=setting.seed,
     )
