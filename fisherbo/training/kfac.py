@@ -122,8 +122,8 @@ class KFAC(torch.optim.Optimizer):
         lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
             a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly,
             held for all networks that were tried, so that it is the last thing to tune. With the
-            Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves nothing; a
-            schedule that lowers it shortens the steps in proportion.
+            Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves
+            nothing; a schedule that lowers it shortens the steps in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments it is that of a step along one batch's gradient, and the step's
