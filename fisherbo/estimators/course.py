@@ -180,8 +180,8 @@ class Course:
             return math.inf
         if gain <= 0:
             return gain
-        ratio = max(gain / before, LEAST_RATIO)
-        return gain * ratio / (1 - ratio) if ratio < 1 <= math.copysign(1, before) else math.inf
+        ratio = max(gain / before, LEAST_RATIO) if before > 0 else math.inf
+        return gain * ratio / (1 - ratio) if ratio < 1 else math.inf
 
     def _mean_loss(self, model: nn.Module) -> float:
         """Over all training rows, which an epoch's mean is not: weights change during it."""

@@ -107,7 +107,8 @@ def moving(blocks: Sequence[Block]) -> list[Block]:
         InvalidInputError: If one has.
     """
     for block in blocks:
-        if block.state["factor_updates"] == 0 and block.gradient.any():
+        gradients = [p.grad for p in block.layer.parameters if p.grad is not None]
+        if block.state["factor_updates"] == 0 and any(g.any() for g in gradients):
             name = block.layer.name
             raise InvalidInputError(
                 f"module {name!r} has a gradient but no Kronecker factors: no forward pass of the "

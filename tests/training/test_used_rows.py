@@ -401,6 +401,17 @@ EMPTY: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("options", [{}, {"damping": 0.1}, {"eigen_correction": True}])
+def test_a_loss_without_a_gradient_is_a_step(options: dict[str, Any]) -> None:
+    """One class alone: each row's gradient is 0, so that no row counts and there are no factors."""
+    model = nn.Linear(4, 1)
+    before = model.weight.detach().clone()
+    optimizer = KFAC(model, likelihood="categorical", weight_decay=0.5, **options)
+    functional.cross_entropy(model(torch.ones(6, 4)), torch.zeros(6, dtype=torch.long)).backward()
+    optimizer.step()
+    assert torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", EMPTY)
 def test_an_empty_batch_is_a_step_like_any_other(mode: str, name: str) -> None:
