@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
 from fisherbo.training.blocks import Scheme, State, average, owned
-from fisherbo.training.capture import Capture, Fisher, OutputFisher
+from fisherbo.training.capture import Capture
 from fisherbo.training.checkpoint import continue_generator
 from fisherbo.training.coverage import Coverage, Layer, examine
 from fisherbo.training.defaults import DEFAULTS, filled, scalars, second_moment_of, unset
@@ -46,6 +46,7 @@ from fisherbo.training.layer_state import (
 )
 from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, check_likelihood
 from fisherbo.training.moments import Moments, Sharing
+from fisherbo.training.output_fisher import Fisher, OutputFisher
 from fisherbo.training.parameters import ModelParameters, check_model
 from fisherbo.training.plan import StepReport, fixed_plan, model_plan, moment_plan, require_maps
 from fisherbo.training.processes import rank_and_size, sum_moments, sums
