@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from fisherbo.errors import InvalidInputError
 from fisherbo.rl.policy import Actor
 from fisherbo.training.blocks import Scheme, average, empty_state, factorise, natural, owned
-from fisherbo.training.capture import Capture, OutputFisher
+from fisherbo.training.capture import Capture
 from fisherbo.training.coverage import examine
+from fisherbo.training.output_fisher import OutputFisher
 from fisherbo.training.settings import check_settings
 
 _SCHEME = Scheme()

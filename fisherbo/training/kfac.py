@@ -13,58 +13,34 @@ the factors' eigenvalues or those of EKFAC (George et al. 2018).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fisherbo.errors import DivergedError, InvalidInputError
-from fisherbo.training import adaptation, update
-from fisherbo.training.blocks import Scheme, State, average, owned
-from fisherbo.training.capture import Capture, Fisher, OutputFisher
+from fisherbo.training import adaptation
+from fisherbo.training.blocks import Scheme
+from fisherbo.training.capture import Capture
 from fisherbo.training.checkpoint import continue_generator
-from fisherbo.training.coverage import Coverage, Layer, examine
-from fisherbo.training.defaults import DEFAULTS, filled, scalars, second_moment_of, unset
-from fisherbo.training.fallback import Fallback
+from fisherbo.training.coverage import Coverage, examine
+from fisherbo.training.defaults import DEFAULTS, filled, second_moment_of, unset
+from fisherbo.training.descent import NaturalDescent, Schedule
 from fisherbo.training.forms import MAX_FACTOR_SIZE
-from fisherbo.training.groups import parameter_groups
-from fisherbo.training.guards import check_finite, remedy, unscale
+from fisherbo.training.guards import unscale
 from fisherbo.training.hooks import check_copied, copied_state, remove_idle_hooks
-from fisherbo.training.layer_state import (
-    COMMON,
-    check_saved,
-    common_of,
-    initial_state,
-    is_adamws,
-    is_allocated,
-    left_state,
-    trained_state,
-    without_common,
-)
 from fisherbo.training.likelihoods import Likelihood, LikelihoodFunction, check_likelihood
-from fisherbo.training.moments import Moments, Sharing
-from fisherbo.training.parameters import ModelParameters, check_model
-from fisherbo.training.plan import StepReport, fixed_plan, model_plan, moment_plan, require_maps
-from fisherbo.training.processes import rank_and_size, sum_moments, sums
-from fisherbo.training.quadratic import Linearised
+from fisherbo.training.moments import Sharing
+from fisherbo.training.output_fisher import Fisher, OutputFisher
+from fisherbo.training.parameters import check_model
+from fisherbo.training.plan import StepReport
+from fisherbo.training.processes import rank_and_size
 from fisherbo.training.settings import check_choice, check_settings
-from fisherbo.training.update import Block, weights_of
-
-Schedule = Callable[[int], float]
-"""Number of steps taken to a damping."""
-
-_GROWTH = 10  # the curvature changes fast at first: an interval is at most 1/10 of the steps taken
-_USED_OUTSIDE = (
-    "the model also uses its weight without calling the module, and the sum of both uses is no "
-    "Kronecker product"
-)
-_PATIENCE = 20  # steps in a row that may be taken back
 
 
-class KFAC(torch.optim.Optimizer):
+class KFAC(NaturalDescent):
     """Kronecker-factored approximate curvature for the modules of a network.
 
     Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, MultiheadAttention
@@ -264,36 +240,29 @@ class KFAC(torch.optim.Optimizer):
         check_choice("fisher", fisher, get_args(Fisher))
         check_choice("loss_reduction", loss_reduction, ("mean", "sum"))
         check_choice("weight_sharing", weight_sharing, get_args(Sharing))
-        self._examined = examine(model, exclude, int(max_factor_size))
-        self._layers, self._coverage = self._examined
-        self._first = next((x for x in self._layers if x.weight.requires_grad), self._layers[0])
-        self._scheme = Scheme(
+        examined = examine(model, exclude, int(max_factor_size))
+        scheme = Scheme(
             exact_damping or eigen_correction,
             eigen_correction,
             weight_sharing,
             gradient_moments=moment == "gradient",
         )
+        super().__init__(
+            model,
+            examined,
+            scheme,
+            keeps_weights=recover or adaptive_damping,
+            settings=settings,
+            groups=groups,
+            fallback_lr=float(fallback_lr),
+            usual_lr=own.lr,
+            seed=seed,
+        )
         self._defaults = own
         self._schedule = schedule
         self._adaptive, self._quadratic = adaptive_damping, quadratic_model
         self._adaptation = (adaptation_decay, adaptation_interval)
-        self._recover, self._keeps_weights = recover, recover or adaptive_damping
-        self._model = model
-        self._model_parameters = ModelParameters(model)
-        self._weight_of = {layer: layer.weight for layer in self._layers}
-        self._closed = False
-        found, self._group_of = parameter_groups(self._layers, settings, groups)
-        for group in found:
-            group["reference_lr"] = group["lr"] or own.lr
-        super().__init__(found, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._fallback = Fallback(
-            model, self._parameters(), float(fallback_lr), weight_decay, lr, own.lr
-        )
-        for group in self._fallback.groups:
-            self.add_param_group(group)
-        self._own_groups = len(found)
-        self._closed = True
-        self._initialise(seed)
+        self._recover = recover
         self._distributed = distributed
         self._fisher = OutputFisher(
             likelihood,
@@ -383,42 +352,6 @@ class KFAC(torch.optim.Optimizer):
                 self._take_back()
         return loss
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue bit by bit after the last step that was taken before ``state_dict()``.
-
-        torch casts floating state to the parameter's precision; the factors keep at least float32.
-
-        Raises:
-            InvalidInputError: If the state is of a KFAC with other options or another model.
-        """
-        self._fallback.check(state_dict["param_groups"][-1])
-        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        index_of = dict(zip(self._parameters(), saved, strict=False))
-        of = state_dict["state"]
-        found = {x: of.get(index_of.get(weight), {}) for x, weight in self._weight_of.items()}
-        first = check_saved(found, self._scheme, self._keeps_weights)
-        self._leave([layer for layer, state in found.items() if is_adamws(state)])
-        fresh = {layer: without_common(self._state(layer)) for layer in found}
-        super().load_state_dict(state_dict)
-        for layer, state in found.items():  # torch may have cast what is not AdamW's
-            weight = self._weight_of[layer]
-            if is_adamws(state):
-                self._state(layer).update(owned(common_of(state), weight))
-            else:
-                self.state[weight] = owned(state, weight) if state else fresh[layer]
-        self._first = first
-        continue_generator(self._generator, self._common["generator"])
-        self._capture.forget()
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: the groups follow from the model."""
-        if getattr(self, "_closed", False):
-            raise InvalidInputError(
-                "the parameter groups of KFAC follow from its model, got a further group; "
-                "pass groups=[...] to a new KFAC"
-            )
-        super().add_param_group(param_group)
-
     def __getstate__(self) -> dict[str, Any]:
         """All but the hooks, the model included; the generator by its state after the last step."""
         fisher = replace(self._fisher, generator=cast(torch.Generator, None))
@@ -442,24 +375,6 @@ class KFAC(torch.optim.Optimizer):
         """Whether `step` needs a closure."""
         return self._adaptive
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        return self.param_groups[0]
-
-    @property
-    def _common(self) -> State:
-        """State that belongs to no layer (counter, generator), kept with one that was trained."""
-        return self._state(self._first)
-
-    def _state(self, layer: Layer) -> State:
-        return cast(State, self.state[self._weight_of[layer]])
-
-    def _group(self, layer: Layer) -> dict[str, Any]:
-        return self.param_groups[self._group_of[layer]]
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
     def _watch(self) -> None:
         """Put the hooks on the model."""
         self._rank, self._processes = rank_and_size(self._distributed)
@@ -478,235 +393,3 @@ class KFAC(torch.optim.Optimizer):
         )
         self._capture.drop(set(self._weight_of) - set(self._layers))
         self._hooked = True
-
-    def _initialise(self, seed: int) -> None:
-        """All state that the trained layers will ever have: checkpoints are of one form."""
-        self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
-        for layer in self._layers:
-            self.state.update(initial_state(layer, self._scheme, self._keeps_weights))
-        self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0)
-        self._common["generator"] = self._generator.get_state()
-        self.state.update(self._fallback.initial_state())
-
-    def _prepare(self, layers: Collection[Layer]) -> None:
-        """Give state to layers that were frozen before; keep the common one with a trained layer.
-
-        Distributed checkpoints leave out what is frozen.
-        """
-        for layer in layers:
-            state = self._state(layer)
-            if not is_allocated(state):
-                empty = trained_state(layer, self._scheme, self._keeps_weights)
-                state.update({key: empty[key] for key in empty.keys() - state.keys()})
-        if not self._first.weight.requires_grad:
-            common = {key: self._common.pop(key) for key in COMMON}
-            trained = (layer for layer in self._layers if layer.weight.requires_grad)
-            self._first = next(trained, self._first)
-            self._common.update(common)
-
-    def _leave(self, left: Collection[Layer]) -> None:
-        """Leave layers to AdamW after all, and no others; they keep their groups."""
-        first, coverage = self._examined
-        kept = tuple(layer for layer in first if layer not in left)
-        if not kept:
-            raise InvalidInputError(
-                "the model uses the weights of all covered modules without calling them, so that "
-                "nothing is left to K-FAC; use torch.optim.AdamW for it"
-            )
-        self._layers = kept
-        for layer in first:
-            state = self._state(layer)
-            if (layer in left) != is_adamws(state):
-                fresh = left_state(layer)
-                if layer not in left:
-                    fresh = initial_state(layer, self._scheme, self._keeps_weights)
-                self.state.update(fresh)
-                self._state(layer).update(common_of(state))
-            if layer in left:
-                coverage = coverage.without(layer, _USED_OUTSIDE)
-        self._coverage = coverage
-        self._fallback.take([p for x in first if x in left for p in x.parameters])
-        self._capture.drop(left)
-
-    def _leave_exposed(self, exposed: Sequence[Layer]) -> None:
-        """Leave the layers to AdamW whose weights the last passes used besides their modules."""
-        if exposed:
-            names = ", ".join(repr(layer.name) for layer in exposed)
-            warnings.warn(f"AdamW trains {names}: {_USED_OUTSIDE}", stacklevel=5)
-            self._leave({*self._weight_of} - {*self._layers} | {*exposed})
-
-    def _advance(
-        self,
-        loss: float | None,
-        scale: float,
-        closure: Callable[[], float] | None,
-        before: adaptation.Situation | None,
-    ) -> None:
-        fresh = self._capture.take(scale)
-        mean, maps, exposed = self._agreed(loss)
-        self._leave_exposed(exposed)
-        trained = [x for x in self._layers if any(p.grad is not None for p in x.parameters)]
-        fresh = {layer: fresh[layer] for layer in self._layers if layer in fresh}
-        if self._processes > 1:
-            rows = self._capture.rows
-            fresh = sum_moments(self._layers, fresh, rows, trained, self._processes)
-        watched = bool(fresh)
-        fresh = {layer: moments for layer, moments in fresh.items() if not moments.empty}
-        gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        check_finite(mean, gradients, fresh.values(), self._settings)
-        if not gradients and not any(map(self._has_factors, self._layers)):
-            raise InvalidInputError(
-                "step() needs gradients and a forward pass of the whole model, got neither; "
-                "call loss(model(x), y).backward() first"
-            )
-        self._prepare({*fresh, *trained})
-        blocks = self._refresh(fresh, trained)
-        penalty = update.squared_norm(blocks) if before is not None else 0.0
-        predicted = self._move(blocks, maps)
-        if before is not None and closure is not None and loss is not None and blocks:
-            with self._capture.paused():
-                new = adaptation.reevaluated(closure, before, self._parameters())
-            grown = 0.5 * (update.squared_norm(blocks) - penalty)
-            self._judge(blocks, new - adaptation.number(loss) + grown, predicted)
-        share = self._report.clip if self._scheme.gradient_moments else 1.0
-        self._fallback.step(self.param_groups, self.state, share)
-        if blocks and not watched and self._update_is_due():
-            warnings.warn(
-                f"no forward pass was watched before step {self._common['steps'] + 1}, at which "
-                "the Kronecker factors are due; the step uses old ones; call the "
-                "whole model that KFAC was given",
-                stacklevel=4,
-            )
-        self._common["setbacks"] = 0
-        self._common["steps"] += 1
-        self._common["generator"] = self._generator.get_state()
-
-    def _agreed(self, loss: float | None) -> tuple[float | None, list[Linearised], Sequence[Layer]]:
-        """The mean loss, the maps and the exposed layers, of all processes; all go on alike."""
-        maps, exposed = self._capture.take_linearised(), self._capture.take_exposed()
-        width = [float(self._capture.outputs), float(self._capture.outputs > 0)]
-        mean = loss
-        if self._processes > 1:
-            number = 0.0 if loss is None else adaptation.number(loss)
-            flags = [float(layer in exposed) for layer in self._layers]
-            found = sums([*width, number, float(not maps), *flags], self._generator.device)
-            width, (total, without_maps), flags = found[:2], found[2:4], found[4:]
-            maps = [] if without_maps else maps  # so that all raise
-            mean = None if loss is None else total / self._processes
-            exposed = [x for x, flag in zip(self._layers, flags, strict=True) if flag]
-        if width[1]:
-            self._common["outputs"] = round(width[0] / width[1])
-        return mean, maps, exposed
-
-    def _refresh(self, fresh: Mapping[Layer, Moments], trained: Sequence[Layer]) -> list[Block]:
-        """Bring λ, factors, inverses and spectra up to date; the blocks that will move."""
-        steps, settings = self._common["steps"], self._settings
-        if self._schedule is not None:
-            damping = self._schedule(steps) * self._common["damping_factor"]
-            check_settings({"damping": damping})
-            settings["damping"] = damping
-        if fresh and self._update_is_due():
-            self._common["last_update"] = steps
-        for layer, moments in fresh.items():
-            average(self._state(layer), moments, settings["factor_decay"])
-        blocks = update.moving(
-            [update.block_of(x, self._state(x), self._group(x)) for x in trained]
-        )
-        interval = settings["inverse_interval"]
-        on_time = interval is None or steps % interval == 0
-        update.factorise_due(blocks, self._scheme, on_time, self._rank, self._processes)
-        if self._scheme.eigen_correction:
-            update.correct_spectra(blocks, fresh, settings["factor_decay"], self._processes)
-        return blocks
-
-    def _move(self, blocks: Sequence[Block], maps: Sequence[Linearised]) -> float:
-        """Move the weights; returns M(δ) − M(0), NaN where the quadratic model was not needed."""
-        if self._model_is_due() and blocks:
-            require_maps(maps)
-        limit = self._kl_limit()
-        if self._scheme.gradient_moments:
-            plan = moment_plan(blocks, self._settings["second_moment_decay"], limit)
-        else:
-            planned = model_plan if self._quadratic and blocks else fixed_plan
-            plan = planned(blocks, self._scheme, limit, maps, self._processes)
-        for block, direction, rate in zip(blocks, plan.updates, plan.rates, strict=True):
-            if "previous" in block.state:
-                block.state["previous"] = weights_of(block.layer)
-            update.move(block, direction, rate)
-        self._report = plan.report
-        return plan.predicted
-
-    def _kl_limit(self) -> float | None:
-        """Twice the KL divergence that a step may have; after setbacks, as much less."""
-        clip = self._settings["kl_clip"]
-        if clip == "auto" and (self._quadratic or self._adaptive):
-            return None  # these choose the length by what the loss does
-        if clip == "auto":
-            width = scalars(self._fisher.likelihood, self._common["outputs"])
-            clip = self._defaults.kl_clip * width
-        if clip is None or not self._scheme.gradient_moments:
-            return cast(float | None, clip)
-        return float(clip) / float(self._common["damping_factor"])
-
-    def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
-        """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
-        if self._processes > 1:
-            actual = sums([actual], self._generator.device)[0] / self._processes
-        ratio = adaptation.reduction_ratio(actual, predicted)
-        for group in self.param_groups[: self._own_groups]:
-            group["damping"] = adaptation.adapted(float(group["damping"]), ratio, *self._adaptation)
-        if ratio < 0:
-            self._restore([block.layer for block in blocks])
-        self._report = replace(self._report, ratio=ratio, rejected=ratio < 0)
-
-    def _take_back(self) -> None:
-        """Go back to the weights before the last step, with more damping and no momentum."""
-        common = self._common
-        common["setbacks"] += 1
-        if common["setbacks"] > _PATIENCE:
-            raise DivergedError(
-                f"{_PATIENCE} steps in a row were not finite, although the damping grew; look for "
-                f"NaN in the data, or {remedy(self._settings)}"
-            )
-        self._capture.forget()
-        for group in self.param_groups[: self._own_groups]:
-            group["damping"] = float(group["damping"]) * adaptation.SETBACK
-        common["damping_factor"] *= adaptation.SETBACK
-        if common["steps"] > 0:
-            trained = [layer for layer in self._layers if layer.weight.requires_grad]
-            self._restore([layer for layer in trained if is_allocated(self._state(layer))])
-        damping = float(self._settings["damping"])
-        self._report = replace(self._report, damping=damping, ratio=None, rejected=True)
-
-    def _restore(self, layers: Sequence[Layer]) -> None:
-        for layer in layers:
-            state = self._state(layer)
-            for name in ("momentum_buffer", "first_moment"):
-                if name in state:
-                    state[name].zero_()
-            for parameter, value in zip(
-                layer.parameters, layer.split(state["previous"]), strict=True
-            ):
-                parameter.copy_(value)
-
-    def _update_is_due(self) -> bool:
-        """Whether it is time for the next step to update the factors."""
-        steps = self._common["steps"]
-        since = steps - self._common["last_update"]
-        return bool(since >= min(self._settings["factor_interval"], steps / _GROWTH))
-
-    def _missing(self) -> list[Layer]:
-        """The trained layers without factors, which the first pass through them brings."""
-        trained = (layer for layer in self._layers if layer.weight.requires_grad)
-        return [layer for layer in trained if not self._has_factors(layer)]
-
-    def _ratio_is_due(self) -> bool:
-        """Whether the next step measures ρ."""
-        return self._adaptive and (self._common["steps"] + 1) % self._adaptation[1] == 0
-
-    def _model_is_due(self) -> bool:
-        """Whether the next step evaluates the quadratic model."""
-        return self._quadratic or self._ratio_is_due()
-
-    def _has_factors(self, layer: Layer) -> bool:
-        return bool(self._state(layer)["factor_updates"])

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fisherbo.training.capture import Capture, OutputFisher
+from fisherbo.training.capture import Capture
 from fisherbo.training.coverage import Layer, examine
 from fisherbo.training.events import events
 from fisherbo.training.moments import Moments
+from fisherbo.training.output_fisher import OutputFisher
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 FactorsOf = Callable[..., Factors]

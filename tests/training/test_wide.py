@@ -16,9 +16,10 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.block_diagonal import BlockDiagonal
 from fisherbo.training import KFAC
 from fisherbo.training.blocks import Scheme, average, empty_state, factorise, natural
-from fisherbo.training.capture import Capture, OutputFisher
+from fisherbo.training.capture import Capture
 from fisherbo.training.coverage import Layer, examine
 from fisherbo.training.forms import Form, form_of
+from fisherbo.training.output_fisher import OutputFisher
 
 LEAST = 6  # the limit of these tests; what is wider is in blocks
 
