@@ -106,6 +106,8 @@ class Capture:
 
     Attributes:
         rows: Number of distributions that the loss used in the passes of the last `take`.
+        outputs: Number of entries of z that one distribution is over; 0 before any pass.
+        variance: Of the residuals of a normal likelihood in the passes of the last `take`, else 1.
 
     Raises:
         InvalidInputError: If the dimension of the classes is not a whole number.
@@ -146,7 +148,8 @@ class Capture:
         self._dropped: frozenset[Layer] = frozenset()
         self._moments: dict[Layer, Moments] = {}
         self._rows = self.rows = 0
-        self.outputs = 0
+        self._squares, self._entries = 0.0, 0
+        self.outputs, self.variance = 0, 1.0
         self._maps: list[Linearised] = []
         self._passes: list[_Pass] = []
         self._pass: _Pass | None = None
@@ -182,6 +185,7 @@ class Capture:
             one.release()
         self._pass = None
         self._moments, self._rows, self._maps, self._passes = {}, 0, [], []
+        self._squares, self._entries = 0.0, 0
 
     def take(self, gradient_scale: float = 1.0) -> dict[Layer, Moments]:
         """The moments collected since the last call, which are then forgotten; see also `rows`.
@@ -193,10 +197,21 @@ class Capture:
             self._add_empirical(gradient_scale)
         for moments in self._moments.values():
             moments.output_rows = self._rows
+        if self._entries and self._rows:
+            self.variance = self._residual_variance(gradient_scale)
         taken, maps, self.rows = self._moments, self._maps, self._rows
         self.forget()
         self._maps = maps
         return taken
+
+    def _residual_variance(self, gradient_scale: float) -> float:
+        """Mean of (z − y)², from gradients of `MSELoss` or, with several outputs, of ½ Σ (z − y)².
+
+        The latter is the smaller of the two, which a gradient alone does not tell apart.
+        """
+        rows = self._rows if self._fisher.reduction == "mean" else 1
+        of_residual = max(1.0, 2 / self.outputs) * gradient_scale
+        return (rows / of_residual) ** 2 * self._squares / self._entries
 
     def drop(self, layers: Iterable[Layer]) -> None:
         """Collect nothing of these layers in passes from now on, but of all others."""
@@ -347,7 +362,11 @@ class Capture:
         if gradient is None:
             used = torch.ones_like(z[..., :1], dtype=torch.bool)
         else:
-            used = used_entries(z, events(gradient.detach(), likelihood, dim), likelihood)
+            g = events(gradient.detach(), likelihood, dim)
+            used = used_entries(z, g, likelihood)
+            if likelihood == "normal":
+                self._squares += float(g.double().square().sum())
+                self._entries += int(used.expand_as(g).sum())
         current.used = used if current.used is None else current.used | used
         if not first:
             return

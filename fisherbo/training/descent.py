@@ -95,18 +95,20 @@ class NaturalDescent(LayerwiseOptimizer):
     def _agreed(self, loss: float | None) -> tuple[float | None, list[Linearised], Sequence[Layer]]:
         """The mean loss, the maps and the exposed layers, of all processes; all go on alike."""
         maps, exposed = self._capture.take_linearised(), self._capture.take_exposed()
-        width = [float(self._capture.outputs), float(self._capture.outputs > 0)]
+        seen = float(self._capture.outputs > 0)
+        scale = [float(self._capture.outputs), seen * self._capture.variance, seen]
         mean = loss
         if self._processes > 1:
             number = 0.0 if loss is None else adaptation.number(loss)
             flags = [float(layer in exposed) for layer in self._layers]
-            found = sums([*width, number, float(not maps), *flags], self._generator.device)
-            width, (total, without_maps), flags = found[:2], found[2:4], found[4:]
+            found = sums([*scale, number, float(not maps), *flags], self._generator.device)
+            scale, (total, without_maps), flags = found[:3], found[3:5], found[5:]
             maps = [] if without_maps else maps  # so that all raise
             mean = None if loss is None else total / self._processes
             exposed = [x for x, flag in zip(self._layers, flags, strict=True) if flag]
-        if width[1]:
-            self._common["outputs"] = round(width[0] / width[1])
+        if scale[2]:
+            self._common["outputs"] = round(scale[0] / scale[2])
+            self._common["variance"] = scale[1] / scale[2]
         return mean, maps, exposed
 
     def _refresh(self, fresh: Mapping[Layer, Moments], trained: Sequence[Layer]) -> list[Block]:
@@ -154,7 +156,7 @@ class NaturalDescent(LayerwiseOptimizer):
             return None  # these choose the length by what the loss does
         if clip == "auto":
             width = scalars(self._fisher.likelihood, self._common["outputs"])
-            clip = self._defaults.kl_clip * width
+            clip = self._defaults.kl_clip * width * self._common["variance"]
         if clip is None or not self._scheme.gradient_moments:
             return cast(float | None, clip)
         return float(clip) / float(self._common["damping_factor"])

@@ -106,8 +106,10 @@ class KFAC(NaturalDescent):
             own divergence is the less the more gradients are noise; "auto" is .02. With the Fisher
             it is ``lr² vᵀg`` of one natural gradient, before momentum; "auto" is .001, and no limit
             with ``quadratic_model`` and ``adaptive_damping``, which find the length themselves.
-            Both are for each scalar that the likelihood draws: C of them in a row of ``bernoulli``
-            or ``normal``. Raise it for large batches and short runs, lower it for small batches.
+            Both are for each scalar that the likelihood draws, C of them in a row of ``bernoulli``
+            or ``normal``, and for ``normal`` in units of the residuals' variance, as `MSELoss` has
+            them. (Targets of thousands train, but better standardised, as with any optimizer.)
+            Raise it for large batches and short runs, lower it for small batches.
         second_moment: What scales a step in the eigenbasis of the factors. ``"gradient"``: the root
             of the moving mean square of the batches' gradients, as in Adam and SOAP; best for
             minibatches, and the default. ``"fisher"``: the damped Fisher itself, K-FAC as it was

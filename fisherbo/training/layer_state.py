@@ -18,7 +18,7 @@ from fisherbo.training.fallback import initial_moments
 from fisherbo.training.guards import check_form
 from fisherbo.training.update import weights_of
 
-COMMON = ("steps", "setbacks", "damping_factor", "outputs", "last_update", "generator")
+COMMON = ("steps", "setbacks", "damping_factor", "outputs", "variance", "last_update", "generator")
 
 
 def initial_state(layer: Layer, scheme: Scheme, previous: bool) -> dict[Tensor, State]:

@@ -151,7 +151,9 @@ class LayerwiseOptimizer(torch.optim.Optimizer):
         self._generator = torch.Generator(self._layers[0].weight.device).manual_seed(seed)
         for layer in self._layers:
             self.state.update(initial_state(layer, self._scheme, self._keeps_weights))
-        self._common.update(steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0)
+        self._common.update(
+            steps=0, setbacks=0, damping_factor=1.0, outputs=1, last_update=0, variance=1.0
+        )
         self._common["generator"] = self._generator.get_state()
         self.state.update(self._fallback.initial_state())
 

@@ -204,18 +204,18 @@ def test_the_report_tells_the_step() -> None:
     assert step.slope > 0
 
 
-def test_the_default_limit_is_for_each_scalar_that_is_drawn() -> None:
-    shares = []
-    for copies in (1, 4):
-        model = nn.Sequential(nn.Linear(6, copies)).double()
-        nn.init.ones_(model[0].weight)
-        optimizer = KFAC(model, likelihood="normal", lr=10.0)
-        target = normal(64, 1).expand(64, copies)
-        (0.5 * (model(X) - target).square().sum(1).mean()).backward()
-        optimizer.step()
-        shares.append(optimizer.last_step.kl / copies)
-    assert shares[0] == pytest.approx(0.01)  # half of the limit, .02
-    assert shares[1] == pytest.approx(0.01)
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("copies", [1, 4])
+def test_the_default_limit_is_for_each_scalar_in_units_of_its_residual(
+    copies: int, unit: float
+) -> None:
+    model = nn.Sequential(nn.Linear(6, copies)).double()
+    optimizer = KFAC(model, likelihood="normal", lr=1e9)
+    residual = model(X) - unit * normal(64, 1)
+    squares = residual.square().sum(1).mean()
+    (squares if copies == 1 else 0.5 * squares).backward()  # MSELoss, and ½ Σ of several outputs
+    optimizer.step()
+    assert optimizer.last_step.kl == pytest.approx(0.01 * squares.item())
 
 
 @pytest.mark.parametrize(
