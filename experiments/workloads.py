@@ -308,8 +308,13 @@ def quantiles() -> Workload:
 
 def digits_autoencoder() -> Workload:
     x = torch.tensor(load_digits().data, dtype=torch.float32) / 16
-    build = lambda seed: autoencoder(64, seed=seed)  # noqa: E731  # a build like the others
-    return Workload(build, shuffled(x, x, len(x)), binary_cross_entropy, "bernoulli", 100)
+    return Workload(
+        lambda seed: autoencoder(64, seed=seed),
+        shuffled(x, x, len(x)),
+        binary_cross_entropy,
+        "bernoulli",
+        100,
+    )
 
 
 def labels() -> Workload:
