@@ -97,8 +97,9 @@ class KFAC(NaturalDescent):
         lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
             a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly.
             Lower it, or let it decay, for wide layers that fit all rows: at 256 units on digits
-            .02 left a loss of .04 where AdamW reached .004. With the Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves
-            nothing; a schedule that lowers it shortens the steps in proportion.
+            .02 left a loss of .04 where AdamW reached .004. With the Fisher .1 (tuned on full
+            batches, .05 to 1.6). 0, as at the start of a warm-up, moves nothing; a schedule that
+            lowers it shortens the steps in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments it is that of a step along one batch's gradient, and the step's
@@ -110,10 +111,10 @@ class KFAC(NaturalDescent):
             them. (Targets of thousands train, but better standardised, as with any optimizer.)
             Raise it for large batches and short runs, lower it for small batches.
         second_moment: What scales a step in the eigenbasis of the factors. ``"gradient"``: the root
-            of the moving mean square of the batches' gradients, as in Adam and SOAP; the
-            default, which on small GPTs needs fewer steps than the Fisher. ``"fisher"``: the damped Fisher itself, K-FAC as it was
-            published; better for the full-batch autoencoders.
-            ``"auto"``: ``"fisher"`` if ``damping``, ``exact_damping``, ``eigen_correction``,
+            of the moving mean square of the batches' gradients, as in Adam and SOAP; the default,
+            which on small GPTs needs fewer steps than the Fisher. ``"fisher"``: the damped Fisher
+            itself, K-FAC as it was published; better for the full-batch autoencoders. ``"auto"``:
+            ``"fisher"`` if ``damping``, ``exact_damping``, ``eigen_correction``,
             ``adaptive_damping`` or ``quadratic_model`` is given, which only that has.
         second_moment_decay: Weight of the old mean square; .9 to .99 train a small GPT alike.
         damping: λ, added to the Fisher, .01 by default; or a function of the number of steps taken.
