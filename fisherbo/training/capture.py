@@ -10,7 +10,7 @@ The user's loop and the ``.grad`` of every parameter stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.attention import attended, random_state
+from fisherbo.training.compiled import reusable
 from fisherbo.training.coverage import Layer
 from fisherbo.training.events import ClassDimension, as_outputs, events, used_entries
 from fisherbo.training.graph import nodes_of, used_outside
@@ -154,6 +155,7 @@ class Capture:
         self._passes: list[_Pass] = []
         self._pass: _Pass | None = None
         self._paused = False
+        self._compiling = ExitStack()
         self._handles = [
             model.register_forward_pre_hook(Hook(self._begin)),
             *(
@@ -238,8 +240,10 @@ class Capture:
 
     def _begin(self, model: nn.Module, _args: object) -> None:
         self._pass = None
+        self._compiling.close()  # still open if the last pass raised an error
         if self._paused or not (torch.is_grad_enabled() and self._watched()):
             return
+        self._compiling.enter_context(reusable())
         if self._moments or self._maps or self._passes:
             if weight_versions(self._weights) != self._versions:  # no step of this optimizer
                 self.forget()
@@ -314,6 +318,7 @@ class Capture:
         return self._layers[module]
 
     def _finish(self, _model: nn.Module, _args: object, outputs: object) -> Tensor | None:
+        self._compiling.close()
         current, self._pass = self._pass, None
         if current is None:
             return None
@@ -395,13 +400,14 @@ class Capture:
         seen: dict[Layer, _Rows] = {}
         for column in self._fisher.columns(z):
             seed = torch.where(used, column, 0.0) if entries else column
-            gradients = torch.autograd.grad(
-                outputs,
-                edges,
-                grad_outputs=as_outputs(seed, outputs, dim),
-                retain_graph=True,
-                allow_unused=True,
-            )
+            with reusable():
+                gradients = torch.autograd.grad(
+                    outputs,
+                    edges,
+                    grad_outputs=as_outputs(seed, outputs, dim),
+                    retain_graph=True,
+                    allow_unused=True,
+                )
             self._add(current, gradients, seen, partial)
         self._add_rows(seen)
 

@@ -222,6 +222,33 @@ def test_what_the_hooks_have_seen_stays_covered(way: str, mixed: bool) -> None:
     assert optimizer.coverage().share == 1
 
 
+class Between(nn.Module):
+    """Two layers, and a compiled graph between them that saves tensors of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(functional.softplus(torch.tanh(self.a(x)).sin().exp()))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo
+@pytest.mark.slow
+def test_a_compiled_model_may_meet_a_new_batch_size_when_no_factors_are_due() -> None:
+    torch.manual_seed(0)
+    model = Between()
+    optimizer = KFAC(model, likelihood="normal", factor_interval=4)
+    run = torch.compile(model, backend="aot_eager")
+    before = torch._functorch.config.donated_buffer
+    for step in range(50):
+        x = torch.randn(8 if step < 42 else 5, 4)
+        optimizer.zero_grad()
+        functional.mse_loss(run(x), x[:, :2]).backward()
+        optimizer.step()
+    assert torch._functorch.config.donated_buffer == before
+
+
 def test_a_use_under_autocast_is_found_although_the_cast_is_shared() -> None:
     model = Tied("matmul")
     optimizer = KFAC(model, likelihood="categorical", exclude=["out"])
