@@ -87,10 +87,19 @@ def psd_inverse(matrix: Tensor) -> Tensor:
     return inverse_from_cholesky(cholesky(matrix.double())).to(matrix.dtype)
 
 
+def _try_eigh(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # not in torch's stubs
+        return None
+    return (values, vectors) if torch.isfinite(vectors).all() else None
+
+
 def psd_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues >= 0, ascending, and eigenvectors (columns) of positive semi-definite matrices.
 
-    Decomposed in the matrix's own precision; in float64 where that fails. Rounding below 0 is 0.
+    Decomposed in the matrix's own precision; in float64 where that fails, by an error or by NaN, as
+    LAPACK may do with matrices that are nearly of low rank. Rounding below 0 is 0.
 
     Args:
         matrix: Symmetric, shape ``(*b, n, n)``.
@@ -99,17 +108,20 @@ def psd_eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         Shapes ``(*b, n)`` and ``(*b, n, n)``.
 
     Raises:
-        NumericalError: If an entry is not finite.
+        NumericalError: If an entry is not finite, or no eigenvalues are found.
     """
     if not torch.isfinite(matrix).all():
         raise NumericalError(
             "a covariance or curvature matrix has entries that are not finite; "
             "look for NaN or inf in the inputs"
         )
-    try:
-        values, vectors = torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # not in torch's stubs
-        values, vectors = (part.to(matrix.dtype) for part in torch.linalg.eigh(matrix.double()))
+    found = _try_eigh(matrix) or _try_eigh(matrix.double())
+    if found is None:
+        raise NumericalError(
+            "the eigenvalues of a covariance or curvature matrix were not found in float64 either; "
+            "rescale the inputs, whose units may differ by too many orders of magnitude"
+        )
+    values, vectors = (part.to(matrix.dtype) for part in found)
     return values.clamp_min(0), vectors
 
 

@@ -30,7 +30,7 @@ _FORWARDS = {kind.forward for kind in _KINDS}
 _IN_ATTENTION = "the MultiheadAttention around it is not covered, and computes without calling it"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A module whose weight (and bias) has a block of the Fisher.
 
@@ -53,7 +53,7 @@ class Layer:
     alias_names: tuple[str, ...] = ()
     max_factor_size: int = MAX_FACTOR_SIZE
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """A matrix; three of an attention; a table of one-hot inputs; or one small block a unit."""
         if isinstance(self.module, NORMS):
@@ -62,18 +62,18 @@ class Layer:
             return "attention"
         return "embedding" if isinstance(self.module, nn.Embedding) else "matrix"
 
-    @property
+    @cached_property
     def parameters(self) -> list[Tensor]:
         """The weight and, if it is part of the block, the bias."""
         bias = _bias(self.module) if self.has_bias else None
         return [self.weight] if bias is None else [self.weight, bias]
 
-    @property
+    @cached_property
     def weight(self) -> Tensor:
         """The weight, in the module's own shape."""
         return _weight(self.module)
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Number of matrices: groups of a convolution, 3 of an attention, else 1."""
         return _groups(self.module)

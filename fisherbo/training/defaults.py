@@ -39,7 +39,7 @@ class Defaults:
 
 
 DEFAULTS: dict[SecondMoment, Defaults] = {
-    "gradient": Defaults(0.02, 0.02, 0.02, 0.0, 20, True),
+    "gradient": Defaults(0.02, 0.02, 0.02, 0.0, 50, True),
     "fisher": Defaults(0.1, 1e-3, 1e-3, 1e-2, 5, False),
 }
 

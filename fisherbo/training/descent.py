@@ -26,7 +26,7 @@ from fisherbo.training.update import Block, weights_of
 Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
-_GROWTH = 10  # the curvature changes fast at first: an interval is at most 1/10 of the steps taken
+_GROWTH = 5  # the curvature changes fast at first: an interval is at most 1/5 of the steps taken
 _PATIENCE = 20  # steps in a row that may be taken back
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fisherbo.errors import InvalidInputError
 from fisherbo.training.blocks import Scheme
 from fisherbo.training.quadratic import Linearised, change, minimiser
-from fisherbo.training.second_moments import allowed_share, directions, length
+from fisherbo.training.second_moments import allowed_share, directions, length, noise_shares
 from fisherbo.training.update import (
     Block,
     along,
@@ -108,9 +108,14 @@ def moment_plan(blocks: Sequence[Block], decay: float, limit: float | None) -> P
     if not blocks:
         return Plan([], [], StepReport(0.0, 0.0, 0.0, 0.0, 0.0), math.nan)
     found = directions(blocks, decay)
-    built = [max(float(b.group["reference_lr"]), float(b.group["lr"])) for b in blocks]
+    noise = noise_shares(blocks, found.coherence)
+    now = [alpha * float(b.group["lr"]) for alpha, b in zip(noise, blocks, strict=True)]
+    built = [
+        max(rate, alpha * float(b.group["reference_lr"]))
+        for rate, alpha, b in zip(now, noise, blocks, strict=True)
+    ]
     share = allowed_share(found, built, limit)
-    rates = [share * float(block.group["lr"]) for block in blocks]
+    rates = [share * rate for rate in now]
     group = blocks[0].group
     report = StepReport(
         damping=0.0,

@@ -3,15 +3,22 @@
 Symbols:
     Q_A, Q_G  eigenvectors of the Kronecker factors; s the Fisher's diagonal in their basis
     ĝ         gradient in the basis, Q_Gᵀ g Q_A
-    m, v      moving averages of ĝ and ĝ², without their bias towards 0 (Kingma & Ba 2015)
-    α         learning rate, ν the share of it that the KL divergence allows, c its limit
+    m, v      moving averages of ĝ and ĝ², without a bias towards 0 (Kingma & Ba 2015)
+    α         learning rate of a matrix of n entries, from the lr of its group
+    ν         the share of α that the KL divergence allows, c its limit
 
-    θ ← θ − αν Q_G (m / √v) Q_Aᵀ,    ν = min(1, √(c / Σ s (αĝ/√v)²))
+    θ ← θ − αν Q_G (m / √v) Q_Aᵀ,    ν = min(1, √(c / Σ s (αĝ/√v)²)),
+    α = lr · min(1, 24 / √(n (1 − ρ))),    ρ = Σ (m/√v)² / Σ (ĝ/√v)²
 
 SOAP does this in Shampoo's basis (Vyas et al. 2024). The Fisher gives what SOAP does not have: a
 length. ``Σ s (ĝ/√v)²`` is twice the KL divergence of a step along one batch's gradient. As long as
 gradients agree, m is as long as ĝ and the step's own divergence is c/2; where they are noise, m is
 short, and so is the step.
+
+Where a classifier is sure of its training data, its Fisher vanishes and limits nothing. Independent
+gradients still leave a mean of some length in each of n coordinates, and its effect on the outputs
+grows as √n. So α falls with the entries that are noise, n (1 − ρ): as 1 / fan-in for square
+matrices, as in µP (Yang et al. 2022). Full batches (ρ near 1) keep the learning rate.
 """
 
 from __future__ import annotations
@@ -23,12 +30,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fisherbo.training.blocks import State, eigenbasis
+from fisherbo.training.blocks import eigenbasis
 from fisherbo.training.update import Block
 
 _SMALLEST = 1e-4
 """Added to √v, in shares of its root mean square: less is rounding errors of the basis, by which
 weights of inputs that are always 0 would wander."""
+
+_TINY = torch.finfo(torch.float32).tiny
+
+_NOISY_ENTRIES = 24**2
+"""Of a matrix that moves with the learning rate of its group; more make α fall. Chosen among 24²,
+32², 40², 48², 64² on ``experiments/development.py``."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,14 @@ class Directions:
             a step of learning rate 1 along this batch's gradient.
         squared_lengths: ``Σ s (m/√v)²`` likewise of the updates.
         slopes: ``gᵀu`` of gradients and updates u.
+        coherence: ρ, the squared length of m/√v by that of ĝ/√v.
     """
 
     updates: Sequence[Tensor]
     of_gradients: Tensor
     squared_lengths: Tensor
     slopes: Tensor
+    coherence: Tensor
 
 
 def directions(blocks: Sequence[Block], decay: float) -> Directions:
@@ -58,33 +73,36 @@ def directions(blocks: Sequence[Block], decay: float) -> Directions:
     """
     bases = [eigenbasis(b.layer, b.state) for b in blocks]
     gradients = [basis.coordinates(b.gradient) for basis, b in zip(bases, blocks, strict=True)]
-    momenta = [float(b.group["momentum"]) for b in blocks]
-    for block in blocks:
-        block.state["moment_updates"] += 1
-    updates = [b.state["moment_updates"] for b in blocks]
-    means = _average([b.state for b in blocks], "first_moment", gradients, momenta)
-    squares = _average(
-        [b.state for b in blocks],
-        "second_moment",
-        torch._foreach_mul(gradients, gradients),
-        [decay] * len(blocks),
-    )
-    roots = list(torch._foreach_sqrt(squares))
-    torch._foreach_div_(roots, [math.sqrt(1 - decay**count) for count in updates])
-    for root, size in zip(roots, torch._foreach_norm(roots), strict=True):
-        root.add_(size, alpha=_SMALLEST / math.sqrt(root.numel()))
-        root.clamp_min_(torch.finfo(root.dtype).tiny)
-    scaled = torch._foreach_div(means, roots)
-    torch._foreach_div_(scaled, [1 - mu**count for mu, count in zip(momenta, updates, strict=True)])
+    means, roots = _averages(blocks, gradients, decay)
     steps = torch._foreach_div(gradients, roots)
-    roots_of_fisher = [b.state["root_spectrum"] for b in blocks]
-    slopes = torch._foreach_mul(gradients, scaled)
+    scaled = torch._foreach_div(means, roots)
+    fisher = [b.state["root_spectrum"] for b in blocks]
+    slopes = [g.flatten() @ u.flatten() for g, u in zip(gradients, scaled, strict=True)]
     return Directions(
-        [basis.matrix(u) for basis, u in zip(bases, scaled, strict=True)],
-        _squared_lengths(roots_of_fisher, steps),
-        _squared_lengths(roots_of_fisher, scaled),
-        torch.stack([products.sum() for products in slopes]),
+        updates=[basis.matrix(u) for basis, u in zip(bases, scaled, strict=True)],
+        of_gradients=_squared_norms(torch._foreach_mul(steps, fisher)),
+        squared_lengths=_squared_norms(torch._foreach_mul(scaled, fisher)),
+        slopes=torch.stack(slopes),
+        coherence=_squared_norms(scaled) / _squared_norms(steps).clamp_min(_TINY),
     )
+
+
+def noise_shares(blocks: Sequence[Block], coherence: Tensor) -> list[float]:
+    """α / lr of each block; 1 where an input meets only a few entries of the noise.
+
+    That is in embeddings and normalisations.
+
+    Args:
+        blocks: As in `directions`.
+        coherence: ρ.
+    """
+    sizes = [
+        0 if b.layer.kind in ("units", "embedding") else math.prod(b.layer.shape[-2:])
+        for b in blocks
+    ]
+    noisy = torch.tensor(sizes).to(coherence) * (1 - coherence)
+    shares: list[float] = (_NOISY_ENTRIES / noisy.clamp_min(_NOISY_ENTRIES)).sqrt().tolist()
+    return shares
 
 
 def allowed_share(directions: Directions, rates: Sequence[float], limit: float | None) -> float:
@@ -106,19 +124,37 @@ def length(directions: Directions, rates: Sequence[float]) -> float:
     return float(directions.squared_lengths @ _squares(rates, directions.squared_lengths))
 
 
-def _average(
-    states: Sequence[State], name: str, values: Sequence[Tensor], decays: Sequence[float]
-) -> list[Tensor]:
-    old: list[Tensor] = [state[name] for state in states]
-    torch._foreach_mul_(old, list(decays))
-    torch._foreach_add_(old, torch._foreach_mul(list(values), [1 - d for d in decays]))
-    return old
+def _averages(
+    blocks: Sequence[Block], gradients: list[Tensor], decay: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """M and √v, with the gradients in them. Like averages, they have no bias towards 0."""
+    for block in blocks:
+        block.state["moment_updates"] += 1
+    updates = [b.state["moment_updates"] for b in blocks]
+    means: list[Tensor] = [b.state["first_moment"] for b in blocks]
+    squares: list[Tensor] = [b.state["second_moment"] for b in blocks]
+    momenta = [float(b.group["momentum"]) for b in blocks]
+    weights = [_new_weight(mu, count) for mu, count in zip(momenta, updates, strict=True)]
+    torch._foreach_lerp_(
+        means, gradients, [m.new_tensor(w) for m, w in zip(means, weights, strict=True)]
+    )
+    weights = [_new_weight(decay, count) for count in updates]
+    torch._foreach_mul_(squares, [1 - weight for weight in weights])
+    torch._foreach_addcmul_(squares, gradients, gradients, weights)
+    roots = list(torch._foreach_sqrt(squares))
+    sizes = torch.stack(torch._foreach_norm(roots))
+    shares = sizes.new_tensor([_SMALLEST / math.sqrt(root.numel()) for root in roots])
+    torch._foreach_add_(roots, list((sizes * shares + _TINY).unbind()))
+    return means, roots
 
 
-def _squared_lengths(roots: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """``Σ s x²`` of each block, from √s."""
-    weighted = torch._foreach_mul(list(values), list(roots))
-    return torch.stack(torch._foreach_norm(weighted)).square()
+def _new_weight(decay: float, update: int) -> float:
+    """Of the newest of so many values, in a mean of weights that fall by ``decay`` with age."""
+    return (1 - decay) / (1 - decay**update)
+
+
+def _squared_norms(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(list(values))).square()
 
 
 def _squares(rates: Sequence[float], like: Tensor) -> Tensor:

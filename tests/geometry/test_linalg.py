@@ -255,6 +255,36 @@ def test_psd_eigh_diagonalises(batch: tuple[int, ...], n: int, seed: int) -> Non
     assert_close(vectors.mT @ vectors, torch.eye(n).double().expand_as(matrix))
 
 
+def test_psd_eigh_of_float32_matrices_of_low_rank_and_uneven_scale() -> None:
+    """LAPACK fills the eigenvectors of one in some thousands of these with NaN and says nothing."""
+    for seed in range(520, 560):
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(64, 1 + seed % 8, generator=generator).clamp_min(0)
+        rows = rows @ torch.randn(1 + seed % 8, 33, generator=generator).clamp_min(0)
+        rows = rows * 10.0 ** -torch.randint(0, 8, (33,), generator=generator).float()
+        matrix = rows.mT @ rows / 64
+        values, vectors = psd_eigh(matrix)
+        assert_close(vectors @ (values[:, None] * vectors.mT), matrix, atol=1e-5, rtol=1e-5)
+        assert_close(vectors.mT @ vectors, torch.eye(33), atol=1e-5, rtol=1e-5)
+
+
+def test_psd_eigh_goes_to_float64_where_lapack_returns_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    eigh = torch.linalg.eigh
+
+    def broken(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values, vectors = eigh(matrix)
+        return values, vectors * torch.nan if matrix.dtype == torch.float32 else vectors
+
+    monkeypatch.setattr(torch.linalg, "eigh", broken)
+    matrix = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+    values, vectors = psd_eigh(matrix)
+    assert vectors.dtype == torch.float32
+    assert_close(vectors @ torch.diag(values) @ vectors.mT, matrix)
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a: (a[0] * torch.nan, a * torch.nan))
+    with pytest.raises(NumericalError, match="not found in float64 either"):
+        psd_eigh(matrix)
+
+
 def test_psd_eigh_refuses_what_is_not_finite() -> None:
     with pytest.raises(NumericalError, match="not finite"):
         psd_eigh(torch.full((2, 2), torch.nan))
