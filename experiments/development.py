@@ -3,7 +3,7 @@
     python -m experiments.development --write       some 20 minutes on two cores
     python -m experiments.development --seeds 1 --only "GPT 16 x 64"
 
-Fourteen networks on which the defaults were chosen and four that were not used for it, each with
+Sixteen networks on which the defaults were chosen and four that were not used for it, each with
 the steps of one short run. The loss is the mean of ten batches. "Steps" are those after which
 K-FAC's is at most AdamW's last, as a share of AdamW's; a run diverges if its loss is not finite or
 at some time more than twice the first. Learning rates of AdamW are the best in the mean over the

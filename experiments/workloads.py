@@ -1,6 +1,6 @@
 """Small networks in ordinary minibatch loops, for `experiments.development` and `.minibatch`.
 
-`DEVELOPMENT` are the fourteen on which the defaults of `fisherbo.KFAC` were chosen, `HELD_OUT` four
+`DEVELOPMENT` are the sixteen on which the defaults of `fisherbo.KFAC` were chosen, `HELD_OUT` four
 that were looked at afterwards only, `REPORTED` the four of the comparison.
 """
 
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import (
     load_digits,
+    make_classification,
     make_friedman1,
     make_friedman2,
     make_gaussian_quantiles,
@@ -201,11 +202,11 @@ def resnet(*widths: int) -> nn.Sequential:
     return nn.Sequential(*stem, nn.ReLU(), *blocks, *head)
 
 
-def convolutions() -> nn.Sequential:
+def convolutions(width: int = 16) -> nn.Sequential:
     return nn.Sequential(
-        *(Image(), nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
-        *(nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(512, 10)),
+        *(Image(), nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()),
+        *(nn.Conv2d(width, 2 * width, 3, 2, 1), nn.BatchNorm2d(2 * width), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(32 * width, 10)),
     )
 
 
@@ -306,6 +307,15 @@ def quantiles() -> Workload:
     return Workload(build, batch, functional.cross_entropy, "categorical", 400)
 
 
+def classes() -> Workload:
+    x, y = make_classification(
+        2000, 20, n_informative=12, n_classes=5, class_sep=0.7, random_state=0
+    )
+    batch = shuffled(torch.tensor(x, dtype=torch.float32), torch.tensor(y), 50)
+    build = seeded(lambda: perceptron((20, 512, 512, 5)))
+    return Workload(build, batch, functional.cross_entropy, "categorical", 400)
+
+
 def digits_autoencoder() -> Workload:
     x = torch.tensor(load_digits().data, dtype=torch.float32) / 16
     return Workload(
@@ -354,6 +364,8 @@ DEVELOPMENT: dict[str, Make] = {
         400,
     ),
     "quantiles 256": quantiles,
+    "wide 50": classes,
+    "wide BatchNorm 100": lambda: of_digits(lambda: convolutions(48), 100, 150),
     "autoencoder full": digits_autoencoder,
 }
 

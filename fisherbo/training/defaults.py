@@ -1,8 +1,8 @@
 """What scales the steps of K-FAC, and the settings that follow from it.
 
-Chosen on the fourteen networks of ``experiments/development.py`` (minibatches and full batches,
-depth, convolutions, three normalisations, transformers, regression); ``experiments/minibatch.py``
-reports four others.
+Chosen on the sixteen networks of ``experiments/development.py`` (minibatches and full batches,
+depth, width, convolutions, three normalisations, transformers, regression);
+``experiments/minibatch.py`` reports four others.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.training import KFAC
 from fisherbo.training.blocks import Scheme, eigenbasis, empty_state, factorise
 from fisherbo.training.coverage import Layer, examine
-from fisherbo.training.second_moments import allowed_share, directions, length
+from fisherbo.training.second_moments import allowed_share, directions, length, noise_shares
 from fisherbo.training.update import Block
 
 
@@ -91,6 +91,31 @@ def test_agreeing_gradients_move_further_than_noise() -> None:
         lengths[kind] = length(found, [allowed_share(found, [1.0], 1e-3)])
     assert_close(lengths["agreeing"], 1e-3)
     assert lengths["noise"] < 0.2 * lengths["agreeing"]  # (1 − .9) / (1 + .9) on average
+
+
+def test_coherence_tells_agreeing_gradients_from_noise() -> None:
+    layer, state = decomposed(40, 30)
+    for step in range(60):
+        found = directions([block(layer, state, normal(30, 40, seed=step))], 0.95)
+    assert found.coherence.item() == pytest.approx(0.1 / 1.9, rel=0.2)  # (1 − μ) / (1 + μ)
+    layer, state = decomposed(40, 30)
+    for _ in range(60):
+        found = directions([block(layer, state, normal(30, 40, seed=0))], 0.95)
+    assert found.coherence.item() == pytest.approx(1)
+
+
+def test_the_learning_rate_falls_with_the_root_of_the_entries_that_are_noise() -> None:
+    blocks = [block(*decomposed(*size), torch.zeros(())) for size in ((24, 24), (96, 96), (96, 24))]
+    noise, half, none = (torch.full((3,), x, dtype=torch.float64) for x in (0.0, 0.75, 1.2))
+    assert noise_shares(blocks, noise) == pytest.approx([1, 1 / 4, 1 / 2])
+    assert noise_shares(blocks, half) == pytest.approx([1, 1 / 2, 1])
+    assert noise_shares(blocks, none) == [1, 1, 1]
+
+
+def test_a_table_of_embeddings_and_a_normalisation_keep_the_learning_rate() -> None:
+    layers, _ = examine(nn.Sequential(nn.Embedding(500, 40), nn.LayerNorm(40)))
+    blocks = [block(layer, {}, torch.zeros(())) for layer in layers]
+    assert noise_shares(blocks, torch.zeros(2)) == [1, 1]
 
 
 def test_the_mean_gradient_survives_a_change_of_basis() -> None:
