@@ -11,6 +11,7 @@ two moments have the same form:
     inverse_update, inverse_damping  the factors and the damping that they belong to
     momentum_buffer                  moving sum of natural gradients; or
     first_moment, second_moment      moving averages of the gradient and of its square in the basis,
+    mean_length                      of the squared length of the gradient by the second moment,
     moment_updates                   and how often they were averaged
 """
 
@@ -75,6 +76,7 @@ def empty_state(layer: Layer, scheme: Scheme) -> State:
             shapes[name.replace("factor", "inverse")] = shape
     if scheme.gradient_moments:
         shapes |= dict.fromkeys(("root_spectrum", "first_moment", "second_moment"), scaled)
+        shapes["mean_length"] = ()
     else:
         shapes["momentum_buffer"] = layer.shape
         if scheme.uses_basis(layer):

@@ -26,7 +26,9 @@ from fisherbo.training.update import Block, weights_of
 Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
 
-_GROWTH = 5  # the curvature changes fast at first: an interval is at most 1/5 of the steps taken
+_GROWTH = {"gradient": 5, "fisher": 10}
+"""The steps taken by the largest interval of the factors: curvature changes fast at first."""
+
 _PATIENCE = 20  # steps in a row that may be taken back
 
 
@@ -206,7 +208,8 @@ class NaturalDescent(LayerwiseOptimizer):
         """Whether it is time for the next step to update the factors."""
         steps = self._common["steps"]
         since = steps - self._common["last_update"]
-        return bool(since >= min(self._settings["factor_interval"], steps / _GROWTH))
+        growth = _GROWTH["gradient" if self._scheme.gradient_moments else "fisher"]
+        return bool(since >= min(self._settings["factor_interval"], steps / growth))
 
     def _ratio_is_due(self) -> bool:
         """Whether the next step measures ρ."""

@@ -96,7 +96,7 @@ class KFAC(NaturalDescent):
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
             a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly,
-            and which matrices of more than 24² entries that are noise have in inverse proportion to
+            and which matrices of more than 32² entries that are noise have in inverse proportion to
             the root of their number. Lower it, or let it decay, where the loss comes down and then
             jumps. With the Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a
             warm-up, moves nothing; a schedule that lowers it shortens the steps in proportion.
@@ -125,8 +125,8 @@ class KFAC(NaturalDescent):
         factor_decay: Largest weight of the old factors in their moving average.
         factor_interval: Steps from one update of the factors to the next, or a fifth of the steps
             taken if that is less: curvature changes fast at first. Default: 50 (a small GPT of 800
-            steps ends at 1.40, with 20 at 1.38, for a tenth less time), and 5 with the Fisher,
-            whose inverses must follow it more closely.
+            steps ends at 1.40, with 20 at 1.38, for a tenth less time). With the Fisher 5, or a
+            tenth of the steps: its inverses must follow it more closely.
         inverse_interval: Steps from one inversion to the next; ``None``: with each factor update. A
             changed damping inverts anew, unless damping is exact, where it costs nothing.
         fisher: ``"mc"``: labels drawn from the model. ``"type2"``: the output Hessian's exact root,

@@ -8,7 +8,7 @@ Symbols:
     ν         the share of α that the KL divergence allows, c its limit
 
     θ ← θ − αν Q_G (m / √v) Q_Aᵀ,    ν = min(1, √(c / Σ s (αĝ/√v)²)),
-    α = lr · min(1, 24 / √(n (1 − ρ))),    ρ = Σ (m/√v)² / Σ (ĝ/√v)²
+    α = lr · min(1, 32 / √(n (1 − ρ))),    ρ = Σ (m/√v)² / mean of Σ (ĝ/√v)²
 
 SOAP does this in Shampoo's basis (Vyas et al. 2024). The Fisher gives what SOAP does not have: a
 length. ``Σ s (ĝ/√v)²`` is twice the KL divergence of a step along one batch's gradient. As long as
@@ -18,7 +18,8 @@ short, and so is the step.
 Where a classifier is sure of its training data, its Fisher vanishes and limits nothing. Independent
 gradients still leave a mean of some length in each of n coordinates, and its effect on the outputs
 grows as √n. So α falls with the entries that are noise, n (1 − ρ): as 1 / fan-in for square
-matrices, as in µP (Yang et al. 2022). Full batches (ρ near 1) keep the learning rate.
+matrices, as in µP (Yang et al. 2022). The mean in ρ has the weights of m: ρ is the square of
+a mean by the mean of squares: near 1 for full batches, which keep the learning rate.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ _SMALLEST = 1e-4
 """Added to √v, in shares of its root mean square: less is rounding errors of the basis, by which
 weights of inputs that are always 0 would wander."""
 
-_TINY = torch.finfo(torch.float32).tiny
+_UNDERFLOW = math.sqrt(torch.finfo(torch.float32).tiny)
+"""Added to √v: smaller gradients, whose squares are 0, move nothing."""
 
-_NOISY_ENTRIES = 24**2
+_NOISY_ENTRIES = 32**2
 """Of a matrix that moves with the learning rate of its group; more make α fall. Chosen among 24²,
 32², 40², 48², 64² on ``experiments/development.py``."""
 
@@ -54,7 +56,7 @@ class Directions:
             a step of learning rate 1 along this batch's gradient.
         squared_lengths: ``Σ s (m/√v)²`` likewise of the updates.
         slopes: ``gᵀu`` of gradients and updates u.
-        coherence: ρ, the squared length of m/√v by that of ĝ/√v.
+        coherence: ρ of each block, 1 for equal gradients, (1 − μ)/(1 + μ) for independent ones.
     """
 
     updates: Sequence[Tensor]
@@ -77,13 +79,14 @@ def directions(blocks: Sequence[Block], decay: float) -> Directions:
     steps = torch._foreach_div(gradients, roots)
     scaled = torch._foreach_div(means, roots)
     fisher = [b.state["root_spectrum"] for b in blocks]
+    mean_lengths = _mean_lengths(blocks, _squared_norms(steps))
     slopes = [g.flatten() @ u.flatten() for g, u in zip(gradients, scaled, strict=True)]
     return Directions(
         updates=[basis.matrix(u) for basis, u in zip(bases, scaled, strict=True)],
         of_gradients=_squared_norms(torch._foreach_mul(steps, fisher)),
         squared_lengths=_squared_norms(torch._foreach_mul(scaled, fisher)),
         slopes=torch.stack(slopes),
-        coherence=_squared_norms(scaled) / _squared_norms(steps).clamp_min(_TINY),
+        coherence=_squared_norms(scaled) / mean_lengths.clamp_min(_UNDERFLOW),
     )
 
 
@@ -108,6 +111,8 @@ def noise_shares(blocks: Sequence[Block], coherence: Tensor) -> list[float]:
 def allowed_share(directions: Directions, rates: Sequence[float], limit: float | None) -> float:
     """ν: the share of the learning rates that keeps twice the KL divergence below the limit.
 
+    That of the step too, which is longer where this batch's gradient is smaller than those before.
+
     Args:
         directions: Of this step.
         rates: Learning rate of each block that the limit is for.
@@ -115,7 +120,8 @@ def allowed_share(directions: Directions, rates: Sequence[float], limit: float |
     """
     if limit is None:
         return 1.0
-    squared = float(directions.of_gradients @ _squares(rates, directions.of_gradients))
+    lengths = torch.stack([directions.of_gradients, directions.squared_lengths])
+    squared = float((lengths @ _squares(rates, lengths)).max())
     return min(1.0, math.sqrt(limit / squared)) if squared > 0 else 1.0
 
 
@@ -125,31 +131,39 @@ def length(directions: Directions, rates: Sequence[float]) -> float:
 
 
 def _averages(
-    blocks: Sequence[Block], gradients: list[Tensor], decay: float
+    blocks: Sequence[Block], gradients: Sequence[Tensor], decay: float
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """M and √v, with the gradients in them. Like averages, they have no bias towards 0."""
+    """The averages m, and √v, with the gradients in them."""
     for block in blocks:
         block.state["moment_updates"] += 1
-    updates = [b.state["moment_updates"] for b in blocks]
     means: list[Tensor] = [b.state["first_moment"] for b in blocks]
     squares: list[Tensor] = [b.state["second_moment"] for b in blocks]
-    momenta = [float(b.group["momentum"]) for b in blocks]
-    weights = [_new_weight(mu, count) for mu, count in zip(momenta, updates, strict=True)]
-    torch._foreach_lerp_(
-        means, gradients, [m.new_tensor(w) for m, w in zip(means, weights, strict=True)]
-    )
-    weights = [_new_weight(decay, count) for count in updates]
+    weights = [_newest(decay, b.state["moment_updates"]) for b in blocks]
+    torch._foreach_lerp_(means, list(gradients), _momentum_weights(blocks, means))
     torch._foreach_mul_(squares, [1 - weight for weight in weights])
-    torch._foreach_addcmul_(squares, gradients, gradients, weights)
+    torch._foreach_addcmul_(squares, list(gradients), list(gradients), weights)
     roots = list(torch._foreach_sqrt(squares))
     sizes = torch.stack(torch._foreach_norm(roots))
     shares = sizes.new_tensor([_SMALLEST / math.sqrt(root.numel()) for root in roots])
-    torch._foreach_add_(roots, list((sizes * shares + _TINY).unbind()))
+    torch._foreach_add_(roots, list((sizes * shares + _UNDERFLOW).unbind()))
     return means, roots
 
 
-def _new_weight(decay: float, update: int) -> float:
-    """Of the newest of so many values, in a mean of weights that fall by ``decay`` with age."""
+def _mean_lengths(blocks: Sequence[Block], lengths: Tensor) -> Tensor:
+    """The averages of ``Σ (ĝ/√v)²``, with these in them, shape ``(blocks,)``."""
+    means: list[Tensor] = [b.state["mean_length"] for b in blocks]
+    torch._foreach_lerp_(means, list(lengths.unbind()), _momentum_weights(blocks, means))
+    return torch.stack(means)
+
+
+def _momentum_weights(blocks: Sequence[Block], like: Sequence[Tensor]) -> list[Tensor]:
+    """Weight of the newest value in averages with the blocks' momenta."""
+    weights = [_newest(float(b.group["momentum"]), b.state["moment_updates"]) for b in blocks]
+    return list(like[0].new_tensor(weights).unbind())
+
+
+def _newest(decay: float, update: int) -> float:
+    """Weight of the newest of so many values, where weights fall by ``decay`` with age."""
     return (1 - decay) / (1 - decay**update)
 
 

@@ -501,14 +501,23 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_factors_are_updated_at_the_first_steps_and_then_at_their_interval() -> None:
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("fisher", [*range(1, 12), 11, 12, 12, 13, 13, 14, 14, 15, 15]),
+        ("gradient", [*range(1, 7), 6, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 10, 10, 11, 11]),
+    ],
+)
+def test_factors_are_updated_at_the_first_steps_and_then_at_their_interval(
+    moment: Any, expected: list[int]
+) -> None:
     model = network()
-    optimizer = KFAC(model, likelihood="categorical", factor_interval=4)
+    optimizer = KFAC(model, likelihood="categorical", second_moment=moment, factor_interval=4)
     updates = []
-    for _ in range(20):
+    for _ in range(len(expected)):
         advance(model, optimizer, 1)
         updates.append(optimizer.state[model[0].weight]["factor_updates"])
-    assert updates == [*range(1, 12), 11, 12, 12, 13, 13, 14, 14, 15, 15]
+    assert updates == expected
 
 
 @pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", "normal"])

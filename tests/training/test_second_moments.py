@@ -105,7 +105,9 @@ def test_coherence_tells_agreeing_gradients_from_noise() -> None:
 
 
 def test_the_learning_rate_falls_with_the_root_of_the_entries_that_are_noise() -> None:
-    blocks = [block(*decomposed(*size), torch.zeros(())) for size in ((24, 24), (96, 96), (96, 24))]
+    blocks = [
+        block(*decomposed(*size), torch.zeros(())) for size in ((32, 32), (128, 128), (128, 32))
+    ]
     noise, half, none = (torch.full((3,), x, dtype=torch.float64) for x in (0.0, 0.75, 1.2))
     assert noise_shares(blocks, noise) == pytest.approx([1, 1 / 4, 1 / 2])
     assert noise_shares(blocks, half) == pytest.approx([1, 1 / 2, 1])
