@@ -112,9 +112,10 @@ def moving(blocks: Sequence[Block]) -> list[Block]:
             name = block.layer.name
             raise InvalidInputError(
                 f"module {name!r} has a gradient but no Kronecker factors: no forward pass of the "
-                "whole model led through it to the output; call the model that "
-                "KFAC was given, build KFAC before the first call of "
-                f"torch.compile's result, or leave the module to AdamW with exclude=[{name!r}]"
+                "whole model led through it to the output; call the model that KFAC was given, "
+                "call torch.compiler.reset() after building KFAC if the model or another of its "
+                "classes was compiled and called before, or leave the module to AdamW with "
+                f"exclude=[{name!r}]"
             )
     return [block for block in blocks if block.state["factor_updates"] > 0]
 

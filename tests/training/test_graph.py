@@ -249,6 +249,24 @@ def test_a_compiled_model_may_meet_a_new_batch_size_when_no_factors_are_due() ->
     assert torch._functorch.config.donated_buffer == before
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo
+@pytest.mark.slow
+def test_what_was_compiled_before_is_compiled_anew_after_a_reset() -> None:
+    """Dynamo's cache is by code, and does not look at hooks."""
+    torch.compiler.reset()
+    x, other, model = torch.randn(8, 4), Between(), Between()
+    torch.compile(other, backend="aot_eager")(x).sum().backward()
+    optimizer = KFAC(model, likelihood="normal")
+    run = torch.compile(model, backend="aot_eager")
+    run(x).square().mean().backward()
+    with pytest.raises(InvalidInputError, match=r"call torch.compiler.reset\(\) after building"):
+        optimizer.step()
+    torch.compiler.reset()
+    run(x).square().mean().backward()
+    optimizer.step()
+    assert optimizer.coverage().share == 1
+
+
 def test_a_use_under_autocast_is_found_although_the_cast_is_shared() -> None:
     model = Tied("matmul")
     optimizer = KFAC(model, likelihood="categorical", exclude=["out"])
