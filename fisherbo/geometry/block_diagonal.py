@@ -112,6 +112,27 @@ def eigh(matrix: Matrix) -> tuple[Tensor, Matrix | None]:
     return values, BlockDiagonal(vectors, matrix.rows, values.shape[-1])
 
 
+def diagonal_in(matrix: Matrix, basis: Matrix) -> tuple[Tensor, Tensor]:
+    """Diagonal of ``QᵀMQ`` for an orthogonal Q of the form of M, and how far M is from it.
+
+    Returns:
+        The diagonal >= 0, as the eigenvalues of `eigh`, and ``‖QᵀMQ − diag‖ / ‖M‖`` in Frobenius
+        norms over all blocks, 0 for a matrix of zeros.
+    """
+    if isinstance(matrix, BlockDiagonal) and isinstance(basis, BlockDiagonal):
+        rotated = basis.blocks.mT @ matrix.blocks @ basis.blocks
+    else:
+        assert isinstance(matrix, Tensor)
+        assert isinstance(basis, Tensor)
+        rotated = basis.mT @ matrix @ basis
+    diagonal = rotated.diagonal(dim1=-2, dim2=-1)
+    whole = rotated.square().sum()
+    outside = (whole - diagonal.square().sum()).clamp_min(0)
+    share = (outside / whole.clamp_min(torch.finfo(whole.dtype).tiny)).sqrt()
+    flat = diagonal if isinstance(matrix, Tensor) else diagonal.flatten(-2)
+    return flat.clamp_min(0), share
+
+
 def squared_rotation(new: Matrix | None, old: Matrix | None) -> Matrix | None:
     """``(newᵀ old)²``, element by element, of two bases of one form; ``None`` for the identity."""
     if isinstance(new, BlockDiagonal) and isinstance(old, BlockDiagonal):

@@ -29,7 +29,7 @@ from fisherbo.training.moments import Moments, Sharing, add_gradients, add_input
 from fisherbo.training.output_fisher import OutputFisher
 from fisherbo.training.passes import weight_versions, when_reached
 from fisherbo.training.quadratic import Linearised, linearise
-from fisherbo.training.rows import gradient_rows, input_rows, joined, mixes_rows
+from fisherbo.training.rows import gradient_rows, input_rows, joined, mixes_rows, thinned
 
 
 @dataclass
@@ -434,11 +434,16 @@ class Capture:
         for layer, pairs in by_layer.items():
             if layer not in self._moments:
                 self._moments[layer] = empty_moments(layer)
+            parts = [gradient_rows(call.module, g) for call, g in pairs]
             if layer not in seen:
-                rows = [input_rows(call.module, call.inputs) for call, _ in pairs]
+                thin = layer.kind == "matrix" and not (partial or self._keep)
+                rows = [
+                    input_rows(call.module, thinned(call.inputs, part) if thin else call.inputs)
+                    for (call, _), part in zip(pairs, parts, strict=True)
+                ]
                 inputs = joined(rows, 1 if layer.kind == "embedding" else -2)
                 seen[layer] = _Rows(inputs)
-            found = joined([gradient_rows(call.module, g) for call, g in pairs], -2)
+            found = joined(parts, -2)
             if partial and layer.kind != "units":
                 seen[layer].add(found)
             inputs = seen[layer].inputs

@@ -23,6 +23,9 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, *BATCH_NORMS)
 
+_POSITIONS = 4096
+"""A moving average of twenty such batches has a hundred positions for each of 800 inputs."""
+
 
 def input_rows(module: nn.Module, inputs: Tensor) -> Tensor:
     """Inputs as the weight matrix sees them, shape ``(*b, N, T, d_in)``, without the bias's 1.
@@ -54,6 +57,20 @@ def gradient_rows(module: nn.Module, gradient: Tensor) -> Tensor:
     if isinstance(module, NORMS):
         return _units(module, gradient)
     return _positions(gradient)
+
+
+def thinned(inputs: Tensor, gradients: Tensor) -> Tensor:
+    """Every k-th row of a batch that has more positions than an input factor needs.
+
+    At least `_POSITIONS` are left: patches of images cost more than the sum of their products. The
+    rows are spread over the batch, which may be sorted.
+
+    Args:
+        inputs: Of a module, rows first.
+        gradients: The rows of its output gradients, shape ``(*b, N, T, d_out)``.
+    """
+    rows, positions = gradients.shape[-3:-1]
+    return inputs[:: max(1, rows * positions // _POSITIONS)] if rows > 1 else inputs
 
 
 def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
