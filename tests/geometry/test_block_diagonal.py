@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from fisherbo.geometry.block_diagonal import (
     BlockDiagonal,
     add_diagonal,
+    diagonal_in,
     eigh,
     inverse,
     mean_diagonal,
@@ -57,6 +58,25 @@ def test_operations_are_those_of_the_dense_matrix(
     assert_close(rotated @ rotated.mT, x @ x.mT)
     rotation = squared_rotation(basis, basis)
     assert rotation is None or torch.allclose(values[None] @ rotation.mT, values)
+
+
+@given(seeds, small, st.integers(2, 4))
+def test_the_diagonal_in_a_basis_and_what_is_outside_of_it(seed: int, k: int, m: int) -> None:
+    matrix, other = blocked(k, m, k * m, seed), blocked(k, m, k * m, seed + 1)
+    values, own = eigh(matrix)
+    assert own is not None
+    diagonal, outside = diagonal_in(matrix, own)
+    assert_close(diagonal, values)
+    assert outside < 1e-7
+    _, basis = eigh(other)
+    assert isinstance(basis, BlockDiagonal)
+    rotated = dense(basis).mT @ dense(matrix) @ dense(basis)
+    expected = (rotated - torch.diag(rotated.diagonal())).norm() / dense(matrix).norm()
+    for form, q in ((matrix, basis), (dense(matrix), dense(basis))):
+        diagonal, outside = diagonal_in(form, q)
+        assert_close(diagonal, rotated.diagonal())
+        assert_close(outside, expected)
+    assert diagonal_in(torch.zeros(3, 3), torch.eye(3))[1] == 0
 
 
 @given(seeds, small, small)

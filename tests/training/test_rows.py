@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from fisherbo.training.coverage import examine
-from fisherbo.training.rows import gradient_rows, input_rows, joined
+from fisherbo.training.rows import gradient_rows, input_rows, joined, thinned
 
 MODES = ["zeros", "reflect", "replicate", "circular"]
 
@@ -110,3 +110,13 @@ def test_calls_with_equally_many_rows_are_positions_of_them() -> None:
     other = joined([a, normal(6, 1, 3)], -2)
     assert other.shape == (14, 1, 3)
     assert torch.equal(other[:8, 0], a.flatten(0, 1))
+
+
+def test_a_batch_of_many_positions_is_thinned_evenly() -> None:
+    images = torch.arange(100.0)[:, None, None, None].expand(100, 2, 8, 8)
+    kept = thinned(images, torch.zeros(100, 6400 // 100, 3))
+    assert torch.equal(kept, images)  # fewer than twice the positions that are left
+    kept = thinned(images, torch.zeros(3, 100, 200, 3))  # a convolution of three groups
+    assert torch.equal(kept[:, 0, 0, 0], torch.arange(0, 100, 4.0))
+    alone = torch.zeros(2, 300, 300)
+    assert thinned(alone, torch.zeros(1, 90_000, 3)) is alone  # an image without a batch

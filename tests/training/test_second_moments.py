@@ -133,6 +133,26 @@ def test_the_mean_gradient_survives_a_change_of_basis() -> None:
     assert_close(state["second_moment"].sum(), squares)  # a trace
 
 
+def test_a_basis_that_nearly_diagonalises_new_factors_is_kept_with_its_moments() -> None:
+    layer, state = decomposed()
+    for step in range(3):
+        directions([block(layer, state, normal(3, 4, seed=step))], 0.95)
+    old = {k: v.clone() for k, v in state.items() if isinstance(v, Tensor)}
+    state["inverse_update"] = 1
+    state["input_factor"] = 2 * state["input_factor"] + 1e-3 * positive_definite(4, 11)
+    factorise(layer, SCHEME, state, 0.0)
+    for name in ("input_basis", "output_basis", "first_moment", "second_moment"):
+        assert torch.equal(state[name], old[name])
+    basis = eigenbasis(layer, state)
+    fisher = torch.outer(
+        *(
+            (q.mT @ state[f"{side}_factor"] @ q).diagonal()
+            for side, q in (("output", basis.output_basis), ("input", basis.input_basis))
+        )
+    )
+    assert_close(state["root_spectrum"].square(), fisher)
+
+
 def test_no_gradient_is_no_step() -> None:
     layer, state = decomposed()
     found = directions([block(layer, state, torch.zeros(3, 4, dtype=torch.float64))], 0.95)
