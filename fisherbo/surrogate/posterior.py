@@ -6,7 +6,6 @@ Symbols: k* covariance of a point with the data; μ = k*ᵀ α; s² = σ² − k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,21 +36,9 @@ class Prediction:
     mean_gradient: Array
     sd_gradient: Array
 
-
-@dataclass(frozen=True)
-class Linearization:
-    """Marginals of the posterior at ``b`` points, and what follows for functions of them.
-
-    Attributes:
-        mean: μ, shape ``(b,)``.
-        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
-        pull: Derivatives of a function in μ and s, each of shape ``(b,)``, to its gradient in the
-            coordinates, shape ``(b, d)``: the chain rule backwards, in one pass for both.
-    """
-
-    mean: Array
-    sd: Array
-    pull: Callable[[Array, Array], Array]
+    def pull(self, by_mean: Array, by_sd: Array) -> Array:
+        """Gradient in the coordinates, ``(b, d)``, of a function with these derivatives in μ, s."""
+        return by_mean[:, None] * self.mean_gradient + by_sd[:, None] * self.sd_gradient
 
 
 @dataclass(frozen=True)
@@ -107,22 +94,12 @@ class Posterior:
         rho, slope = self._correlation(points)
         weights = rho @ self.precision
         sd = self._sd(rho, weights)
-        by_mean = self._pull(points, slope * self.alpha)
-        by_sd = self._pull(points, slope * weights) * (-self.hyper.signal / sd)[:, None]
+        both = np.empty((2, *slope.shape))
+        np.multiply(slope, self.alpha, out=both[0])
+        np.multiply(slope, weights, out=both[1])
+        by_mean, by_explained = self._pull(points, both)
+        by_sd = by_explained * (-self.hyper.signal / sd)[:, None]
         return Prediction(rho @ self.alpha + self.constant, sd, by_mean, by_sd)
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them, in O(b n (n + d))."""
-        rho, slope = self._correlation(points)
-        weights = rho @ self.precision
-        sd = self._sd(rho, weights)
-
-        def pull(by_mean: Array, by_sd: Array) -> Array:
-            by_weights = by_sd * (-self.hyper.signal / sd)
-            by_rho = by_mean[:, None] * self.alpha + by_weights[:, None] * weights
-            return self._pull(points, slope * by_rho)
-
-        return Linearization(rho @ self.alpha + self.constant, sd, pull)
 
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
@@ -148,12 +125,12 @@ class Posterior:
         return np.sqrt(self.hyper.signal * np.maximum(1 - explained, _VARIANCE_FLOOR))
 
     def _pull(self, points: Array, weights: Array) -> Array:
-        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(b, n)``, shape ``(b, d)``.
+        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(*k, b, n)``, shape ``(*k, b, d)``.
 
         ∂ρ_i/∂x_j = −3 slope_i (x_j − x_ij)/ℓ_j².
         """
         moments = weights @ self._x_and_one
-        return (moments[:, :-1] - points * moments[:, -1:]) * self._gradient_scale
+        return (moments[..., :-1] - points * moments[..., -1:]) * self._gradient_scale
 
     @cached_property
     def _embedding(self) -> Embedding:

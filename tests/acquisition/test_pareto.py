@@ -22,6 +22,7 @@ from fisherbo.acquisition.pareto import (
     spread_out,
 )
 from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.metric import pull_back_metric
 from fisherbo.surrogate.posterior import condition
 
 
@@ -142,6 +143,8 @@ def test_the_gradient_in_the_coordinates_equals_finite_differences():
         assert here.value == pytest.approx(improvement.value(point[None]))
         numeric = approx_fprime(point, lambda p: improvement.value(p[None])[0], 1e-7)
         assert here.gradient[0] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+        metric = sum(pull_back_metric(s, point[None])[0] for s in surrogates)
+        assert here.factors[0] @ here.factors[0].T == pytest.approx(metric)
 
 
 def test_it_is_finite_and_rises_towards_the_front_from_very_far():
