@@ -150,13 +150,14 @@ def target(objective, n):
 
 def test_trust_follows_the_ranking():
     space_of, data = target(bowl(0), 12)
-    trust = {}
-    for name, sign in (("alike", 1.0), ("negated", -1.0)):
-        teachers = Teachers((Source.of(study_of(bowl(0, sign=sign), 25)),))
+
+    def trust(sign, seed):
+        teachers = Teachers((Source.of(study_of(bowl(0, sign=sign), 25, seed=seed)),))
         lesson = teachers.lesson(space_of, data)
-        trust[name] = lesson.trust if lesson else 0.0
-    assert trust["alike"] > 0.3
-    assert trust["negated"] == 0.0
+        return lesson.trust if lesson else 0.0
+
+    assert np.median([trust(1.0, seed) for seed in range(5)]) > 0.3
+    assert [trust(-1.0, seed) for seed in range(3)] == [0.0] * 3
 
 
 def test_the_surrogate_has_the_moments_and_gradients_it_says():
