@@ -11,7 +11,8 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
     natural      natural-gradient ascent in the posterior's metric, as the sampler does it
     natural-1    the same from the best start alone
     score        the same in the metric g gᵀ + λ Λ/σ²: steepest ascent in units of the lengthscales
-    prior        the same, the damping alone: λ times the prior expectation of the metric
+    gauss-newton the same, λ multiplies the damping of the posterior's metric alone
+    prior        the same, the damping alone, which is diagonal and the same everywhere
     expected     the same, the metric E[∇f∇fᵀ | D]/(s² + τ²), of full rank, damped alike
     euclidean    the same, the metric a multiple of the identity
     lbfgsb       L-BFGS-B in x/ℓ, all starts in one batch (Optuna's, on greenlets, its tolerances)
@@ -43,6 +44,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -283,13 +285,13 @@ class Recorder:
 Method = Callable[[Recorder, Task, Array, Generator], None]
 
 
-def by_metric(rule: MetricRule, starts: int | None = None, damping: float = 6.0) -> Method:
+def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> Method:
     """The ascent in a metric, from some of the starts."""
 
     def method(recorder: Recorder, task: Task, points: Array, rng: Generator) -> None:
         utility = ExpectedImprovement(recorder, task.best, metric=rule).evaluate
         movable, steps = ~task.space.discrete, LIMIT[False] - 1
-        natural_ascent(utility, points[:starts], movable, max_steps=steps, damping=damping)
+        natural_ascent(utility, points[:starts], movable, max_steps=steps, **settings)
 
     return method
 
@@ -394,7 +396,8 @@ def random_search(
 CONTINUOUS: Mapping[str, Method] = {
     "natural": by_metric(posterior_metric),
     "natural-1": by_metric(posterior_metric, starts=1),
-    "score": by_metric(score_metric),
+    "score": by_metric(score_metric, shrink=0.7),
+    "gauss-newton": by_metric(posterior_metric, whole=False, damping=0.06, shrink=0.7),
     "prior": by_metric(prior),
     "expected": by_metric(expected),
     "euclidean": by_metric(euclidean),

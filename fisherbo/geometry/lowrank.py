@@ -19,7 +19,7 @@ class LowRankMetric:
     """Metrics ``diag(diagonal) + factors factorsᵀ``, one for each of ``b`` points.
 
     Attributes:
-        diagonal: Positive, shape ``(b, d)``.
+        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
         factors: Shape ``(b, d, r)``, with small ``r``.
     """
 

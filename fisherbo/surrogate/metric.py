@@ -30,10 +30,10 @@ Why it suits a log acquisition. With p(y) = exp(ηᵀT(y) − A(η)),
     a = log ∫ u(y) exp(ηᵀT(y)) dy − A(η),       −∇²_η a = F − Cov_q[T]:
 
 minus a is a difference of two convex functions. The generalised Gauss–Newton matrix of −a(η(x))
-drops ∇²_x η and keeps a positive semi-definite part of −∇²_η a (Schraudolph 2002; Martens
-2020); the part F gives (∂η/∂x)ᵀ F (∂η/∂x) = G, which does not depend on the parametrisation of p.
-What is left out, Cov_q[T] ⪰ 0, is the missing information of Orchard & Woodbury (1972): F is no
-less than the curvature of −a in η. By Jensen's inequality
+drops ∇²_x η and keeps a positive semi-definite part of −∇²_η a (Schraudolph 2002; Martens 2020);
+the part F gives (∂η/∂x)ᵀ F (∂η/∂x) = G, which does not depend on the parametrisation of p. What
+is left out, Cov_q[T] ⪰ 0, is the missing information of Orchard & Woodbury (1972). By Jensen's
+inequality
 
     a(η') ≥ a(η) + E_q[log p(y | η') − log p(y | η)],
 
@@ -42,13 +42,21 @@ and −F is the Hessian of the right-hand side, so that F⁻¹∇_η a is the Ne
 function of f rather than of y, p has s² in place of v and its information is larger (observing f
 tells no less than observing y); the metric is that of y in either case, finite at the data.
 
-Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is G + λ D, with
+Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is
 
-    D = Λ/(σ² + τ²),
+    M = G + 100 D,       D = Λ/(σ² + τ²):
 
-what ∇f∇fᵀ and y's variance are expected to be before any data: E[∇f∇fᵀ] = Λ, v = σ² + τ². D is the
-identity in units of the lengthscales up to a factor, and the same everywhere. By Woodbury's
-identity a natural gradient costs O(d) (`fisherbo.geometry.lowrank`).
+before any data, ∇f∇fᵀ has the expectation Λ and y the variance σ² + τ². D is the same everywhere,
+and in units of the lengthscales a multiple of the identity. By Woodbury's identity a natural
+gradient costs O(d) (`fisherbo.geometry.lowrank`).
+
+The step is M⁻¹g/λ, with λ the multiplier of a trust region in M (`fisherbo.optimize.descent`). As a
+Gauss–Newton method, with λ on D alone, it would be slow as EM is where much is missing: F ⪰ −∇²_η a
+bounds the curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has
+no positive curvature along them in (μ, s), and G may exceed the curvature in x, which is that of
+∇²μ and ∇²s, by any factor. The control "gauss-newton" of `experiments.ascent` shows what that
+costs. The factor 100 was chosen on other seeds of the problems there: 33 and 333 differ little, 1
+and 10 take more steps.
 
 Others, for comparison:
 
@@ -75,25 +83,36 @@ from fisherbo.surrogate.posterior import Posterior, Prediction
 from fisherbo.surrogate.protocol import Surrogate
 
 MetricRule = Callable[[Surrogate, Array, Prediction], tuple[Array, Array | None]]
-"""A model, points ``(b, d)`` and its prediction there, to the parts of the metric ``U Uᵀ + λ D``.
+"""A model, points ``(b, d)`` and its prediction there, to the parts of a metric ``U Uᵀ + diag(w)``.
 
-``D > 0``, of shape ``(d,)`` or ``(b, d)``, and ``U``, of shape ``(b, d, r)``; None for the score.
+``w > 0``, of shape ``(d,)`` or ``(b, d)``, and ``U``, of shape ``(b, d, r)``; None for the score.
 """
 
 
+_DAMPING = 100.0
+_SCORE_DAMPING = 60.0
+
+
 def posterior_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
-    """``Λ/(σ² + τ²)`` and ``U`` with ``U Uᵀ = G``, shapes ``(d,)`` and ``(b, d, 2)``."""
-    noise = surrogate.noise
-    variance = at.sd**2 + noise
+    """``100 D`` and ``U`` with ``U Uᵀ = G``, shapes ``(d,)`` and ``(b, d, 2)``."""
+    variance = at.sd**2 + surrogate.noise
     factors = np.empty((*at.mean_gradient.shape, 2))
     np.multiply(at.mean_gradient, (1 / np.sqrt(variance))[:, None], out=factors[..., 0])
     np.multiply(at.sd_gradient, (math.sqrt(2) * at.sd / variance)[:, None], out=factors[..., 1])
-    return surrogate.gradient_variance / (surrogate.variance + noise), factors
+    return _DAMPING * prior_metric(surrogate), factors
 
 
 def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, None]:
-    """``Λ/σ²``, shape ``(d,)``, and None: the score's outer product."""
-    return surrogate.gradient_variance / surrogate.variance, None
+    """``60 Λ/σ²``, shape ``(d,)``, and None: the score's outer product.
+
+    With a first λ of .1, as for the posterior's metric, the score is damped by 6 Λ/σ² at first.
+    """
+    return _SCORE_DAMPING * surrogate.gradient_variance / surrogate.variance, None
+
+
+def prior_metric(surrogate: Surrogate) -> Array:
+    """``D = Λ/(σ² + τ²)``, shape ``(d,)``."""
+    return surrogate.gradient_variance / (surrogate.variance + surrogate.noise)
 
 
 def joint_metric(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
@@ -111,10 +130,8 @@ def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
 
 
 def damped_metric(surrogate: Surrogate, points: Array, damping: float) -> Array:
-    """``G`` plus ``damping · Λ/(σ² + τ²)`` at points ``(b, d)``, shape ``(b, d, d)``."""
-    at = surrogate.predict_with_gradient(points)
-    diagonal, factors = posterior_metric(surrogate, points, at)
-    return factors @ factors.mT + damping * np.diag(diagonal)
+    """``G + damping · D`` at points ``(b, d)``, shape ``(b, d, d)``."""
+    return pull_back_metric(surrogate, points) + damping * np.diag(prior_metric(surrogate))
 
 
 def expected_metric(posterior: Posterior, points: Array) -> Array:

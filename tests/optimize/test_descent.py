@@ -66,8 +66,8 @@ def quadratic(hessian, peak, diagonal, factors):
     return utility
 
 
-def one_step(utility, start, movable, damping):
-    settings = {"max_steps": 1, "tolerance": 0.0, "damping": damping}
+def one_step(utility, start, movable, **settings):
+    settings = {"max_steps": 1, "tolerance": 0.0, **settings}
     return natural_ascent(utility, start[None], np.array(movable), **settings).x[0]
 
 
@@ -76,16 +76,18 @@ def metric(seed):
     return rng.uniform(1, 2, 4), rng.standard_normal((4, 2))
 
 
-def test_a_step_solves_the_dense_system_of_the_coordinates_that_are_not_held():
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_step_solves_the_dense_system_of_the_coordinates_that_are_not_held(whole):
     diagonal, factors = metric(0)
     beyond = np.array([0.4, 0.6, 1.7, 0.9])
     utility = quadratic(np.eye(4), beyond, diagonal, factors)
     start = np.array([0.5, 0.5, 1.0, 0.5])  # the third is at the bound that it is drawn beyond
     free, damping = [0, 1], 20.0
-    dense = (factors @ factors.T + damping * np.diag(diagonal))[np.ix_(free, free)]
+    part = damping * factors @ factors.T if whole else factors @ factors.T
+    dense = (part + damping * np.diag(diagonal))[np.ix_(free, free)]
     expected = start.copy()
     expected[free] += np.linalg.solve(dense, utility(start[None]).gradient[0, free])
-    found = one_step(utility, start, [True, True, True, False], damping)
+    found = one_step(utility, start, [True, True, True, False], damping=damping, whole=whole)
     assert found == pytest.approx(expected)
 
 
@@ -111,6 +113,9 @@ def test_steps_do_not_depend_on_the_order_and_units_of_the_coordinates():
 def test_the_metric_that_is_minus_the_hessian_reaches_the_peak_in_a_step():
     diagonal, factors = metric(2)
     peak = np.array([0.3, 0.6, 0.7, 0.2])
-    hessian = factors @ factors.T + 0.5 * np.diag(diagonal)
-    utility = quadratic(hessian, peak, diagonal, factors)
-    assert one_step(utility, np.full(4, 0.5), [True] * 4, 0.5) == pytest.approx(peak)
+    start, free = np.full(4, 0.5), [True] * 4
+    hessian = factors @ factors.T + np.diag(diagonal)
+    utility = quadratic(hessian / 3, peak, diagonal, factors)
+    assert one_step(utility, start, free, damping=1 / 3) == pytest.approx(peak)
+    utility = quadratic(hessian, peak, 2 * diagonal, factors)
+    assert one_step(utility, start, free, damping=0.5, whole=False) == pytest.approx(peak)

@@ -121,9 +121,7 @@ def test_the_metric_is_finite_and_right_at_the_extremes(count, noise, where):
         variance_gradient / (math.sqrt(2) * variance)[:, None],
     ]
     assert factors == pytest.approx(np.stack(expected, -1), rel=0.05, abs=0.05)
-    step = LowRankMetric(diagonal * np.ones((len(points), 1)), factors).natural(
-        np.ones_like(points)
-    )
+    step = LowRankMetric(diagonal, factors).natural(np.ones_like(points))
     assert np.isfinite(step).all() and (step.sum(1) > 0).all()
 
 
