@@ -397,7 +397,7 @@ CONTINUOUS: Mapping[str, Method] = {
     "natural": by_metric(posterior_metric),
     "natural-1": by_metric(posterior_metric, starts=1),
     "score": by_metric(score_metric, shrink=0.7),
-    "gauss-newton": by_metric(posterior_metric, whole=False, damping=0.06, shrink=0.7),
+    "gauss-newton": by_metric(posterior_metric, whole=False, damping=0.02, shrink=0.7),
     "prior": by_metric(prior),
     "expected": by_metric(expected),
     "euclidean": by_metric(euclidean),

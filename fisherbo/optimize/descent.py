@@ -68,7 +68,7 @@ def natural_ascent(
     climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 0.1,
+    damping: float = 0.03,
     shrink: float = 0.5,
     whole: bool = True,
 ) -> AscentResult:

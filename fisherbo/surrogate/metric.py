@@ -44,7 +44,7 @@ tells no less than observing y); the metric is that of y in either case, finite 
 
 Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is
 
-    M = G + 100 D,       D = Λ/(σ² + τ²):
+    M = G + 300 D,       D = Λ/(σ² + τ²):
 
 before any data, ∇f∇fᵀ has the expectation Λ and y the variance σ² + τ². D is the same everywhere,
 and in units of the lengthscales a multiple of the identity. By Woodbury's identity a natural
@@ -55,8 +55,8 @@ Gauss–Newton method, with λ on D alone, it would be slow as EM is where much 
 bounds the curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has
 no positive curvature along them in (μ, s), and G may exceed the curvature in x, which is that of
 ∇²μ and ∇²s, by any factor. The control "gauss-newton" of `experiments.ascent` shows what that
-costs. The factor 100 was chosen on other seeds of the problems there: 33 and 333 differ little, 1
-and 10 take more steps.
+costs. The factor 300 was chosen on other seeds of the problems there: 30 and 100 take some more
+steps, 1 and 10 many more, and without G ascents end lower.
 
 Others, for comparison:
 
@@ -89,23 +89,24 @@ MetricRule = Callable[[Surrogate, Array, Prediction], tuple[Array, Array | None]
 """
 
 
-_DAMPING = 100.0
-_SCORE_DAMPING = 60.0
+_DAMPING = 300.0
+_SCORE_DAMPING = 200.0
 
 
 def posterior_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
-    """``100 D`` and ``U`` with ``U Uᵀ = G``, shapes ``(d,)`` and ``(b, d, 2)``."""
-    variance = at.sd**2 + surrogate.noise
+    """``300 D`` and ``U`` with ``U Uᵀ = G``, shapes ``(d,)`` and ``(b, d, 2)``."""
+    precision = 1 / (at.sd * at.sd + surrogate.noise)
+    by_sd = math.sqrt(2) * at.sd * precision
     factors = np.empty((*at.mean_gradient.shape, 2))
-    np.multiply(at.mean_gradient, (1 / np.sqrt(variance))[:, None], out=factors[..., 0])
-    np.multiply(at.sd_gradient, (math.sqrt(2) * at.sd / variance)[:, None], out=factors[..., 1])
+    np.multiply(at.mean_gradient, np.sqrt(precision)[:, None], out=factors[..., 0])
+    np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
     return _DAMPING * prior_metric(surrogate), factors
 
 
 def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, None]:
-    """``60 Λ/σ²``, shape ``(d,)``, and None: the score's outer product.
+    """``200 Λ/σ²``, shape ``(d,)``, and None: the score's outer product.
 
-    With a first λ of .1, as for the posterior's metric, the score is damped by 6 Λ/σ² at first.
+    With a first λ of .03, as for the posterior's metric, the score is damped by 6 Λ/σ² at first.
     """
     return _SCORE_DAMPING * surrogate.gradient_variance / surrogate.variance, None
 
