@@ -8,12 +8,13 @@ Every problem and seed gives a history (half Sobol, half normal around good poin
 a Gaussian process fitted to its warped values, and the log expected improvement over the best
 posterior mean. On it, from the same 16 starts, which are the best points of one pool:
 
-    natural      natural-gradient ascent in the posterior's metric, as the sampler does it
+    natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
+                 of steepest ascent in units of the lengthscales
     natural-1    the same from the best start alone
-    score        the same in the metric g gᵀ + λ Λ/σ²: steepest ascent in units of the lengthscales
-    gauss-newton the same, λ multiplies the damping of the posterior's metric alone
-    prior        the same, the damping alone, which is diagonal and the same everywhere
-    expected     the same, the metric E[∇f∇fᵀ | D]/(s² + τ²), of full rank, damped alike
+    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.surrogate.metric
+    gauss-newton the ascent in G + λ D
+    prior        the ascent in D alone, which is the same everywhere
+    expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
     euclidean    the same, the metric a multiple of the identity
     lbfgsb       L-BFGS-B in x/ℓ, all starts in one batch (Optuna's, on greenlets, its tolerances)
     lbfgsb-seq   the same by SciPy, one start after the other
@@ -23,7 +24,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
 In mixed spaces each method draws its own pool of the same kind, which counts:
 
     natural      the sampler's proposal: pool, natural-gradient search, ascents and neighbours
-    score        the same with ascents in the metric g gᵀ + λ Λ/σ²
+    posterior    the same with ascents in the posterior's metric
     coordinates  GPSampler's way: 10 starts, L-BFGS-B on what is continuous, then for every discrete
                  coordinate and start all its values (up to 16) or a line search, until none changes
     random       half uniform points, half around the best, and the neighbours of every new best
@@ -76,7 +77,9 @@ from fisherbo.surrogate.fit import fit, prior_mode
 from fisherbo.surrogate.metric import (
     MetricRule,
     expected_metric,
+    fisher_factors,
     posterior_metric,
+    prior_metric,
     score_metric,
 )
 from fisherbo.surrogate.posterior import Posterior, Prediction, condition
@@ -297,8 +300,11 @@ def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> M
 
 
 def prior(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
-    diagonal, _ = posterior_metric(surrogate, points, at)
-    return diagonal, np.zeros((*points.shape, 1))
+    return prior_metric(surrogate), np.zeros((*points.shape, 1))
+
+
+def gauss_newton(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
+    return prior_metric(surrogate), fisher_factors(surrogate, at)
 
 
 def euclidean(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
@@ -309,10 +315,9 @@ def euclidean(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Arra
 def expected(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
     assert isinstance(surrogate, Recorder)
     posterior = surrogate.inner
-    diagonal, _ = posterior_metric(surrogate, points, at)
-    share = posterior.noise / (at.sd**2 + posterior.noise)  # of y's variance in place of τ²
+    share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²
     length, axes = np.linalg.eigh(expected_metric(posterior, points) * share[:, None, None])
-    return diagonal, axes * np.sqrt(np.maximum(length, 0))[:, None]
+    return prior_metric(surrogate), axes * np.sqrt(np.maximum(length, 0))[:, None]
 
 
 def lbfgsb(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
@@ -394,12 +399,12 @@ def random_search(
 
 
 CONTINUOUS: Mapping[str, Method] = {
-    "natural": by_metric(posterior_metric),
-    "natural-1": by_metric(posterior_metric, starts=1),
-    "score": by_metric(score_metric, shrink=0.7),
-    "gauss-newton": by_metric(posterior_metric, whole=False, damping=0.02, shrink=0.7),
-    "prior": by_metric(prior),
-    "expected": by_metric(expected),
+    "natural": by_metric(score_metric),
+    "natural-1": by_metric(score_metric, starts=1),
+    "posterior": by_metric(posterior_metric, shrink=0.5),
+    "gauss-newton": by_metric(gauss_newton, whole=False),
+    "prior": by_metric(prior, shrink=0.5),
+    "expected": by_metric(expected, shrink=0.5),
     "euclidean": by_metric(euclidean),
     "lbfgsb": lbfgsb,
     "lbfgsb-seq": lbfgsb_sequential,
@@ -477,8 +482,8 @@ def random_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) 
 
 
 MIXED: Mapping[str, Method] = {
-    "natural": proposal(posterior_metric),
-    "score": proposal(score_metric),
+    "natural": proposal(score_metric),
+    "posterior": proposal(posterior_metric),
     "coordinates": coordinates,
     "random": random_mixed,
 }

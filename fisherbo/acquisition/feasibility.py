@@ -12,7 +12,7 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import MetricRule, joint_metric, posterior_metric
+from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -26,7 +26,7 @@ class Feasibility:
     """
 
     surrogate: Surrogate
-    metric: MetricRule = posterior_metric
+    metric: MetricRule = score_metric
 
     def value(self, x: Array) -> Array:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""

@@ -11,7 +11,7 @@ import numpy as np
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array
-from fisherbo.surrogate.metric import MetricRule, posterior_metric
+from fisherbo.surrogate.metric import MetricRule, score_metric
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -30,7 +30,7 @@ class ExpectedImprovement:
     surrogate: Surrogate
     best: float
     noise: float = 0.0
-    metric: MetricRule = posterior_metric
+    metric: MetricRule = score_metric
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""

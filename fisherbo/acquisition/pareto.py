@@ -17,7 +17,7 @@ import numpy as np
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
-from fisherbo.surrogate.metric import MetricRule, joint_metric, posterior_metric
+from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
 from fisherbo.surrogate.protocol import Surrogate
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
@@ -67,7 +67,7 @@ class HypervolumeImprovement:
 
     surrogates: tuple[Surrogate, ...]
     cells: Cells
-    metric: MetricRule = posterior_metric
+    metric: MetricRule = score_metric
 
     def value(self, x: Array) -> Array:
         """Log expected hypervolume improvement at points ``(b, d)``, shape ``(b,)``."""

@@ -1,11 +1,13 @@
-"""Batched natural-gradient ascent in the unit cube, with a trust region in the metric.
+"""Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
 
-Symbols: a utility; g = ∇a; M = U Uᵀ + D metric, damped; step d = M⁻¹g/λ, the maximum of
-gᵀd − ½ λ dᵀMd, so that λ is the multiplier of a trust region ½ dᵀMd ≤ ρ; predicted gain ½ gᵀd;
-λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a λ of
-its own.
+Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D, a diagonal; step d; predicted gain
+½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
+λ of its own. Three kinds of step:
 
-As options λ multiplies D alone: the damping of U Uᵀ by Levenberg and Marquardt.
+    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
+    M = U Uᵀ + D         d = M⁻¹g/λ, the maximum of gᵀd − ½ λ dᵀMd, with λ the multiplier of a trust
+                         region ½ dᵀMd ≤ ρ
+    M = U Uᵀ + λ D       U Uᵀ, a Gauss–Newton matrix, damped; d = M⁻¹g; with ``whole=False``
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ def natural_ascent(
     climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 0.03,
-    shrink: float = 0.5,
+    damping: float = 6.0,
+    shrink: float = 0.7,
     whole: bool = True,
 ) -> AscentResult:
     """The maximum of ``utility`` over the cube that a batch of starts climbs to.
@@ -84,8 +86,8 @@ def natural_ascent(
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
         damping: First λ of every start.
-        shrink: Factor of λ after a step whose gain was predicted. With .7 ascents stop a step
-            earlier, and lower.
+        shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
+            step later, and higher.
         whole: Whether λ multiplies the whole metric; D alone if not.
     """
     x, here = start, utility(start)

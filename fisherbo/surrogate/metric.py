@@ -44,26 +44,26 @@ tells no less than observing y); the metric is that of y in either case, finite 
 
 Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is
 
-    M = G + 300 D,       D = Λ/(σ² + τ²):
+    M = G/300 + D,       D = Λ/(σ² + τ²):
 
 before any data, ∇f∇fᵀ has the expectation Λ and y the variance σ² + τ². D is the same everywhere,
 and in units of the lengthscales a multiple of the identity. By Woodbury's identity a natural
 gradient costs O(d) (`fisherbo.geometry.lowrank`).
 
 The step is M⁻¹g/λ, with λ the multiplier of a trust region in M (`fisherbo.optimize.descent`). As a
-Gauss–Newton method, with λ on D alone, it would be slow as EM is where much is missing: F ⪰ −∇²_η a
-bounds the curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has
-no positive curvature along them in (μ, s), and G may exceed the curvature in x, which is that of
-∇²μ and ∇²s, by any factor. The control "gauss-newton" of `experiments.ascent` shows what that
-costs. The factor 300 was chosen on other seeds of the problems there: 30 and 100 take some more
-steps, 1 and 10 many more, and without G ascents end lower.
+Gauss–Newton method, G + λD, it is slow, as EM is where much is missing: F ⪰ −∇²_η a bounds the
+curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has no positive
+curvature along them in (μ, s), and G may exceed the curvature in x, which is that of ∇²μ and ∇²s,
+by any factor. The control "gauss-newton" of `experiments.ascent` shows what that costs. The factor
+300 was chosen on other seeds of the problems there: with 30 and 100 ascents take some more steps,
+with 1 and 10 many more, and without G they end lower.
 
-Others, for comparison:
+The score's metric, g gᵀ + λ Λ/σ², is the default of acquisitions. By Sherman and Morrison's formula
+its step is parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end as high
+and a step costs half as much again in M, more than the steps that M saves.
 
-    score       g gᵀ + λ Λ/σ². By Sherman and Morrison's formula the step is parallel to Λ⁻¹g:
-                steepest ascent in units of the lengthscales
-    expected    (∇μ∇μᵀ + Cov(∇f | D))/τ²: expected information of y about x (Tosi et al. 2014), of
-                full rank; far from the data Cov(∇f | D) is Λ
+For comparison, of full rank: the expected information of y about x, (∇μ∇μᵀ + Cov(∇f | D))/τ² (Tosi
+et al. 2014); far from the data Cov(∇f | D) is Λ.
 
 References: Amari, Information Geometry and Its Applications, 2016. Martens, JMLR 21(146), 2020.
 Schraudolph, Neural Computation 14, 2002. Orchard & Woodbury, Proc. 6th Berkeley Symposium, 1972.
@@ -89,26 +89,27 @@ MetricRule = Callable[[Surrogate, Array, Prediction], tuple[Array, Array | None]
 """
 
 
-_DAMPING = 300.0
-_SCORE_DAMPING = 200.0
+_WEIGHT = 1 / 300
 
 
 def posterior_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
-    """``300 D`` and ``U`` with ``U Uᵀ = G``, shapes ``(d,)`` and ``(b, d, 2)``."""
-    precision = 1 / (at.sd * at.sd + surrogate.noise)
-    by_sd = math.sqrt(2) * at.sd * precision
-    factors = np.empty((*at.mean_gradient.shape, 2))
-    np.multiply(at.mean_gradient, np.sqrt(precision)[:, None], out=factors[..., 0])
-    np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
-    return _DAMPING * prior_metric(surrogate), factors
+    """``D`` and ``U`` with ``U Uᵀ = G/300``, shapes ``(d,)`` and ``(b, d, 2)``."""
+    return prior_metric(surrogate), fisher_factors(surrogate, at, _WEIGHT)
 
 
 def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, None]:
-    """``200 Λ/σ²``, shape ``(d,)``, and None: the score's outer product.
+    """``Λ/σ²``, shape ``(d,)``, and None: the score's outer product."""
+    return surrogate.gradient_variance / surrogate.variance, None
 
-    With a first λ of .03, as for the posterior's metric, the score is damped by 6 Λ/σ² at first.
-    """
-    return _SCORE_DAMPING * surrogate.gradient_variance / surrogate.variance, None
+
+def fisher_factors(surrogate: Surrogate, at: Prediction, weight: float = 1.0) -> Array:
+    """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``."""
+    precision = 1 / (at.sd * at.sd + surrogate.noise)
+    by_sd = math.sqrt(2 * weight) * at.sd * precision
+    factors = np.empty((*at.mean_gradient.shape, 2))
+    np.multiply(at.mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
+    np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
+    return factors
 
 
 def prior_metric(surrogate: Surrogate) -> Array:
@@ -126,7 +127,7 @@ def joint_metric(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Ar
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
     """``G`` at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
-    _, factors = posterior_metric(surrogate, points, surrogate.predict_with_gradient(points))
+    factors = fisher_factors(surrogate, surrogate.predict_with_gradient(points))
     return factors @ factors.mT
 
 

@@ -181,7 +181,7 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         acquisition: What it climbs.
         start: Where it begins.
         movable: Coordinates that may move, shape ``(d,)``.
-        euclidean: Whether the metric is the identity in place of the posterior's.
+        euclidean: Whether the metric is the identity in place of the sampler's.
     """
     path, heights = [start], [-np.inf]
 
