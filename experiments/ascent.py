@@ -82,7 +82,7 @@ from fisherbo.surrogate.metric import (
     prior_metric,
     score_metric,
 )
-from fisherbo.surrogate.posterior import Posterior, Prediction, condition
+from fisherbo.surrogate.posterior import Linearization, Posterior, Prediction, condition
 from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.warp import warp
 
@@ -256,6 +256,12 @@ class Recorder:
         self._note(prediction.mean, prediction.sd)
         return prediction
 
+    def linearize(self, points: Array) -> Linearization:
+        """The posterior's, noted."""
+        at = self.inner.linearize(points)
+        self._note(at.mean, at.sd)
+        return at
+
     def _note(self, mean: Array, sd: Array) -> None:
         self.points += len(mean)
         self.calls.append((mean, sd, time.process_time()))
@@ -299,20 +305,20 @@ def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> M
     return method
 
 
-def prior(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
+def prior(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
     return prior_metric(surrogate), np.zeros((*points.shape, 1))
 
 
-def gauss_newton(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
-    return prior_metric(surrogate), fisher_factors(surrogate, at)
+def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients())
 
 
-def euclidean(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
+def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
     diagonal, none = prior(surrogate, points, at)
     return np.full_like(diagonal, diagonal.mean()), none  # so that λ begins in the right units
 
 
-def expected(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
+def expected(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
     assert isinstance(surrogate, Recorder)
     posterior = surrogate.inner
     share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²

@@ -34,7 +34,7 @@ class Feasibility:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and metric."""
-        at = self.surrogate.predict_with_gradient(x)
+        at = self.surrogate.linearize(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
         gradient = at.pull(by_mean, by_sd)
         return Evaluation(value, gradient, *self.metric(self.surrogate, x, at))

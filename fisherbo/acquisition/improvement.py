@@ -39,7 +39,7 @@ class ExpectedImprovement:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and metric."""
-        at = self.surrogate.predict_with_gradient(x)
+        at = self.surrogate.linearize(x)
         sd = np.hypot(at.sd, self._noise_sd)
         value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
         gradient = at.pull(by_mean, by_sd * at.sd / sd)

@@ -77,7 +77,7 @@ class HypervolumeImprovement:
 
     def evaluate(self, x: Array) -> Evaluation:
         """The same with gradient and metric."""
-        parts = [s.predict_with_gradient(x) for s in self.surrogates]
+        parts = [s.linearize(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
         value, by_mean, by_sd = hypervolume_improvement_gradient(mean, sd, self.cells)
         gradient = np.zeros_like(x)

@@ -33,6 +33,7 @@ from fisherbo.space import Array, Data, Integers, Space
 from fisherbo.surrogate.active import active_set
 from fisherbo.surrogate.fit import prior_mode
 from fisherbo.surrogate.posterior import (
+    Linearization,
     Posterior,
     Prediction,
     condition,
@@ -210,6 +211,19 @@ class Taught:
         p = self.residual.predict_with_gradient(points)
         slope = p.mean_gradient + self.lesson.gradient(points)
         return Prediction(p.mean + self.lesson(points), p.sd, slope, p.sd_gradient)
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them."""
+        at, slope = self.residual.linearize(points), self.lesson.gradient(points)
+
+        def pull(by_mean: Array, by_sd: Array) -> Array:
+            return at.pull(by_mean, by_sd) + by_mean[:, None] * slope
+
+        def gradients() -> tuple[Array, Array]:
+            by_mean, by_sd = at.gradients()
+            return by_mean + slope, by_sd
+
+        return Linearization(at.mean + self.lesson(points), at.sd, pull, gradients)
 
 
 class Teachers:

@@ -35,7 +35,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.linalg import cholesky
 from fisherbo.space import Array
 from fisherbo.surrogate.fit import NOISE_FLOOR
-from fisherbo.surrogate.posterior import Prediction
+from fisherbo.surrogate.posterior import Linearization, Prediction
 
 Factory = Callable[[Tensor, Tensor], Model]
 """``(train_X, train_Y) -> model``: float64 of shapes ``(n, d)`` in the cube and ``(n, 1)``."""
@@ -77,6 +77,21 @@ class AutogradSurrogate:
             mean, sd = self._marginals(x)
         slopes = (_gradient(mean, x), _gradient(sd, x))
         return Prediction(mean.detach().numpy(), sd.detach().numpy(), *slopes)
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them, by a backward pass."""
+        x = _tensor(points).requires_grad_()
+        with torch.enable_grad():
+            mean, sd = self._marginals(x)
+
+        def pull(by_mean: Array, by_sd: Array) -> Array:
+            with torch.enable_grad():
+                return _gradient(_tensor(by_mean) * mean + _tensor(by_sd) * sd, x)
+
+        def gradients() -> tuple[Array, Array]:
+            return _gradient(mean, x), _gradient(sd, x)
+
+        return Linearization(mean.detach().numpy(), sd.detach().numpy(), pull, gradients)
 
     @cached_property
     def noise(self) -> float:

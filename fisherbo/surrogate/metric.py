@@ -79,11 +79,11 @@ from functools import reduce
 import numpy as np
 
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Posterior, Prediction
+from fisherbo.surrogate.posterior import Linearization, Posterior
 from fisherbo.surrogate.protocol import Surrogate
 
-MetricRule = Callable[[Surrogate, Array, Prediction], tuple[Array, Array | None]]
-"""A model, points ``(b, d)`` and its prediction there, to the parts of a metric ``U Uᵀ + diag(w)``.
+MetricRule = Callable[[Surrogate, Array, Linearization], tuple[Array, Array | None]]
+"""A model, points ``(b, d)`` and its marginals there, to the parts of a metric ``U Uᵀ + diag(w)``.
 
 ``w > 0``, of shape ``(d,)`` or ``(b, d)``, and ``U``, of shape ``(b, d, r)``; None for the score.
 """
@@ -92,23 +92,33 @@ MetricRule = Callable[[Surrogate, Array, Prediction], tuple[Array, Array | None]
 _WEIGHT = 1 / 300
 
 
-def posterior_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, Array]:
+def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
     """``D`` and ``U`` with ``U Uᵀ = G/300``, shapes ``(d,)`` and ``(b, d, 2)``."""
-    return prior_metric(surrogate), fisher_factors(surrogate, at, _WEIGHT)
+    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
 
 
-def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> tuple[Array, None]:
+def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, None]:
     """``Λ/σ²``, shape ``(d,)``, and None: the score's outer product."""
     return surrogate.gradient_variance / surrogate.variance, None
 
 
-def fisher_factors(surrogate: Surrogate, at: Prediction, weight: float = 1.0) -> Array:
-    """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``."""
-    precision = 1 / (at.sd * at.sd + surrogate.noise)
-    by_sd = math.sqrt(2 * weight) * at.sd * precision
-    factors = np.empty((*at.mean_gradient.shape, 2))
-    np.multiply(at.mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
-    np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
+def fisher_factors(
+    surrogate: Surrogate, sd: Array, gradients: tuple[Array, Array], weight: float = 1.0
+) -> Array:
+    """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``.
+
+    Args:
+        surrogate: The model.
+        sd: s, shape ``(b,)``.
+        gradients: ∇μ and ∇s, shape ``(b, d)`` each.
+        weight: A positive factor.
+    """
+    mean_gradient, sd_gradient = gradients
+    precision = 1 / (sd * sd + surrogate.noise)
+    by_sd = math.sqrt(2 * weight) * sd * precision
+    factors = np.empty((*mean_gradient.shape, 2))
+    np.multiply(mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
+    np.multiply(sd_gradient, by_sd[:, None], out=factors[..., 1])
     return factors
 
 
@@ -127,7 +137,8 @@ def joint_metric(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Ar
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
     """``G`` at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
-    factors = fisher_factors(surrogate, surrogate.predict_with_gradient(points))
+    at = surrogate.predict_with_gradient(points)
+    factors = fisher_factors(surrogate, at.sd, (at.mean_gradient, at.sd_gradient))
     return factors @ factors.mT
 
 

@@ -6,6 +6,7 @@ Symbols: k* covariance of a point with the data; μ = k*ᵀ α; s² = σ² − k
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -36,9 +37,23 @@ class Prediction:
     mean_gradient: Array
     sd_gradient: Array
 
-    def pull(self, by_mean: Array, by_sd: Array) -> Array:
-        """Gradient in the coordinates, ``(b, d)``, of a function with these derivatives in μ, s."""
-        return by_mean[:, None] * self.mean_gradient + by_sd[:, None] * self.sd_gradient
+
+@dataclass(frozen=True)
+class Linearization:
+    """Marginals of the posterior at ``b`` points, and what follows for functions of them.
+
+    Attributes:
+        mean: μ, shape ``(b,)``.
+        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
+        pull: Derivatives of a function in μ and s, each of shape ``(b,)``, to its gradient in the
+            coordinates, shape ``(b, d)``: the chain rule backwards, in one pass for both.
+        gradients: ∇μ and ∇s, shape ``(b, d)`` each, from the same covariances, when asked for.
+    """
+
+    mean: Array
+    sd: Array
+    pull: Callable[[Array, Array], Array]
+    gradients: Callable[[], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -94,12 +109,24 @@ class Posterior:
         rho, slope = self._correlation(points)
         weights = rho @ self.precision
         sd = self._sd(rho, weights)
-        both = np.empty((2, *slope.shape))
-        np.multiply(slope, self.alpha, out=both[0])
-        np.multiply(slope, weights, out=both[1])
-        by_mean, by_explained = self._pull(points, both)
-        by_sd = by_explained * (-self.hyper.signal / sd)[:, None]
-        return Prediction(rho @ self.alpha + self.constant, sd, by_mean, by_sd)
+        gradients = self._gradients(points, slope, weights, sd)
+        return Prediction(rho @ self.alpha + self.constant, sd, *gradients)
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them, in O(b n (n + d))."""
+        rho, slope = self._correlation(points)
+        weights = rho @ self.precision
+        sd = self._sd(rho, weights)
+
+        def pull(by_mean: Array, by_sd: Array) -> Array:
+            by_weights = by_sd * (-self.hyper.signal / sd)
+            by_rho = by_mean[:, None] * self.alpha + by_weights[:, None] * weights
+            return self._pull(points, slope * by_rho)
+
+        def gradients() -> tuple[Array, Array]:
+            return self._gradients(points, slope, weights, sd)
+
+        return Linearization(rho @ self.alpha + self.constant, sd, pull, gradients)
 
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
@@ -123,6 +150,16 @@ class Posterior:
     def _sd(self, rho: Array, weights: Array) -> Array:
         explained = np.einsum("bn,bn->b", rho, weights)
         return np.sqrt(self.hyper.signal * np.maximum(1 - explained, _VARIANCE_FLOOR))
+
+    def _gradients(
+        self, points: Array, slope: Array, weights: Array, sd: Array
+    ) -> tuple[Array, Array]:
+        """∇μ and ∇s, in one pass."""
+        both = np.empty((2, *slope.shape))
+        np.multiply(slope, self.alpha, out=both[0])
+        np.multiply(slope, weights, out=both[1])
+        by_mean, by_explained = self._pull(points, both)
+        return by_mean, by_explained * (-self.hyper.signal / sd)[:, None]
 
     def _pull(self, points: Array, weights: Array) -> Array:
         """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(*k, b, n)``, shape ``(*k, b, d)``.

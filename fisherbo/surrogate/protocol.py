@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Prediction
+from fisherbo.surrogate.posterior import Linearization, Prediction
 
 
 class Surrogate(Protocol):
@@ -31,3 +31,6 @@ class Surrogate(Protocol):
 
     def predict_with_gradient(self, points: Array) -> Prediction:
         """Marginals and their gradients at points of shape ``(b, d)``."""
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them."""

@@ -56,18 +56,19 @@ def test_prediction_gradients_equal_finite_differences(choices, seed):
         assert not gradient[0, ~numeric].any()
 
 
-def test_a_prediction_pulls_derivatives_back_by_the_chain_rule():
-    x, y, hyper = draw(1)
-    posterior = condition(x, y, NUMERIC, hyper, constant=-1.5)
-    point = np.random.default_rng(0).random((1, 3))
-
-    def f(z):
-        mean, sd = posterior.predict(z[None])
-        return float(np.sin(3 * mean[0]) * sd[0])
-
-    at = posterior.predict_with_gradient(point)
-    gradient = at.pull(3 * np.cos(3 * at.mean) * at.sd, np.sin(3 * at.mean))
-    assert gradient[0] == pytest.approx(approx_fprime(point[0], f, 1e-6), abs=1e-4)
+@pytest.mark.parametrize("choices", [NUMERIC, MIXED])
+@given(seed=st.integers(0, 30))
+def test_pulling_back_derivatives_is_the_chain_rule_with_both_gradients(choices, seed):
+    x, y, hyper = draw(seed, choices=choices)
+    posterior = condition(x, y, choices, hyper, constant=-1.5)
+    points, by_mean, _ = draw(seed + 100, 6, choices)
+    by_sd = np.random.default_rng(seed).standard_normal(6)
+    p, at = posterior.predict_with_gradient(points), posterior.linearize(points)
+    assert np.array_equal(at.mean, p.mean)
+    assert np.array_equal(at.sd, p.sd)
+    expected = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
+    assert at.pull(by_mean, by_sd) == pytest.approx(expected, abs=1e-9, rel=1e-9)
+    assert np.array_equal(at.gradients(), (p.mean_gradient, p.sd_gradient))
 
 
 def test_fantasies_keep_the_mean_and_remove_the_uncertainty():
