@@ -47,7 +47,7 @@ def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
 
 
 def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) -> AscentResult:
-    """The ascent with a multiple of the identity in place of the sampler's."""
+    """The ascent with a multiple of the identity in place of the score metric."""
 
     def flat(x: Array) -> Evaluation:
         e = utility(x)

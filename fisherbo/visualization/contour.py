@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
-_DAMPING = 0.3  # of the metric of the ellipses, in units of its prior expectation
+_DAMPING = 0.3  # of the metric and of both ascents, so that ellipses and paths can be told apart
 _STEPS = 300
 _FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
@@ -181,7 +181,7 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         acquisition: What it climbs.
         start: Where it begins.
         movable: Coordinates that may move, shape ``(d,)``.
-        euclidean: Whether the metric is the identity in place of the sampler's.
+        euclidean: Whether the metric is the identity in place of the score metric.
     """
     path, heights = [start], [-np.inf]
 
@@ -198,12 +198,11 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         )
         return flat if euclidean else found
 
+    damping = _DAMPING
     if euclidean:
-        slope = float(np.linalg.norm(acquisition.evaluate(start[None]).gradient[0, movable]))
-        damping = max(slope, 1e-6) / _FIRST_STEP
-        natural_ascent(watched, start[None], movable, damping=damping, max_steps=_STEPS)
-    else:
-        natural_ascent(watched, start[None], movable, max_steps=_STEPS)
+        damping = float(np.linalg.norm(acquisition.evaluate(start[None]).gradient[0, movable]))
+        damping = max(damping, 1e-6) / _FIRST_STEP
+    natural_ascent(watched, start[None], movable, damping=damping, max_steps=_STEPS)
     return np.array(path)
 
 
