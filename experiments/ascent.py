@@ -8,10 +8,13 @@ Every problem and seed gives a history (half Sobol, half normal around good poin
 a Gaussian process fitted to its warped values, and the log expected improvement over the best
 posterior mean. On it, from the same 16 starts, which are the best points of one pool:
 
-    natural      natural-gradient ascent, as the sampler does it
+    natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
+                 of steepest ascent in units of the lengthscales
     natural-1    the same from the best start alone
-    prior        the same ascent and damping, the metric Λ: the gradient's prior variances alone
-    pull-back    the same, the damped pull-back of the normal family's metric
+    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.surrogate.metric
+    gauss-newton the ascent in G + λ D
+    prior        the ascent in D alone, which is the same everywhere
+    expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
     euclidean    the same, the metric a multiple of the identity
     lbfgsb       L-BFGS-B in x/ℓ, all starts in one batch (Optuna's, on greenlets, its tolerances)
     lbfgsb-seq   the same by SciPy, one start after the other
@@ -21,6 +24,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
 In mixed spaces each method draws its own pool of the same kind, which counts:
 
     natural      the sampler's proposal: pool, natural-gradient search, ascents and neighbours
+    posterior    the same with ascents in the posterior's metric
     coordinates  GPSampler's way: 10 starts, L-BFGS-B on what is continuous, then for every discrete
                  coordinate and start all its values (up to 16) or a line search, until none changes
     random       half uniform points, half around the best, and the neighbours of every new best
@@ -41,6 +45,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -64,12 +69,19 @@ from experiments.problems import Params, Problem
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.optimize.descent import Evaluation, natural_ascent
+from fisherbo.optimize.descent import natural_ascent
 from fisherbo.optimize.search import neighbours
 from fisherbo.sampler.convert import to_params, to_space
 from fisherbo.space import Array, Integers, Space
 from fisherbo.surrogate.fit import fit, prior_mode
-from fisherbo.surrogate.metric import damped_parts
+from fisherbo.surrogate.metric import (
+    MetricRule,
+    expected_metric,
+    fisher_factors,
+    posterior_metric,
+    prior_metric,
+    score_metric,
+)
 from fisherbo.surrogate.posterior import Linearization, Posterior, Prediction, condition
 from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.warp import warp
@@ -282,58 +294,36 @@ class Recorder:
 Method = Callable[[Recorder, Task, Array, Generator], None]
 
 
-def natural(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    utility = ExpectedImprovement(recorder, task.best).evaluate
-    natural_ascent(utility, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
+def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> Method:
+    """The ascent in a metric, from some of the starts."""
+
+    def method(recorder: Recorder, task: Task, points: Array, rng: Generator) -> None:
+        utility = ExpectedImprovement(recorder, task.best, metric=rule).evaluate
+        movable, steps = ~task.space.discrete, LIMIT[False] - 1
+        natural_ascent(utility, points[:starts], movable, max_steps=steps, **settings)
+
+    return method
 
 
-def natural_single(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    natural(recorder, task, starts[:1], rng)
+def prior(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    return prior_metric(surrogate), np.zeros((*points.shape, 1))
 
 
-def climb(
-    recorder: Recorder,
-    task: Task,
-    starts: Array,
-    metric: Callable[[Evaluation], tuple[Array, Array]],
-) -> None:
-    """The ascent with another metric, whose diagonal and factors are made of an evaluation."""
-    utility = ExpectedImprovement(recorder, task.best).evaluate
-
-    def replaced(x: Array) -> Evaluation:
-        e = utility(x)
-        return Evaluation(e.value, e.gradient, *metric(e))
-
-    natural_ascent(replaced, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
+def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients())
 
 
-def prior(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    scale = recorder.gradient_variance / task.posterior.hyper.signal
-    climb(
-        *(recorder, task, starts),
-        lambda e: (scale, np.zeros((*e.gradient.shape, 1))),
-    )
+def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    diagonal, none = prior(surrogate, points, at)
+    return np.full_like(diagonal, diagonal.mean()), none  # so that λ begins in the right units
 
 
-def pull_back(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    def evaluate(x: Array) -> Evaluation:
-        p = recorder.predict_with_gradient(x)
-        value, by_mean, by_sd = log_expected_improvement(p.mean, p.sd, task.best)
-        gradient = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-        factors, diagonal = damped_parts(p, task.posterior)
-        return Evaluation(value, gradient, diagonal, factors)
-
-    natural_ascent(evaluate, starts, ~task.space.discrete, max_steps=LIMIT[False] - 1)
-
-
-def euclidean(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    scale: list[float] = []
-
-    def flat(e: Evaluation) -> tuple[Array, Array]:
-        scale.append(float(e.diagonal.mean()))  # the first, so that λ begins in the right units
-        return np.full_like(e.diagonal, scale[0]), np.zeros((*e.gradient.shape, 1))
-
-    climb(recorder, task, starts, flat)
+def expected(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    assert isinstance(surrogate, Recorder)
+    posterior = surrogate.inner
+    share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²
+    length, axes = np.linalg.eigh(expected_metric(posterior, points) * share[:, None, None])
+    return prior_metric(surrogate), axes * np.sqrt(np.maximum(length, 0))[:, None]
 
 
 def lbfgsb(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
@@ -415,11 +405,13 @@ def random_search(
 
 
 CONTINUOUS: Mapping[str, Method] = {
-    "natural": natural,
-    "natural-1": natural_single,
-    "prior": prior,
-    "pull-back": pull_back,
-    "euclidean": euclidean,
+    "natural": by_metric(score_metric),
+    "natural-1": by_metric(score_metric, starts=1),
+    "posterior": by_metric(posterior_metric, shrink=0.5),
+    "gauss-newton": by_metric(gauss_newton, whole=False),
+    "prior": by_metric(prior, shrink=0.5),
+    "expected": by_metric(expected, shrink=0.5),
+    "euclidean": by_metric(euclidean),
     "lbfgsb": lbfgsb,
     "lbfgsb-seq": lbfgsb_sequential,
     "coordinate": coordinate,
@@ -430,9 +422,14 @@ CONTINUOUS: Mapping[str, Method] = {
 # The methods in mixed spaces, which begin with a pool of their own
 
 
-def natural_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
-    surrogate: Surrogate = recorder
-    propose(ExpectedImprovement(surrogate, task.best), task.space, task.anchors, rng)
+def proposal(rule: MetricRule) -> Method:
+    """The sampler's proposal with ascents in a metric."""
+
+    def method(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
+        acquisition = ExpectedImprovement(recorder, task.best, metric=rule)
+        propose(acquisition, task.space, task.anchors, rng)
+
+    return method
 
 
 def coordinates(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
@@ -491,7 +488,8 @@ def random_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) 
 
 
 MIXED: Mapping[str, Method] = {
-    "natural": natural_mixed,
+    "natural": proposal(score_metric),
+    "posterior": proposal(posterior_metric),
     "coordinates": coordinates,
     "random": random_mixed,
 }

@@ -12,7 +12,7 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import score_damping
+from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
 from fisherbo.surrogate.protocol import Surrogate
 
 
@@ -22,25 +22,27 @@ class Feasibility:
 
     Attributes:
         surrogate: Beliefs about the constraint's slack: it holds where that is at least 0.
+        metric: Of candidates, in which the acquisition is climbed.
     """
 
     surrogate: Surrogate
+    metric: MetricRule = score_metric
 
     def value(self, x: Array) -> Array:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""
         return log_probability(*self.surrogate.predict(x))[0]
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and score metric."""
+        """The same with gradient and metric."""
         at = self.surrogate.linearize(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
         gradient = at.pull(by_mean, by_sd)
-        return Evaluation(value, gradient, score_damping(self.surrogate))
+        return Evaluation(value, gradient, *self.metric(self.surrogate, x, at))
 
 
 @dataclass(frozen=True)
 class Product:
-    """The product of independent factors: log utilities, scores and dampings add.
+    """The product of independent factors: log utilities, gradients and metrics add.
 
     Attributes:
         factors: At least one.
@@ -53,12 +55,12 @@ class Product:
         return reduce(np.add, (factor.value(x) for factor in self.factors))
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and score metric."""
+        """The same with gradient and metric."""
         parts = [factor.evaluate(x) for factor in self.factors]
         gradient = reduce(np.add, (e.gradient for e in parts))
-        diagonal = reduce(np.add, (e.diagonal for e in parts))
         value = reduce(np.add, (e.value for e in parts))
-        return Evaluation(value, gradient, diagonal)
+        metric = joint_metric([(e.diagonal, e.factors) for e in parts])
+        return Evaluation(value, gradient, *metric)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ under- nor overflows, so that there is a gradient however far from the front. In
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
-from fisherbo.surrogate.metric import score_damping
+from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
 from fisherbo.surrogate.protocol import Surrogate
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
@@ -63,10 +62,12 @@ class HypervolumeImprovement:
     Attributes:
         surrogates: Beliefs about each objective, larger is better.
         cells: What the front does not dominate.
+        metric: Of candidates, in which the acquisition is climbed: the sum over the objectives.
     """
 
     surrogates: tuple[Surrogate, ...]
     cells: Cells
+    metric: MetricRule = score_metric
 
     def value(self, x: Array) -> Array:
         """Log expected hypervolume improvement at points ``(b, d)``, shape ``(b,)``."""
@@ -75,18 +76,16 @@ class HypervolumeImprovement:
         return log_hypervolume_improvement(mean, np.stack([s for _, s in moments], 1), self.cells)
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with gradient and score metric."""
+        """The same with gradient and metric."""
         parts = [s.linearize(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
         value, by_mean, by_sd = hypervolume_improvement_gradient(mean, sd, self.cells)
         gradient = np.zeros_like(x)
         for j, p in enumerate(parts):
             gradient += p.pull(by_mean[:, j], by_sd[:, j])
-        return Evaluation(value, gradient, self._damping)
-
-    @cached_property
-    def _damping(self) -> Array:
-        return np.sum([score_damping(s) for s in self.surrogates], 0)
+        pairs = zip(self.surrogates, parts, strict=True)
+        metric = joint_metric([self.metric(s, x, at) for s, at in pairs])
+        return Evaluation(value, gradient, *metric)
 
 
 def log_hypervolume_improvement(mean: Array, sd: Array, cells: Cells) -> Array:

@@ -15,4 +15,4 @@ class Acquisition(Protocol):
         """Log utility at points ``(b, d)``, shape ``(b,)``."""
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The same with its gradient ``g`` and the parts of the score metric ``g gᵀ + λ Λ/σ²``."""
+        """The same with its gradient and the parts of the metric ``U Uᵀ + D``."""

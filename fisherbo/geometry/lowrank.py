@@ -19,7 +19,7 @@ class LowRankMetric:
     """Metrics ``diag(diagonal) + factors factorsᵀ``, one for each of ``b`` points.
 
     Attributes:
-        diagonal: Positive, shape ``(b, d)``.
+        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
         factors: Shape ``(b, d, r)``, with small ``r``.
     """
 
@@ -28,10 +28,11 @@ class LowRankMetric:
 
     def natural(self, gradient: Array) -> Array:
         """Natural gradient ``F⁻¹ gradient``, shape ``(b, d)``."""
-        scaled = (self.factors / self.diagonal[..., None]).mT
-        capacitance = np.eye(self.factors.shape[-1]) + scaled @ self.factors
-        inner = np.linalg.solve(capacitance, scaled @ gradient[..., None])
-        return gradient / self.diagonal - (scaled.mT @ inner)[..., 0]
+        scaled = self.factors / self.diagonal[..., None]
+        capacitance = scaled.mT @ self.factors
+        capacitance += np.eye(self.factors.shape[-1])
+        inner = np.linalg.solve(capacitance, scaled.mT @ gradient[..., None])
+        return gradient / self.diagonal - (scaled @ inner)[..., 0]
 
 
 def natural_of_score(diagonal: Array, score: Array) -> Array:

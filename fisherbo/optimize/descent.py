@@ -1,8 +1,13 @@
 """Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
 
-Symbols: a utility; g = ∇a; G_λ = U Uᵀ + λ D damped metric; step d = G_λ⁻¹ g; predicted gain
-gᵀd − ½ dᵀG_λ d = ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978).
-Every start has a damping of its own.
+Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D, a diagonal; step d; predicted gain
+½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
+λ of its own. Three kinds of step:
+
+    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
+    M = U Uᵀ + D         d = M⁻¹g/λ, the maximum of gᵀd − ½ λ dᵀMd, with λ the multiplier of a trust
+                         region ½ dᵀMd ≤ ρ
+    M = U Uᵀ + λ D       U Uᵀ, a Gauss–Newton matrix, damped; d = M⁻¹g; with ``whole=False``
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import numpy as np
 from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
 from fisherbo.space import Array, Integers, Mask
 
-_SHRINK, _GROW = 0.7, 4.0
+_GROW = 4.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Evaluation:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
         diagonal: ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
-        factors: ``U``, shape ``(b, d, r)``; the gradient of the log utility, its score, if None.
+        factors: ``U``, shape ``(b, d, r)``. If None, the metric is the score's, ``g gᵀ + λ D``.
     """
 
     value: Array
@@ -66,6 +71,8 @@ def natural_ascent(
     max_steps: int = 30,
     tolerance: float = 0.01,
     damping: float = 6.0,
+    shrink: float = 0.7,
+    whole: bool = True,
 ) -> AscentResult:
     """The maximum of ``utility`` over the cube that a batch of starts climbs to.
 
@@ -79,6 +86,9 @@ def natural_ascent(
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
         damping: First λ of every start.
+        shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
+            step later, and higher.
+        whole: Whether λ multiplies the whole metric; D alone if not.
     """
     x, here = start, utility(start)
     if climbers is not None:
@@ -89,37 +99,39 @@ def natural_ascent(
         x, here = x[best], _rows(here, best)
     lam = np.full(len(x), damping)
     for step in range(max_steps):
-        there, predicted = _natural_step(here, x, movable, lam)
+        there, predicted = _natural_step(here, x, movable, lam, whole)
         if not (here.value + predicted > here.value.max() + tolerance).any():
             return AscentResult(x, here.value, step, "converged")
         new = utility(there)
         gain = new.value - here.value
-        lam = lam * _change(gain, predicted)
+        lam = lam * _change(gain, predicted, shrink)
         x, here = _better(gain > 0, (there, new), (x, here))
     return AscentResult(x, here.value, max_steps, "steps")
 
 
-def _natural_step(here: Evaluation, x: Array, movable: Mask, lam: Array) -> tuple[Array, Array]:
-    """Where the damped natural step ends, kept in the cube, and the gain it predicts.
+def _natural_step(
+    here: Evaluation, x: Array, movable: Mask, lam: Array, whole: bool
+) -> tuple[Array, Array]:
+    """Where the natural step ends, kept in the cube, and the gain it predicts.
 
     Coordinates at a bound whose gradient points outward are held: they leave the metric too.
     """
     free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
-    damped = lam[:, None] * here.diagonal
+    scale = lam[:, None]
     if here.factors is None:
-        natural = natural_of_score(damped, gradient)
+        natural = natural_of_score(scale * here.diagonal, gradient)
     else:
+        damped = here.diagonal if whole else scale * here.diagonal
         natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+        natural = natural / scale if whole else natural
     there = np.minimum(np.maximum(x + natural, 0), 1)
     return there, 0.5 * np.vecdot(gradient, there - x)
 
 
-def _change(gain: Array, predicted: Array) -> Array:
-    """By what the damping shrinks where the model was right, and grows where it was not."""
-    return np.where(
-        gain > 0.75 * predicted, _SHRINK, np.where(gain >= 0.25 * predicted, 1.0, _GROW)
-    )
+def _change(gain: Array, predicted: Array, shrink: float) -> Array:
+    """By what λ shrinks where the model was right, and grows where it was not."""
+    return np.where(gain > 0.75 * predicted, shrink, np.where(gain >= 0.25 * predicted, 1.0, _GROW))
 
 
 def _rows(e: Evaluation, index: Integers) -> Evaluation:

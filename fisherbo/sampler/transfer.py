@@ -219,7 +219,11 @@ class Taught:
         def pull(by_mean: Array, by_sd: Array) -> Array:
             return at.pull(by_mean, by_sd) + by_mean[:, None] * slope
 
-        return Linearization(at.mean + self.lesson(points), at.sd, pull)
+        def gradients() -> tuple[Array, Array]:
+            by_mean, by_sd = at.gradients()
+            return by_mean + slope, by_sd
+
+        return Linearization(at.mean + self.lesson(points), at.sd, pull, gradients)
 
 
 class Teachers:

@@ -88,7 +88,10 @@ class AutogradSurrogate:
             with torch.enable_grad():
                 return _gradient(_tensor(by_mean) * mean + _tensor(by_sd) * sd, x)
 
-        return Linearization(mean.detach().numpy(), sd.detach().numpy(), pull)
+        def gradients() -> tuple[Array, Array]:
+            return _gradient(mean, x), _gradient(sd, x)
+
+        return Linearization(mean.detach().numpy(), sd.detach().numpy(), pull, gradients)
 
     @cached_property
     def noise(self) -> float:

@@ -47,11 +47,13 @@ class Linearization:
         sd: Standard deviation s of the noise-free function, shape ``(b,)``.
         pull: Derivatives of a function in μ and s, each of shape ``(b,)``, to its gradient in the
             coordinates, shape ``(b, d)``: the chain rule backwards, in one pass for both.
+        gradients: ∇μ and ∇s, shape ``(b, d)`` each, from the same covariances, when asked for.
     """
 
     mean: Array
     sd: Array
     pull: Callable[[Array, Array], Array]
+    gradients: Callable[[], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,8 @@ class Posterior:
         rho, slope = self._correlation(points)
         weights = rho @ self.precision
         sd = self._sd(rho, weights)
-        by_mean = self._pull(points, slope * self.alpha)
-        by_sd = self._pull(points, slope * weights) * (-self.hyper.signal / sd)[:, None]
-        return Prediction(rho @ self.alpha + self.constant, sd, by_mean, by_sd)
+        gradients = self._gradients(points, slope, weights, sd)
+        return Prediction(rho @ self.alpha + self.constant, sd, *gradients)
 
     def linearize(self, points: Array) -> Linearization:
         """Marginals at points ``(b, d)`` and gradients of functions of them, in O(b n (n + d))."""
@@ -122,7 +123,10 @@ class Posterior:
             by_rho = by_mean[:, None] * self.alpha + by_weights[:, None] * weights
             return self._pull(points, slope * by_rho)
 
-        return Linearization(rho @ self.alpha + self.constant, sd, pull)
+        def gradients() -> tuple[Array, Array]:
+            return self._gradients(points, slope, weights, sd)
+
+        return Linearization(rho @ self.alpha + self.constant, sd, pull, gradients)
 
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
@@ -147,13 +151,23 @@ class Posterior:
         explained = np.einsum("bn,bn->b", rho, weights)
         return np.sqrt(self.hyper.signal * np.maximum(1 - explained, _VARIANCE_FLOOR))
 
+    def _gradients(
+        self, points: Array, slope: Array, weights: Array, sd: Array
+    ) -> tuple[Array, Array]:
+        """∇μ and ∇s, in one pass."""
+        both = np.empty((2, *slope.shape))
+        np.multiply(slope, self.alpha, out=both[0])
+        np.multiply(slope, weights, out=both[1])
+        by_mean, by_explained = self._pull(points, both)
+        return by_mean, by_explained * (-self.hyper.signal / sd)[:, None]
+
     def _pull(self, points: Array, weights: Array) -> Array:
-        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(b, n)``, shape ``(b, d)``.
+        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(*k, b, n)``, shape ``(*k, b, d)``.
 
         ∂ρ_i/∂x_j = −3 slope_i (x_j − x_ij)/ℓ_j².
         """
         moments = weights @ self._x_and_one
-        return (moments[:, :-1] - points * moments[:, -1:]) * self._gradient_scale
+        return (moments[..., :-1] - points * moments[..., -1:]) * self._gradient_scale
 
     @cached_property
     def _embedding(self) -> Embedding:

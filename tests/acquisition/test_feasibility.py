@@ -7,8 +7,15 @@ from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import Effort, propose
 from fisherbo.acquisition.utility import log_probability
+from fisherbo.geometry.lowrank import LowRankMetric
 from fisherbo.space import Space
 from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.metric import (
+    damped_metric,
+    posterior_metric,
+    pull_back_metric,
+    score_metric,
+)
 from fisherbo.surrogate.posterior import condition
 
 
@@ -37,6 +44,35 @@ def test_the_gradient_of_a_product_equals_finite_differences():
         assert here.value == pytest.approx(both.value(point[None]))
         numeric = approx_fprime(point, lambda p: both.value(p[None])[0], 1e-7)
         assert here.gradient[0] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+
+
+def test_the_metric_of_a_product_is_the_sum_of_its_models_metrics():
+    models = [draw(seed) for seed in range(3)]
+    improvement = ExpectedImprovement(models[0], 0.5, metric=posterior_metric)
+    constraints = [Feasibility(model, posterior_metric) for model in models[1:]]
+    both = Product((improvement, *constraints))
+    points = np.random.default_rng(2).random((4, 2))
+    here = both.evaluate(points)
+    assert 300 * here.factors @ here.factors.mT == pytest.approx(
+        sum(pull_back_metric(model, points) for model in models)
+    )
+    dense = sum(damped_metric(model, points, 300.0) for model in models)
+    expected = np.linalg.solve(dense, here.gradient[..., None])[..., 0]
+    natural = LowRankMetric(here.diagonal, here.factors).natural(here.gradient)
+    assert natural / 300 == pytest.approx(expected)
+
+
+def test_the_score_is_of_the_whole_product():
+    models = [draw(seed) for seed in range(2)]
+    parts = (
+        ExpectedImprovement(models[0], 0.5, metric=score_metric),
+        Feasibility(models[1], metric=score_metric),
+    )
+    here = Product(parts).evaluate(np.full((1, 2), 0.3))
+    assert here.factors is None
+    assert here.diagonal == pytest.approx(
+        sum(model.gradient_variance / model.variance for model in models)
+    )
 
 
 @pytest.mark.parametrize("effort", [Effort(pool=256), Effort()])

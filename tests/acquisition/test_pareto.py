@@ -1,5 +1,7 @@
 """Expected hypervolume improvement against BoTorch, Monte Carlo and finite differences."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from fisherbo.acquisition.pareto import (
     spread_out,
 )
 from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.metric import posterior_metric, pull_back_metric
 from fisherbo.surrogate.posterior import condition
 
 
@@ -142,6 +145,9 @@ def test_the_gradient_in_the_coordinates_equals_finite_differences():
         assert here.value == pytest.approx(improvement.value(point[None]))
         numeric = approx_fprime(point, lambda p: improvement.value(p[None])[0], 1e-7)
         assert here.gradient[0] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+        factors = replace(improvement, metric=posterior_metric).evaluate(point[None]).factors[0]
+        metric = sum(pull_back_metric(s, point[None])[0] for s in surrogates)
+        assert 300 * factors @ factors.T == pytest.approx(metric)
 
 
 def test_it_is_finite_and_rises_towards_the_front_from_very_far():

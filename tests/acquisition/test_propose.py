@@ -11,6 +11,7 @@ from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space
 from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.metric import posterior_metric, score_metric
 from fisherbo.surrogate.posterior import condition
 
 
@@ -39,13 +40,13 @@ def log_ei(posterior, best, x):
     return log_expected_improvement(*posterior.predict(x), best)[0]
 
 
+@pytest.mark.parametrize("metric", [score_metric, posterior_metric])
 @pytest.mark.parametrize("seed", range(5))
-def test_proposal_is_as_good_as_many_lbfgs_starts(seed):
+def test_proposal_is_as_good_as_many_lbfgs_starts(seed, metric):
     space = cube(0, 0, 0)
     posterior, best, anchors = surrogate(space, seed)
-    found = propose(
-        ExpectedImprovement(posterior, best), space, anchors, np.random.default_rng(seed)
-    )
+    acquisition = ExpectedImprovement(posterior, best, metric=metric)
+    found = propose(acquisition, space, anchors, np.random.default_rng(seed))
     starts = np.random.default_rng(1).random((40, 3))
     reached = max(
         -minimize(
@@ -116,7 +117,8 @@ def test_ascent_climbs_stays_in_the_cube_and_moves_only_what_may_move():
     assert all(g <= 1e-3 for g in np.where(np.isnan(inward), np.abs(gradient), inward))
 
 
-def test_ascent_does_not_depend_on_the_units_of_the_coordinates():
+@pytest.mark.parametrize("metric", [score_metric, posterior_metric])
+def test_ascent_does_not_depend_on_the_units_of_the_coordinates(metric):
     """Natural steps in x and in x' = x/2 visit the same points while no bound interferes."""
     posterior, best, _ = surrogate(cube(0, 0, 0), 2)
     hyper = posterior.hyper
@@ -129,8 +131,9 @@ def test_ascent_does_not_depend_on_the_units_of_the_coordinates():
     start = np.full((1, 3), 0.5)
     free = np.ones(3, dtype=bool)
     settings = {"max_steps": 2, "damping": 300.0, "tolerance": 0.0}
-    one = natural_ascent(ExpectedImprovement(posterior, best).evaluate, start, free, **settings)
-    two = natural_ascent(ExpectedImprovement(halved, best).evaluate, start / 2, free, **settings)
+    here, there = (ExpectedImprovement(p, best, metric=metric) for p in (posterior, halved))
+    one = natural_ascent(here.evaluate, start, free, **settings)
+    two = natural_ascent(there.evaluate, start / 2, free, **settings)
     assert 2 * two.x == pytest.approx(one.x)
     assert ((one.x > 0) & (one.x < 1)).all()
     assert one.x != pytest.approx(start)

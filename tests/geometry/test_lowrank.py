@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +26,18 @@ def test_natural_gradient_of_the_score_metric_is_that_of_rank_one(seed, d):
     diagonal, _, score = draw(seed, 4, d, 1)
     general = LowRankMetric(diagonal, score[..., None]).natural(score)
     assert natural_of_score(diagonal, score) == pytest.approx(general)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e3, 1e5])
+def test_natural_gradient_is_accurate_where_either_part_prevails(scale):
+    diagonal, factors, gradient = draw(0, 3, 5, 2)
+    factors = scale * np.concatenate([factors, factors[..., :1] + 1e-3], -1)  # two nearly alike
+    natural = LowRankMetric(diagonal, factors).natural(gradient)
+    with mpmath.workdps(60):
+        for i in range(3):
+            u, d = mpmath.matrix(factors[i].tolist()), mpmath.diag(diagonal[i].tolist())
+            exact = mpmath.lu_solve(d + u * u.T, mpmath.matrix(gradient[i].tolist()))
+            assert natural[i] == pytest.approx([float(v) for v in exact], abs=1e-6)
 
 
 @given(st.integers(0, 1000))

@@ -150,13 +150,14 @@ def target(objective, n):
 
 def test_trust_follows_the_ranking():
     space_of, data = target(bowl(0), 12)
-    trust = {}
-    for name, sign in (("alike", 1.0), ("negated", -1.0)):
-        teachers = Teachers((Source.of(study_of(bowl(0, sign=sign), 25)),))
+
+    def trust(sign, seed):
+        teachers = Teachers((Source.of(study_of(bowl(0, sign=sign), 25, seed=seed)),))
         lesson = teachers.lesson(space_of, data)
-        trust[name] = lesson.trust if lesson else 0.0
-    assert trust["alike"] > 0.3
-    assert trust["negated"] == 0.0
+        return lesson.trust if lesson else 0.0
+
+    assert np.median([trust(1.0, seed) for seed in range(5)]) > 0.3
+    assert [trust(-1.0, seed) for seed in range(3)] == [0.0] * 3
 
 
 def test_the_surrogate_has_the_moments_and_gradients_it_says():
@@ -174,9 +175,10 @@ def test_the_surrogate_has_the_moments_and_gradients_it_says():
         slope = (taught.mean(points + h) - taught.mean(points - h)) / 2e-5
         assert p.mean_gradient[:, j] == pytest.approx(slope, abs=1e-5)
     by_mean, by_sd = np.random.default_rng(1).standard_normal((2, 5))
-    pulled = taught.linearize(points).pull(by_mean, by_sd)
+    at = taught.linearize(points)
     chain = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
-    assert pulled == pytest.approx(chain)
+    assert at.pull(by_mean, by_sd) == pytest.approx(chain)
+    assert np.array(at.gradients()) == pytest.approx(np.array((p.mean_gradient, p.sd_gradient)))
     near = taught.predict(data.x)
     assert near[0] == pytest.approx(data.y, abs=0.3)
 

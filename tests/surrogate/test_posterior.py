@@ -68,6 +68,7 @@ def test_pulling_back_derivatives_is_the_chain_rule_with_both_gradients(choices,
     assert np.array_equal(at.sd, p.sd)
     expected = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
     assert at.pull(by_mean, by_sd) == pytest.approx(expected, abs=1e-9, rel=1e-9)
+    assert np.array_equal(at.gradients(), (p.mean_gradient, p.sd_gradient))
 
 
 def test_fantasies_keep_the_mean_and_remove_the_uncertainty():
