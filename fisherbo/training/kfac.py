@@ -73,7 +73,8 @@ class KFAC(NaturalDescent):
     independent. Weights of rows or classes, smoothed labels and losses such as Huber's leave the
     Fisher of the likelihood as it is, without weights; only the empirical one has them. Passes
     count if a backward pass comes to their outputs, until `zero_grad`, `step` or a change of the
-    weights by another optimizer. A module that gets no rows keeps its factors.
+    weights by another optimizer. A module that gets no rows keeps its factors. A batch with 8,192
+    positions or more gives its input factor every k-th row only, so that at least 4,096 are left.
 
     Under `torch.amp.GradScaler` and `torch.distributed` nothing is to be done. Several processes
     sum their factors, and each inverts a share of them; all take the same step, to the bit.
@@ -95,11 +96,11 @@ class KFAC(NaturalDescent):
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
-            a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly,
-            and which matrices of more than 32² entries that are noise have in inverse proportion to
-            the root of their number. Lower it, or let it decay, where the loss comes down and then
-            jumps. With the Fisher .1 (tuned on full batches, .05 to 1.6). 0, as at the start of a
-            warm-up, moves nothing; a schedule that lowers it shortens the steps in proportion.
+            a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly.
+            A matrix of which n > 32² entries have noise for gradients moves by 32/√n of it. Lower
+            it, or let it decay, where the loss comes down and then jumps. With the Fisher .1 (tuned
+            on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves nothing; a schedule
+            that lowers it shortens the steps in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments it is that of a step along one batch's gradient, and the step's
@@ -120,13 +121,14 @@ class KFAC(NaturalDescent):
         damping: λ, added to the Fisher, .01 by default; or a function of the number of steps taken.
             Noise asks for more: raise it for small batches, lower it for full ones.
         weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
-        decoupled_weight_decay: Whether θ shrinks by lr·η·θ, the default with the gradient's
-            moments; else η is L2: η θ is added to the gradient and η to the damping.
+        decoupled_weight_decay: Whether θ shrinks by η·θ times the learning rate that the step had
+            in the end, the default with the gradient's moments; else η is L2: η θ is added to the
+            gradient and η to the damping.
         factor_decay: Largest weight of the old factors in their moving average.
         factor_interval: Steps from one update of the factors to the next, or a fifth of the steps
-            taken if that is less: curvature changes fast at first. Default: 50 (a small GPT of 800
-            steps ends at 1.40, with 20 at 1.38, for a tenth less time). With the Fisher 5, or a
-            tenth of the steps: its inverses must follow it more closely.
+            taken if that is less: curvature changes fast at first. Default: 50 (one run of a small
+            GPT ends at 1.40 after 800 steps; with 20 at 1.38, in a tenth more time). With the
+            Fisher 5, or a tenth of the steps: its inverses must follow it more closely.
         inverse_interval: Steps from one inversion to the next; ``None``: with each factor update. A
             changed damping inverts anew, unless damping is exact, where it costs nothing.
         fisher: ``"mc"``: labels drawn from the model. ``"type2"``: the output Hessian's exact root,
