@@ -1,18 +1,22 @@
 """K-FAC against AdamW, SGD, SOAP, Shampoo and Muon in minibatch loops, tuned alike and untuned.
 
     python -m experiments.minibatch --write     some 40 minutes on two cores
-    python -m experiments.minibatch --defaults  only the table of untuned optimizers
+    python -m experiments.minibatch --untuned   only the table of untuned optimizers
 
 Four networks that no default was chosen on: a perceptron and a ResNet with BatchNorm on digits, a
 GPT on source code of Python's library, a perceptron on a table of 20,000 rows. Every optimizer is
-tuned by FisherSampler with the same number of trials, for the loss after the same CPU seconds (or
-the same steps, if they end before), on one seed; the best settings then train five other seeds. A
-loss is the mean of ten batches. The target is the loss that tuned AdamW ends at, in the median.
-Untuned, every optimizer has its own defaults; those without a default learning rate have the one
-that their authors use (AdamW 1e-3, SGD .01 with momentum .9, Muon .02 and AdamW 3e-3 beside it).
+tuned by FisherSampler with the same number of trials, its defaults being the first, for the mean
+logarithm of the loss over a run (losses below 1e-4 count as that), so that fast runs are best; on
+one seed. The best settings then train five other seeds. A loss is the mean of ten batches. The
+target is the loss that AdamW ends at, in the median. Untuned, every optimizer has its own
+defaults; those without a default learning rate have the one that their authors use (AdamW 1e-3,
+SGD .01 with momentum .9, Muon .02 and AdamW 3e-3 beside it).
 
-Steps and seconds are medians over the seeds, with the ratio to K-FAC's best variant and its 95 %
-interval, bootstrapped over the seeds; a run that misses the target counts as infinitely long.
+The optimizers of one problem and seed take their steps in turn, in one process, so that their CPU
+seconds compare on a machine that does other work. Steps and seconds are medians over the seeds,
+with the ratio to K-FAC's best variant and its 95 % interval, bootstrapped over the seeds; a run
+that misses the target counts as infinitely long. The last column is what a step costs in the second
+half of the run, when K-FAC's factors are updated at long intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -40,10 +44,11 @@ import fisherbo
 from experiments import rows
 from experiments.kfac import columns, number, quiet, ratio_interval
 from experiments.peers import source_digest
-from experiments.workloads import REPORTED, Workload, smoothed, train
+from experiments.workloads import REPORTED, Workload, smoothed, train, training
 from fisherbo.training import KFAC
 
 TUNING_SEED = 100
+LEAST_LOSS = 1e-4
 Space = dict[str, FloatDistribution]
 Build = Callable[[nn.Module, Workload, Mapping[str, float]], Any]
 
@@ -126,21 +131,49 @@ def logarithmic(**bounds: tuple[float, float]) -> Space:
     return {name: FloatDistribution(*ends, log=True) for name, ends in bounds.items()}
 
 
-OPTIMIZERS: dict[str, tuple[Space, Build]] = {
-    "K-FAC": (
+@dataclass(frozen=True)
+class Optimizer:
+    """What is tuned, from where, and how it is built."""
+
+    space: Space
+    defaults: Mapping[str, float]
+    build: Build
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "K-FAC": Optimizer(
         logarithmic(lr=(3e-3, 0.3), kl_clip=(1e-3, 0.3), one_minus_momentum=(0.02, 0.5)),
+        {"lr": 0.02, "kl_clip": 0.02, "one_minus_momentum": 0.1},
         kfac,
     ),
-    "K-FAC, damped": (
+    "K-FAC, damped": Optimizer(
         logarithmic(lr=(1e-2, 1.0), damping=(1e-4, 1.0), kl_clip=(1e-4, 0.1)),
+        {"lr": 0.1, "damping": 0.01, "kl_clip": 1e-3},
         damped,
     ),
-    "AdamW": (logarithmic(lr=(1e-4, 1e-1), one_minus_beta1=(0.02, 0.5)), adamw),
-    "SGD": (logarithmic(lr=(1e-4, 1.0), one_minus_momentum=(0.01, 0.5)), sgd),
-    "SOAP": (logarithmic(lr=(3e-4, 1e-1), one_minus_beta1=(0.02, 0.5)), soap),
-    "Shampoo": (logarithmic(lr=(1e-4, 1e-1), one_minus_beta1=(0.02, 0.5)), shampoo),
-    "Muon": (
+    "AdamW": Optimizer(
+        logarithmic(lr=(1e-4, 1e-1), one_minus_beta1=(0.02, 0.5)),
+        {"lr": 1e-3, "one_minus_beta1": 0.1},
+        adamw,
+    ),
+    "SGD": Optimizer(
+        logarithmic(lr=(1e-4, 1.0), one_minus_momentum=(0.01, 0.5)),
+        {"lr": 1e-2, "one_minus_momentum": 0.1},
+        sgd,
+    ),
+    "SOAP": Optimizer(
+        logarithmic(lr=(3e-4, 1e-1), one_minus_beta1=(0.02, 0.5)),
+        {"lr": 3e-3, "one_minus_beta1": 0.05},
+        soap,
+    ),
+    "Shampoo": Optimizer(
+        logarithmic(lr=(1e-4, 1e-1), one_minus_beta1=(0.02, 0.5)),
+        {"lr": 1e-3, "one_minus_beta1": 0.1},
+        shampoo,
+    ),
+    "Muon": Optimizer(
         logarithmic(lr=(1e-3, 0.3), other_lr=(1e-4, 1e-1), one_minus_momentum=(0.02, 0.5)),
+        {"lr": 0.02, "other_lr": 3e-3, "one_minus_momentum": 0.05},
         muon,
     ),
 }
@@ -154,6 +187,9 @@ def version_of(name: str) -> str:
     return f"{package}-{version(package)}"
 
 
+Settings = tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True)
 class Tuning:
     """One study."""
@@ -161,65 +197,78 @@ class Tuning:
     problem: str
     optimizer: str
     trials: int
-    seconds: float
 
     def key(self) -> str:
         """Names the version and all settings."""
         who = f"{self.optimizer}@{version_of(self.optimizer)}"
-        return f"minibatch/tuning/{who}/{self.problem}/{self.trials}/{self.seconds:g}"
+        return f"minibatch/tuning/{who}/{self.problem}/{self.trials}"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training with given settings."""
+class Race:
+    """Optimizers, with settings or without, that train from the same weights in turn."""
 
     problem: str
-    optimizer: str
     seed: int
-    seconds: float
-    params: tuple[tuple[str, float], ...] = ()
+    entrants: tuple[tuple[str, Settings], ...]
 
     def key(self) -> str:
-        """Names the version and all settings."""
-        who = f"{self.optimizer}@{version_of(self.optimizer)}"
-        settings = ",".join(f"{k}={v:.6g}" for k, v in self.params)
-        return f"minibatch/run/{who}/{self.problem}/{self.seed}/{self.seconds:g}/{settings}"
+        """Names the versions and all settings."""
+        names = [
+            f"{name}@{version_of(name)}({','.join(f'{k}={v:.6g}' for k, v in settings)})"
+            for name, settings in self.entrants
+        ]
+        return f"minibatch/race/{self.problem}/{self.seed}/{'+'.join(names)}"
 
 
-def run(cell: Run) -> rows.Row:
+def race(cell: Race) -> rows.Row:
+    """Losses and CPU seconds of each optimizer."""
     quiet()
     workload = REPORTED[cell.problem]()
-    build = OPTIMIZERS[cell.optimizer][1]
-    try:
-        losses, seconds = train(
-            workload, lambda m: build(m, workload, dict(cell.params)), cell.seed, cell.seconds
-        )
-    except (RuntimeError, ValueError) as error:  # a peer's factorisation of what is not finite
-        return {"losses": [math.inf], "seconds": [0.0], "failed": str(error)}
-    return {
-        "losses": [round(x, 6) for x in losses],
-        "seconds": [round(x, 4) for x in seconds],
+    runs = {
+        name: training(workload, partial(built, name, workload, dict(settings)), cell.seed)
+        for name, settings in cell.entrants
     }
+    found: rows.Row = {name: {"losses": [], "seconds": []} for name in runs}
+    while runs:
+        for name, run in list(runs.items()):
+            taken = next(run, None)
+            if taken is None:
+                del runs[name]
+                continue
+            found[name]["losses"].append(round(taken[0], 6))
+            found[name]["seconds"].append(round(taken[1], 4))
+    return found
+
+
+def built(name: str, workload: Workload, params: Mapping[str, float], model: nn.Module) -> Any:
+    return OPTIMIZERS[name].build(model, workload, params)
 
 
 def tune(cell: Tuning) -> rows.Row:
-    """The settings with the lowest loss at the end."""
+    """The settings with the fastest run."""
     quiet()
+    workload, kind = REPORTED[cell.problem](), OPTIMIZERS[cell.optimizer]
 
     def objective(trial: optuna.Trial) -> float:
-        space = OPTIMIZERS[cell.optimizer][0]
         params = {
-            name: trial.suggest_float(name, kind.low, kind.high, log=True)
-            for name, kind in space.items()
+            name: trial.suggest_float(name, ends.low, ends.high, log=True)
+            for name, ends in kind.space.items()
         }
-        ran = Run(
-            cell.problem, cell.optimizer, TUNING_SEED, cell.seconds, tuple(sorted(params.items()))
-        )
-        return min(float(smoothed(run(ran)["losses"])[-1]), 1e6)
+        losses, _ = train(workload, partial(built, cell.optimizer, workload, params), TUNING_SEED)
+        return mean_log(losses, workload.steps)
 
     study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=TUNING_SEED))
+    study.enqueue_trial(dict(kind.defaults))
     study.optimize(objective, n_trials=cell.trials)
     return {"params": study.best_params, "value": study.best_value}
+
+
+def mean_log(losses: Sequence[float], steps: int) -> float:
+    """Mean logarithm of the smoothed loss; a run that ended before has its largest loss since."""
+    curve = np.clip(smoothed(losses), LEAST_LOSS, 1e6)
+    missing = max(0, steps - len(losses))
+    return float(np.log(np.append(curve, np.full(missing, curve.max()))).mean())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -232,65 +281,67 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
     parser.add_argument("--trials", type=int, default=8, help="of each study")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="CPU seconds of a run")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--defaults", action="store_true", help="only the untuned optimizers")
+    parser.add_argument("--untuned", action="store_true", help="only the untuned optimizers")
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
-    console = Console(width=150, record=True)
+    if not {"AdamW", "K-FAC"} <= set(args.optimizers):
+        parser.error("--optimizers must have K-FAC and AdamW, which the others are compared to")
+    console = Console(width=160, record=True)
     pairs = [(p, o) for p in args.problems for o in args.optimizers]
-    tuned: dict[Tuning, rows.Row] = {}
-    if not args.defaults:
-        studies = [Tuning(p, o, args.trials, args.seconds) for p, o in pairs]
+    report(console, "untuned", args, dict.fromkeys(pairs, ()))
+    if not args.untuned:
+        studies = [Tuning(p, o, args.trials) for p, o in pairs]
         tuned = rows.collect("minibatch", studies, tune, workers=args.workers)
         settings = {
             (c.problem, c.optimizer): tuple(sorted(row["params"].items()))
             for c, row in tuned.items()
         }
         report(console, "tuned", args, settings)
-    report(console, "untuned", args, dict.fromkeys(pairs, ()))
-    if tuned:
         console.print(settings_table(tuned))
     if args.write:
-        command = "python -m experiments.minibatch --write"
-        rows.write(console, "minibatch", "K-FAC in minibatch loops", f"Made by `{command}`")
+        made_by = f"Made by `{rows.command('minibatch', argv)}`"
+        rows.write(console, "minibatch", "K-FAC in minibatch loops", made_by)
 
 
 def report(
     console: Console,
     title: str,
     args: argparse.Namespace,
-    settings: Mapping[tuple[str, str], tuple[tuple[str, float], ...]],
+    settings: Mapping[tuple[str, str], Settings],
 ) -> None:
     cells = [
-        Run(p, o, seed, args.seconds, params)
-        for (p, o), params in settings.items()
+        Race(problem, seed, tuple((o, settings[problem, o]) for o in args.optimizers))
+        for problem in args.problems
         for seed in range(args.seeds)
     ]
-    found = rows.collect("minibatch", cells, run, workers=args.workers)
+    found = rows.collect("minibatch", cells, race, workers=args.workers)
     for problem in args.problems:
-        runs = {
-            o: [row for c, row in found.items() if (c.problem, c.optimizer) == (problem, o)]
-            for o in args.optimizers
-        }
-        console.print(problem_table(f"{problem}, {title}", runs, args.seconds))
+        races = [row for c, row in found.items() if c.problem == problem]
+        runs = {o: [row[o] for row in races] for o in args.optimizers}
+        console.print(problem_table(f"{problem}, {title}", runs))
 
 
-def problem_table(title: str, runs: Mapping[str, list[rows.Row]], seconds: float) -> Table:
+def problem_table(title: str, runs: Mapping[str, list[rows.Row]]) -> Table:
     goal = float(np.median([smoothed(row["losses"])[-1] for row in runs["AdamW"]]))
-    marks = [seconds * share for share in (0.25, 0.5, 1.0)]
+    ends = np.array([row["seconds"][-1] for row in runs["AdamW"]])
+    marks = {"¼": 0.25 * ends, "½": 0.5 * ends, "all": ends}
     table = columns(
         f"{title}: target {goal:.3g}, the loss of AdamW at the end",
         *("reached", "steps", "× K-FAC's (95 %)", "CPU s", "× K-FAC's (95 %)"),
-        *(f"loss at {mark:g} s" for mark in marks),
-        "ms a step",
+        *(f"loss in {mark} of AdamW's s" for mark in marks),
+        "step / AdamW's",
     )
     reach = {o: np.array([reached(row, goal) for row in found]).T for o, found in runs.items()}
     ours = [o for o in reach if o.startswith("K-FAC")]
     best = [min((float(np.median(reach[o][i])), o) for o in ours)[1] for i in range(2)]
+    base = np.array([late_step(row) for row in runs["AdamW"]])
     for optimizer, (steps, spent) in reach.items():
-        losses = [[loss_at(row, mark) for mark in marks] for row in runs[optimizer]]
-        step = [1e3 * row["seconds"][-1] / len(row["seconds"]) for row in runs[optimizer]]
+        losses = [
+            [loss_at(row, mark[k]) for mark in marks.values()]
+            for k, row in enumerate(runs[optimizer])
+        ]
+        costs = np.array([late_step(row) for row in runs[optimizer]]) / base
         table.add_row(
             optimizer,
             f"{int(np.isfinite(steps).sum())} of {len(steps)}",
@@ -299,9 +350,16 @@ def problem_table(title: str, runs: Mapping[str, list[rows.Row]], seconds: float
             number(float(np.median(spent)), 2),
             compared(reach[best[1]][1], spent, optimizer == best[1]),
             *(f"{value:.3g}" for value in np.median(losses, axis=0)),
-            f"{np.median(step):.1f}",
+            f"{np.median(costs):.2f}",
         )
     return table
+
+
+def late_step(row: rows.Row) -> float:
+    """Mean CPU seconds of a step in the second half of the run."""
+    seconds = row["seconds"]
+    half = len(seconds) // 2
+    return float(seconds[-1] - seconds[half]) / max(1, len(seconds) - 1 - half)
 
 
 def compared(ours: Any, theirs: Any, same: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -382,31 +382,26 @@ HELD_OUT: dict[str, Make] = {
 }
 
 REPORTED: dict[str, Make] = {
-    "digits, MLP": lambda: of_digits(lambda: perceptron((64, 256, 256, 10)), 100, 400),
+    "digits, MLP": lambda: of_digits(lambda: perceptron((64, 256, 256, 10)), 100, 300),
     "digits, ResNet": lambda: of_digits(lambda: resnet(16, 32, 64), 100, 150),
-    "source code, GPT": lambda: of_text(source, 64, 16, 64, 400),
+    "source code, GPT": lambda: of_text(source, 64, 16, 64, 240),
     "table, MLP": lambda: of_table(
         lambda: perceptron((4, 128, 128, 1), nn.SiLU),
         make_friedman2(20_000, noise=50.0, random_state=7),
         128,
-        600,
+        400,
     ),
 }
 
 WINDOW = 10  # batches that a loss is the mean of
 
 
-def train(
-    workload: Workload,
-    optimizer_of: Callable[[nn.Module], Any],
-    seed: int,
-    max_seconds: float = math.inf,
-) -> tuple[list[float], list[float]]:
-    """Losses of the batches before each step, and CPU seconds; a run that fails ends with inf."""
+def training(
+    workload: Workload, optimizer_of: Callable[[nn.Module], Any], seed: int
+) -> Iterator[tuple[float, float]]:
+    """Loss of each batch before its step, and the CPU seconds until then; ends with a failure."""
     model = workload.build(seed)
     optimizer = optimizer_of(model)
-    losses: list[float] = []
-    seconds: list[float] = []
     spent = 0.0
     for step in range(workload.steps):
         x, y = workload.batch(seed, step)
@@ -414,16 +409,23 @@ def train(
         optimizer.zero_grad()
         loss = workload.loss(model(x), y)
         loss.backward()
-        losses.append(loss.item())
-        seconds.append(spent)
+        value, before = loss.item(), spent
         try:
             optimizer.step()
-        except NumericalError:
-            losses[-1] = math.inf
+        except (NumericalError, RuntimeError):  # a peer's factorisation of what is not finite
+            value = math.inf
         spent += time.process_time() - start
-        if not math.isfinite(losses[-1]) or spent > max_seconds:
-            break
-    return losses, seconds
+        yield value, before
+        if not math.isfinite(value):
+            return
+
+
+def train(
+    workload: Workload, optimizer_of: Callable[[nn.Module], Any], seed: int
+) -> tuple[list[float], list[float]]:
+    """Losses of the batches before each step, and CPU seconds; a run that fails ends with inf."""
+    losses, seconds = zip(*training(workload, optimizer_of, seed), strict=True)
+    return list(losses), list(seconds)
 
 
 def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ class Defaults:
         kl_clip: For each scalar that the likelihood draws: 1 for a categorical row, C otherwise.
         damping: λ, which only the Fisher has.
         factor_interval: The eigenbasis moves slowly; inverses of the Fisher must follow it.
+        steps_by_interval: The interval is at most the steps taken divided by this: curvature
+            changes fast at first.
         decoupled_weight_decay: As AdamW's, or as part of the loss.
     """
 
@@ -35,12 +37,13 @@ class Defaults:
     kl_clip: float
     damping: float
     factor_interval: int
+    steps_by_interval: int
     decoupled_weight_decay: bool
 
 
 DEFAULTS: dict[SecondMoment, Defaults] = {
-    "gradient": Defaults(0.02, 0.02, 0.02, 0.0, 50, True),
-    "fisher": Defaults(0.1, 1e-3, 1e-3, 1e-2, 5, False),
+    "gradient": Defaults(0.02, 0.02, 0.02, 0.0, 50, 3, True),
+    "fisher": Defaults(0.1, 1e-3, 1e-3, 1e-2, 5, 10, False),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training import adaptation, update
@@ -25,9 +24,6 @@ from fisherbo.training.update import Block, weights_of
 
 Schedule = Callable[[int], float]
 """Number of steps taken to a damping."""
-
-_GROWTH = {"gradient": 5, "fisher": 10}
-"""The steps taken by the largest interval of the factors: curvature changes fast at first."""
 
 _PATIENCE = 20  # steps in a row that may be taken back
 
@@ -153,15 +149,16 @@ class NaturalDescent(LayerwiseOptimizer):
 
     def _kl_limit(self) -> float | None:
         """Twice the KL divergence that a step may have; after setbacks, as much less."""
-        clip = self._settings["kl_clip"]
+        clip, scaled = self._settings["kl_clip"], self._scheme.gradient_moments
         if clip == "auto" and (self._quadratic or self._adaptive):
             return None  # these choose the length by what the loss does
-        if clip == "auto":
+        if clip is None:
+            return None
+        limit = self._defaults.kl_clip if clip == "auto" else float(clip)
+        if clip == "auto" or scaled:
             width = scalars(self._fisher.likelihood, self._common["outputs"])
-            clip = self._defaults.kl_clip * width * self._common["variance"]
-        if clip is None or not self._scheme.gradient_moments:
-            return cast(float | None, clip)
-        return float(clip) / float(self._common["damping_factor"])
+            limit *= width * self._common["variance"]
+        return limit / float(self._common["damping_factor"]) if scaled else limit
 
     def _judge(self, blocks: Sequence[Block], actual: float, predicted: float) -> None:
         """Compare h(θ+δ) − h(θ) with its prediction: adapt λ, take the step back if it was bad."""
@@ -208,8 +205,8 @@ class NaturalDescent(LayerwiseOptimizer):
         """Whether it is time for the next step to update the factors."""
         steps = self._common["steps"]
         since = steps - self._common["last_update"]
-        growth = _GROWTH["gradient" if self._scheme.gradient_moments else "fisher"]
-        return bool(since >= min(self._settings["factor_interval"], steps / growth))
+        growing = steps / self._defaults.steps_by_interval
+        return bool(since >= min(self._settings["factor_interval"], growing))
 
     def _ratio_is_due(self) -> bool:
         """Whether the next step measures ρ."""

@@ -104,13 +104,14 @@ class KFAC(NaturalDescent):
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments it is that of a step along one batch's gradient, and the step's
-            own divergence is the less the more gradients are noise; "auto" is .02. With the Fisher
-            it is ``lr² vᵀg`` of one natural gradient, before momentum; "auto" is .001, and no limit
-            with ``quadratic_model`` and ``adaptive_damping``, which find the length themselves.
-            "auto" is for each scalar that the likelihood draws, C of them in a row of ``bernoulli``
-            or ``normal``, and for ``normal`` in units of the residuals' variance, as `MSELoss` has
-            them. (Targets of thousands train, but better standardised, as with any optimizer.)
-            Raise it for large batches and short runs, lower it for small batches.
+            own divergence is the less the more gradients are noise; .02. c is for each scalar that
+            the likelihood draws, C of them in a row of ``bernoulli`` or ``normal``, and for
+            ``normal`` in units of the residuals' variance, as `MSELoss` has them. (Targets of
+            thousands train, but better standardised, as with any optimizer.) Raise it for large
+            batches and short runs, lower it for small batches. With the Fisher it is ``lr² vᵀg`` of
+            one natural gradient, before momentum; a number is for the row as a whole, and "auto"
+            is .001 for each scalar, or no limit with ``quadratic_model`` and ``adaptive_damping``,
+            which find the length themselves.
         second_moment: What scales a step in the eigenbasis of the factors. ``"gradient"``: the root
             of the moving mean square of the batches' gradients, as in Adam and SOAP; the default,
             which on small GPTs needs fewer steps than the Fisher. ``"fisher"``: the damped Fisher
@@ -125,7 +126,7 @@ class KFAC(NaturalDescent):
             in the end, the default with the gradient's moments; else η is L2: η θ is added to the
             gradient and η to the damping.
         factor_decay: Largest weight of the old factors in their moving average.
-        factor_interval: Steps from one update of the factors to the next, or a fifth of the steps
+        factor_interval: Steps from one update of the factors to the next, or a third of the steps
             taken if that is less: curvature changes fast at first. Default: 50 (one run of a small
             GPT ends at 1.40 after 800 steps; with 20 at 1.38, in a tenth more time). With the
             Fisher 5, or a tenth of the steps: its inverses must follow it more closely.

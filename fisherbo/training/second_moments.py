@@ -3,7 +3,8 @@
 Symbols:
     Q_A, Q_G  eigenvectors of the Kronecker factors; s the Fisher's diagonal in their basis
     ĝ         gradient in the basis, Q_Gᵀ g Q_A
-    m, v      moving averages of ĝ and ĝ², without a bias towards 0 (Kingma & Ba 2015)
+    m, v      moving averages of ĝ and ĝ², without a bias towards 0 (Kingma & Ba 2015); m takes at
+              most ĝ / RMS(ĝ/√v), as the updates of StableAdamW (Wortsman et al. 2023)
     α         learning rate of a matrix of n entries, from the lr of its group
     ν         the share of α that the KL divergence allows, c its limit
 
@@ -45,6 +46,10 @@ _NOISY_ENTRIES = 32**2
 """Of a matrix that moves with the learning rate of its group; more make α fall. Chosen among 24²,
 32², 40², 48², 64² on ``experiments/development.py``."""
 
+_LARGEST = 1.0
+"""Root mean square of ĝ/√v with which a batch enters m. Without a limit single batches, of rows
+that are hard to fit, throw a ResNet off that has learned the others."""
+
 
 @dataclass(frozen=True)
 class Directions:
@@ -75,8 +80,7 @@ def directions(blocks: Sequence[Block], decay: float) -> Directions:
     """
     bases = [eigenbasis(b.layer, b.state) for b in blocks]
     gradients = [basis.coordinates(b.gradient) for basis, b in zip(bases, blocks, strict=True)]
-    means, roots = _averages(blocks, gradients, decay)
-    steps = torch._foreach_div(gradients, roots)
+    means, roots, steps = _averages(blocks, gradients, decay)
     scaled = torch._foreach_div(means, roots)
     fisher = [b.state["root_spectrum"] for b in blocks]
     mean_lengths = _mean_lengths(blocks, _squared_norms(steps))
@@ -132,21 +136,33 @@ def length(directions: Directions, rates: Sequence[float]) -> float:
 
 def _averages(
     blocks: Sequence[Block], gradients: Sequence[Tensor], decay: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The averages m, and √v, with the gradients in them."""
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """The averages m, and √v, with the gradients in them; and the part of ĝ/√v that m took."""
+    roots = _roots(blocks, gradients, decay)
+    steps: list[Tensor] = list(torch._foreach_div(list(gradients), roots))
+    lengths = torch.stack(torch._foreach_norm(steps))
+    sizes = lengths.new_tensor([math.sqrt(step.numel()) for step in steps])
+    shares = list((_LARGEST * sizes / lengths).clamp(max=1.0).unbind())
+    torch._foreach_mul_(steps, shares)
+    means: list[Tensor] = [b.state["first_moment"] for b in blocks]
+    clipped = torch._foreach_mul(list(gradients), shares)
+    torch._foreach_lerp_(means, list(clipped), _momentum_weights(blocks, means))
+    return means, roots, steps
+
+
+def _roots(blocks: Sequence[Block], gradients: Sequence[Tensor], decay: float) -> list[Tensor]:
+    """√v, with the gradients in it."""
     for block in blocks:
         block.state["moment_updates"] += 1
-    means: list[Tensor] = [b.state["first_moment"] for b in blocks]
     squares: list[Tensor] = [b.state["second_moment"] for b in blocks]
     weights = [_newest(decay, b.state["moment_updates"]) for b in blocks]
-    torch._foreach_lerp_(means, list(gradients), _momentum_weights(blocks, means))
     torch._foreach_mul_(squares, [1 - weight for weight in weights])
     torch._foreach_addcmul_(squares, list(gradients), list(gradients), weights)
     roots = list(torch._foreach_sqrt(squares))
     sizes = torch.stack(torch._foreach_norm(roots))
     shares = sizes.new_tensor([_SMALLEST / math.sqrt(root.numel()) for root in roots])
     torch._foreach_add_(roots, list((sizes * shares + _UNDERFLOW).unbind()))
-    return means, roots
+    return roots
 
 
 def _mean_lengths(blocks: Sequence[Block], lengths: Tensor) -> Tensor:

@@ -70,15 +70,35 @@ def test_targets_are_read_off_the_smoothed_curve() -> None:
 
 def test_every_optimizer_builds_by_itself_and_at_a_point_of_its_space() -> None:
     workload = REPORTED["digits, MLP"]()
-    for name, (space, build) in minibatch.OPTIMIZERS.items():
+    for name, kind in minibatch.OPTIMIZERS.items():
         if name in ("SOAP", "Shampoo"):
             pytest.importorskip("pytorch_optimizer")
-        middle = {key: math.sqrt(kind.low * kind.high) for key, kind in space.items()}
-        for settings in ({}, middle):
+        middle = {key: math.sqrt(ends.low * ends.high) for key, ends in kind.space.items()}
+        assert kind.defaults.keys() == middle.keys()
+        for settings in ({}, middle, kind.defaults):
             model = workload.build(0)
-            optimizer = build(model, workload, settings)
+            optimizer = kind.build(model, workload, settings)
             optimizer.zero_grad()
             x, y = workload.batch(0, 0)
             workload.loss(model(x), y).backward()
             optimizer.step()
             assert all(p.isfinite().all() for p in model.parameters()), name
+
+
+def test_racers_take_the_steps_that_they_would_take_alone() -> None:
+    names = ("AdamW", "K-FAC")
+    found = minibatch.race(minibatch.Race("table, MLP", 1, tuple((name, ()) for name in names)))
+    workload = REPORTED["table, MLP"]()
+    for name in names:
+        kind = minibatch.OPTIMIZERS[name]
+        alone, _ = train(workload, lambda m, kind=kind: kind.build(m, workload, {}), 1)  # type: ignore[misc]
+        assert found[name]["losses"] == pytest.approx(alone, abs=1e-6)
+        assert np.all(np.diff(found[name]["seconds"]) >= 0)
+
+
+def test_a_fast_run_is_better_than_one_that_ends_alike_and_one_that_fails_is_worst() -> None:
+    slow, fast = np.linspace(3, 1, 50), np.append(np.linspace(3, 1, 10), np.ones(40))
+    failed = np.append(fast[:20], math.inf)
+    values = [minibatch.mean_log(run, 50) for run in (fast, slow, failed)]
+    assert values == sorted(values)
+    assert np.isfinite(values).all()
