@@ -505,7 +505,7 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
     ("moment", "expected"),
     [
         ("fisher", [*range(1, 12), 11, 12, 12, 13, 13, 14, 14, 15, 15]),
-        ("gradient", [*range(1, 7), 6, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 10, 10, 11, 11]),
+        ("gradient", [1, 2, 3, 4, 4, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 8, 8, 8, 8, 9]),
     ],
 )
 def test_factors_are_updated_at_the_first_steps_and_then_at_their_interval(

@@ -48,18 +48,38 @@ def block(layer: Layer, state: dict[str, Any], gradient: Tensor, momentum: float
 
 
 def test_directions_are_adams_in_the_coordinates_of_the_eigenbasis() -> None:
+    """Gradients shrink, so that none is clipped."""
     layer, state = decomposed()
     basis = eigenbasis(layer, state)
     weight = nn.Parameter(torch.zeros(3, 4, dtype=torch.float64))
     adam = torch.optim.Adam([weight], lr=1.0, betas=(0.8, 0.95), eps=1e-300)
     for step in range(6):
-        gradient = normal(3, 4, seed=step)
+        own = 0.8**step * normal(3, 4, seed=7).sign() * (1 + 0.1 * normal(3, 4, seed=step))
+        gradient = basis.matrix(own)
         before = weight.detach().clone()
-        weight.grad = basis.coordinates(gradient)
+        weight.grad = own
         adam.step()
         found = directions([block(layer, state, gradient, 0.8)], 0.95)
         expected = basis.matrix(before - weight.detach())
         assert_close(found.updates[0], expected, rtol=1e-3, atol=1e-3)  # no ε of a root mean square
+
+
+def test_a_batch_enters_the_momentum_with_a_mean_square_of_at_most_one() -> None:
+    layer, state = decomposed()
+    basis = eigenbasis(layer, state)
+    mean = square = torch.zeros(3, 4, dtype=torch.float64)
+    for step in range(12):
+        gradient = (50.0 if step == 8 else 1.0) * normal(3, 4, seed=step)
+        found = directions([block(layer, state, gradient, 0.8)], 0.95)
+        own = basis.coordinates(gradient)
+        square = 0.95 * square + 0.05 * own.square()
+        root = (square / (1 - 0.95 ** (step + 1))).sqrt()
+        size = float((own / root).square().mean().sqrt())
+        mean = 0.8 * mean + 0.2 * own / max(1.0, size)
+        expected = basis.matrix(mean / (1 - 0.8 ** (step + 1)) / root)
+        assert_close(found.updates[0], expected, rtol=2e-3, atol=2e-3)
+        if step == 8:
+            assert size > 2.5
 
 
 def test_lengths_are_those_of_the_dense_fisher() -> None:
