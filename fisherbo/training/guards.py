@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.training.adaptation import number
@@ -41,10 +42,21 @@ def check_finite(
         raise DivergedError(f"the loss is {number(loss)}; {remedy(group)}")
     sums = [tensor for new in moments for tensor in new.sums]
     for name, tensors in (("gradient", gradients), ("Kronecker factor", sums)):
-        if tensors and not nn.utils.get_total_norm(tensors).isfinite():
+        if tensors and not _finite(tensors):
             raise DivergedError(
                 f"a {name} is not finite; no parameter was changed; {remedy(group)}"
             )
+
+
+def _finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether all entries are, by their largest: squares would overflow long before."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for tensor in filter(Tensor.numel, tensors):
+        by_device.setdefault(tensor.device, []).append(tensor)
+    return all(
+        torch.stack(torch._foreach_norm(one, math.inf)).isfinite().all()
+        for one in by_device.values()
+    )
 
 
 def check_form(name: str, state: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
