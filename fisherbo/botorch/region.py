@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from fisherbo.geometry.lapack import solve
+from fisherbo.geometry.trust_region import by_agreement, free_in_box, held
 from fisherbo.space import Array, Integers, Mask
 
 Slope = Callable[[Array], tuple[Array, Array]]
@@ -112,12 +114,9 @@ def climb(
 
 def _step(here: Climb, low: Array, high: Array, movable: Mask) -> tuple[Array, Array]:
     """Steps of the climbers, kept in the box, and the gains that their gradients promise."""
-    outward = np.where(here.gradient > 0, here.z >= high, here.z <= low)
-    free = movable & ~outward
+    free = movable & free_in_box(here.gradient, here.z, low, high)
     gradient = here.gradient * free
-    both = free[:, :, None] & free[:, None, :]
-    matrix = np.where(both, here.curvature, np.eye(here.z.shape[1]))
-    step = np.linalg.solve(matrix, gradient[..., None])[..., 0]
+    step = solve(held(here.curvature, free), gradient)
     length = np.maximum(np.linalg.norm(step, axis=1), _TINY)
     target = here.z + step * np.minimum(1, here.radius / length)[:, None]
     move = np.where(free, np.clip(target, low, high) - here.z, 0.0)
@@ -153,9 +152,9 @@ def _moved(here: Climb, step: Array, value: Array, gradient: Array) -> Climb:
 def _radius(radius: Array, step: Array, gain: Array, expected: Array) -> Array:
     """Radii cut where the gain was a quarter of what was expected, doubled where it was most."""
     length = np.linalg.norm(step, axis=1)
-    ratio = gain / np.maximum(np.abs(expected), _TINY)
-    wide = np.where((ratio > 0.75) & (length > 0.8 * radius), 2 * radius, radius)
-    return np.where(ratio >= 0.25, wide, 0.35 * length)
+    factor = by_agreement(gain, np.maximum(np.abs(expected), _TINY), 2.0, 0.0)
+    wide = np.where(length > 0.8 * radius, factor * radius, radius)
+    return np.where(factor > 0, wide, 0.35 * length)
 
 
 def _learn(here: Climb, step: Array, change: Array) -> Climb:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fisherbo.estimators.learning import Rows
+from fisherbo.geometry.linalg import psd_eigenvalues
 
 MOST_ROWS = 1024  # that the factors are means over
 MOST_KNOWN = 0.9  # share of N that γ may be: A ⊗ G has more eigenvalues than the rows tell apart
@@ -102,4 +103,4 @@ def _second_moment(rows: Tensor) -> Tensor:
     """Eigenvalues of the mean of r rᵀ that may differ from zero."""
     count, width = rows.shape
     moment = rows @ rows.T if count < width else rows.T @ rows
-    return torch.linalg.eigvalsh(moment.double() / count).clamp(min=0)
+    return psd_eigenvalues(moment.double() / count)

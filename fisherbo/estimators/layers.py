@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
+from fisherbo.geometry.linalg import orthonormal_basis
+
 Array = NDArray[Any]
 Layer = tuple[Array, Array]
 """Weight (inputs, outputs) and bias (outputs,)."""
@@ -110,7 +112,7 @@ def row_space(x: torch.Tensor) -> torch.Tensor | None:
     K-FAC's differs in how its damping is split, and its factors have as many columns as rows.
     """
     rows, inputs = x.shape
-    return torch.linalg.qr(x.T)[0] if inputs > rows else None
+    return orthonormal_basis(x.T) if inputs > rows else None
 
 
 def reduced(layers: Sequence[Layer], basis: torch.Tensor | None) -> list[Layer]:

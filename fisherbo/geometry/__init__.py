@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from fisherbo.geometry.metric import KroneckerMetric as KroneckerMetric
     from fisherbo.geometry.metric import Metric as Metric
     from fisherbo.geometry.metric import fisher_vector_product as fisher_vector_product
-    from fisherbo.geometry.metric import kl_step_length as kl_step_length
     from fisherbo.geometry.metric import natural_gradient as natural_gradient
     from fisherbo.geometry.metric import pull_back as pull_back
     from fisherbo.geometry.mirror import mirror_step as mirror_step
     from fisherbo.geometry.mirror import replicator_step as replicator_step
     from fisherbo.geometry.normals import Bounds as Bounds
     from fisherbo.geometry.normals import fisher_rao_bounds as fisher_rao_bounds
+    from fisherbo.geometry.trust_region import kl_step_length as kl_step_length
 
 _NAMES = {
     "charts": ("score_covariance",),
@@ -50,12 +50,12 @@ _NAMES = {
         "KroneckerMetric",
         "Metric",
         "fisher_vector_product",
-        "kl_step_length",
         "natural_gradient",
         "pull_back",
     ),
     "normals": ("Bounds", "fisher_rao_bounds"),
     "mirror": ("mirror_step", "replicator_step"),
+    "trust_region": ("kl_step_length",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -6,6 +6,8 @@ tensors in `linalg`. Symbols: A = L Lᵀ.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
@@ -44,6 +46,18 @@ def _shifted(matrix: Array, jitter: float) -> Array:
         return matrix
     shifted: Array = matrix + jitter * matrix.diagonal().mean() * np.eye(len(matrix))
     return shifted
+
+
+def solve(matrix: Array, right: Array) -> Array:
+    """``matrix⁻¹ right`` of positive definite matrices ``(*b, n, n)``, shape ``(*b, n)``."""
+    solution: Any = np.linalg.solve(matrix, right[..., None])[..., 0]
+    return solution
+
+
+def eigh(matrix: Array) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors (columns) of symmetric matrices ``(*b, n, n)``."""
+    found: tuple[Array, Array] = np.linalg.eigh(matrix)
+    return found
 
 
 def inverse(factor: Array) -> Array:

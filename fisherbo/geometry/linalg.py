@@ -87,6 +87,23 @@ def psd_inverse(matrix: Tensor) -> Tensor:
     return inverse_from_cholesky(cholesky(matrix.double())).to(matrix.dtype)
 
 
+def psd_eigenvalues(matrix: Tensor) -> Tensor:
+    """Eigenvalues >= 0, ascending, of positive semi-definite matrices, shape ``(*b, n)``."""
+    values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values.clamp_min(0)
+
+
+def orthonormal_basis(columns: Tensor) -> Tensor:
+    """Orthonormal columns that span those of a matrix ``(m, n)``, shape ``(m, min(m, n))``."""
+    basis: Tensor = torch.linalg.qr(columns)[0]
+    return basis
+
+
+def solve_lower(factor: Tensor, right: Tensor) -> Tensor:
+    """``L⁻¹ right`` for lower factors ``(*b, n, n)`` and right sides ``(*b, n, m)``."""
+    return torch.linalg.solve_triangular(factor, right, upper=False)
+
+
 def _try_eigh(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
     try:
         values, vectors = torch.linalg.eigh(matrix)

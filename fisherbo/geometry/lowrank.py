@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fisherbo.geometry.lapack import solve
+
 Array = NDArray[np.float64]
 
 
@@ -31,8 +33,8 @@ class LowRankMetric:
         scaled = self.factors / self.diagonal[..., None]
         capacitance = scaled.mT @ self.factors
         capacitance += np.eye(self.factors.shape[-1])
-        inner = np.linalg.solve(capacitance, scaled.mT @ gradient[..., None])
-        return gradient / self.diagonal - (scaled @ inner)[..., 0]
+        inner = solve(capacitance, (scaled.mT @ gradient[..., None])[..., 0])
+        return gradient / self.diagonal - (scaled @ inner[..., None])[..., 0]
 
 
 def natural_of_score(diagonal: Array, score: Array) -> Array:

@@ -107,17 +107,6 @@ class EigenMetric:
         return self.basis.matrix(coordinates / (self.spectrum + self.damping))
 
 
-def kl_step_length(slope: Tensor, radius: float) -> Tensor:
-    """Longest ``t`` whose step ``t·d`` stays within ``radius`` nats: ``√(2·radius / gᵀd)``.
-
-    Args:
-        slope: ``gᵀd = dᵀF d`` for natural gradients ``d``, shape ``(*b,)``; ``inf`` is returned
-            where it is not positive.
-        radius: KL divergence allowed, in nats.
-    """
-    return torch.where(slope > 0, torch.sqrt(2 * radius / slope), torch.inf)
-
-
 Fisher: TypeAlias = Tensor | tuple[Tensor, Tensor] | Metric | Product
 """A matrix ``(*b, n, n)``; Kronecker factors ``(A, G)``; a metric; or a product ``v ↦ F v``."""
 

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
+from fisherbo.geometry.trust_region import by_agreement, free_in_box
 from fisherbo.space import Array, Integers, Mask
 
 _GROW = 4.0
@@ -104,7 +105,7 @@ def natural_ascent(
             return AscentResult(x, here.value, step, "converged")
         new = utility(there)
         gain = new.value - here.value
-        lam = lam * _change(gain, predicted, shrink)
+        lam = lam * by_agreement(gain, predicted, shrink, _GROW)
         x, here = _better(gain > 0, (there, new), (x, here))
     return AscentResult(x, here.value, max_steps, "steps")
 
@@ -116,7 +117,7 @@ def _natural_step(
 
     Coordinates at a bound whose gradient points outward are held: they leave the metric too.
     """
-    free = movable & np.where(here.gradient > 0, x < 1, x > 0)
+    free = movable & free_in_box(here.gradient, x, 0, 1)
     gradient = here.gradient * free
     scale = lam[:, None]
     if here.factors is None:
@@ -127,11 +128,6 @@ def _natural_step(
         natural = natural / scale if whole else natural
     there = np.minimum(np.maximum(x + natural, 0), 1)
     return there, 0.5 * np.vecdot(gradient, there - x)
-
-
-def _change(gain: Array, predicted: Array, shrink: float) -> Array:
-    """By what λ shrinks where the model was right, and grows where it was not."""
-    return np.where(gain > 0.75 * predicted, shrink, np.where(gain >= 0.25 * predicted, 1.0, _GROW))
 
 
 def _rows(e: Evaluation, index: Integers) -> Evaluation:

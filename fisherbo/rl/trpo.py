@@ -22,9 +22,9 @@ from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry.metric import (
     Product,
     fisher_vector_product,
-    kl_step_length,
     natural_gradient,
 )
+from fisherbo.geometry.trust_region import kl_step_length
 from fisherbo.rl.batch import Batch, PolicyStep, compare, finite_outputs, surrogate
 from fisherbo.rl.curvature import KroneckerCurvature
 from fisherbo.rl.policy import Actor

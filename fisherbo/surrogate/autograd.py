@@ -32,7 +32,7 @@ from gpytorch.utils.warnings import GPInputWarning, NumericalWarning
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.geometry.linalg import cholesky
+from fisherbo.geometry.linalg import cholesky, solve_lower
 from fisherbo.space import Array
 from fisherbo.surrogate.fit import NOISE_FLOOR
 from fisherbo.surrogate.posterior import Linearization, Prediction
@@ -145,7 +145,7 @@ class AutogradSurrogate:
         mean, variance = _of_each_point(posterior.mean, x), _of_each_point(posterior.variance, x)
         if len(self.pending):
             across = posterior.distribution.covariance_matrix[:, 0, 1:].double()
-            explained = torch.linalg.solve_triangular(self._factor, across.mT, upper=False)
+            explained = solve_lower(self._factor, across.mT)
             variance = variance - explained.square().sum(0)
         return mean, variance.clamp_min(_VARIANCE_FLOOR).sqrt()
 

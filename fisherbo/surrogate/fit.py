@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.geometry.lapack import solve
+from fisherbo.geometry.trust_region import by_agreement, free_in_box, held
 from fisherbo.space import Array, Integers
 from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.surrogate.replicates import merged
@@ -128,9 +130,9 @@ def _descend(
         if (1 + lam) * promised < tolerance:
             return theta + step, here.value - promised
         there = loss(theta + step)
-        ratio = (here.value - there.value) / promised
-        lam = lam * _SHRINK if ratio > 0.75 else lam if ratio >= 0.25 else lam * _GROW
-        if ratio > 0:
+        gain = here.value - there.value
+        lam *= float(by_agreement(gain, promised, _SHRINK, _GROW))
+        if gain > 0:
             theta, here = theta + step, there
     return theta, here.value
 
@@ -143,10 +145,10 @@ def _natural_step(
     What is held at a bound leaves the metric too.
     """
     gradient = here.gradient
-    free = np.where(gradient > 0, theta > low, theta < high)
-    metric = np.where(free[:, None] & free, here.information, 0.0)
-    metric.flat[:: len(theta) + 1] = np.where(free, (1 + lam) * here.information.diagonal(), 1.0)
-    whole = np.linalg.solve(metric, np.where(free, -gradient, 0.0))
+    free = free_in_box(-gradient, theta, low, high)
+    damped = here.information * (1 + lam * np.eye(len(theta)))
+    metric = held(damped, free)
+    whole = solve(metric, np.where(free, -gradient, 0.0))
     step = np.clip(theta + whole, low, high) - theta
     return step, -float(gradient @ step + 0.5 * (step @ metric @ step))
 

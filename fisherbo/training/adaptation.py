@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fisherbo.geometry.trust_region import by_agreement
+
 _RANGE = (1e-12, 1e12)
 SETBACK = 4.0  # times λ after a step that left the finite numbers
 
@@ -44,11 +46,9 @@ def adapted(damping: float, ratio: float, decay: float, interval: int) -> float:
         decay: ω < 1.
         interval: T.
     """
-    factor = decay**interval
-    if ratio > 0.75:
-        damping *= factor
-    elif ratio < 0.25:
-        damping /= factor
+    if not math.isnan(ratio):
+        factor = decay**interval
+        damping *= float(by_agreement(ratio, 1.0, factor, 1 / factor))
     return min(max(damping, _RANGE[0]), _RANGE[1])
 
 

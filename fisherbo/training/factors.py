@@ -68,15 +68,3 @@ def damped_metric(input_factor: Matrix, output_factor: Matrix, damping: float) -
     """
     damped_input, damped_output = damped_factors(input_factor, output_factor, damping)
     return KroneckerMetric(inverse(damped_input), inverse(damped_output))
-
-
-def kl_clip_factor(clip: float, lr: float, slope: float) -> float:
-    """``ν = min(1, √(c / (lr²·v·g)))``: lr²·v·g is twice the KL divergence of the step.
-
-    Args:
-        clip: c, in nats.
-        lr: Learning rate.
-        slope: v·g of the natural gradient v and the gradient g, summed over layers.
-    """
-    squared_length = lr * lr * slope
-    return min(1.0, math.sqrt(clip / squared_length)) if squared_length > 0 else 1.0

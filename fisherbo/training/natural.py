@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
+from fisherbo.geometry.trust_region import kl_share
 from fisherbo.training.adaptation import Situation, number, situation
 from fisherbo.training.events import ClassDimension, events, used_entries
-from fisherbo.training.factors import kl_clip_factor
 from fisherbo.training.guards import remedy
 from fisherbo.training.hooks import (
     Hook,
@@ -381,7 +381,7 @@ class NaturalGradient(torch.optim.Optimizer):
     def _move(self, gradient: Tensor, natural: Tensor) -> None:
         lr, momentum = float(self._settings["lr"]), float(self._settings["momentum"])
         slope, clip = float(gradient @ natural), self._settings["kl_clip"]
-        scale = 1.0 if clip is None else kl_clip_factor(clip, lr, slope)
+        scale = 1.0 if clip is None else kl_share(lr * lr * slope, clip)
         parts = natural.split([p.numel() for p in self._parameters])
         for parameter, part in zip(self._parameters, parts, strict=True):
             buffer = self.state[parameter]["momentum_buffer"].mul_(momentum)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.geometry.trust_region import kl_share
 from fisherbo.training.blocks import Scheme
 from fisherbo.training.quadratic import Linearised, change, minimiser
 from fisherbo.training.second_moments import allowed_share, directions, length, noise_shares
@@ -141,9 +142,8 @@ def model_plan(
     model = along(blocks, [directions, last], maps, processes)
     rounding = 16 * torch.finfo(directions[0].dtype).eps
     best = minimiser(model.curvature, model.slopes, rounding)
-    length, scale = float(best @ model.fisher @ best), 1.0
-    if clip is not None and length > clip:
-        scale = math.sqrt(clip / length)
+    length = float(best @ model.fisher @ best)
+    scale = 1.0 if clip is None else kl_share(length, clip)
     best = scale * best
     rate, momentum = best.tolist()
     updates = [

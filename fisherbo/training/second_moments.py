@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fisherbo.geometry.trust_region import kl_share
 from fisherbo.training.blocks import eigenbasis
 from fisherbo.training.update import Block
 
@@ -125,8 +126,7 @@ def allowed_share(directions: Directions, rates: Sequence[float], limit: float |
     if limit is None:
         return 1.0
     lengths = torch.stack([directions.of_gradients, directions.squared_lengths])
-    squared = float((lengths @ _squares(rates, lengths)).max())
-    return min(1.0, math.sqrt(limit / squared)) if squared > 0 else 1.0
+    return kl_share(float((lengths @ _squares(rates, lengths)).max()), limit)
 
 
 def length(directions: Directions, rates: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fisherbo.errors import DivergedError, InvalidInputError, NumericalError
+from fisherbo.geometry.trust_region import kl_share
 from fisherbo.training.blocks import (
     Scheme,
     State,
@@ -25,7 +26,6 @@ from fisherbo.training.blocks import (
     natural,
 )
 from fisherbo.training.coverage import Layer
-from fisherbo.training.factors import kl_clip_factor
 from fisherbo.training.guards import remedy
 from fisherbo.training.moments import Moments, factor_shapes
 from fisherbo.training.processes import received, shares, sum_over_processes, sums
@@ -205,7 +205,8 @@ def clip_scale(clip: float | None, blocks: Sequence[Block], total: Tensor) -> fl
     """ν of the natural gradients: ``lr² ν² v·g <= clip``, with the largest lr of the blocks."""
     if clip is None or not blocks:
         return 1.0
-    return kl_clip_factor(clip, max(float(b.group["lr"]) for b in blocks), total.item())
+    lr = max(float(b.group["lr"]) for b in blocks)
+    return kl_share(lr * lr * total.item(), clip)
 
 
 def along(

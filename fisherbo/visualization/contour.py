@@ -11,6 +11,7 @@ from optuna.study import Study
 from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
+from fisherbo.geometry.lapack import eigh
 from fisherbo.optimize.descent import Evaluation, natural_ascent
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.sampler import FisherSampler
@@ -141,7 +142,7 @@ def _ellipses(plane: _Plane, objective: int) -> Any:
     centre = np.stack(np.meshgrid(_ELLIPSES, _ELLIPSES), -1).reshape(-1, 2)
     surrogate, points = plane.seen.surrogate(objective), plane.points(centre)
     metric = damped_metric(surrogate, points, _DAMPING)[:, plane.index][:, :, plane.index]
-    length, axes = np.linalg.eigh(metric)
+    length, axes = eigh(metric)
     unit = np.sqrt(2 / length)  # half-axes of a step of one nat
     scale = _TYPICAL / np.median(unit.max(-1))
     radius = np.minimum(scale * unit, _LARGEST)

@@ -23,10 +23,10 @@ from fisherbo.geometry.metric import (
     EigenMetric,
     KroneckerMetric,
     fisher_vector_product,
-    kl_step_length,
     natural_gradient,
     pull_back,
 )
+from fisherbo.geometry.trust_region import kl_step_length
 
 seeds = st.integers(0, 2**31 - 1)
 dims = st.integers(1, 6)

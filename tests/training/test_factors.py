@@ -14,7 +14,6 @@ from fisherbo.training.factors import (
     average_weight,
     damped_factors,
     damped_metric,
-    kl_clip_factor,
     trace_balance,
 )
 
@@ -75,16 +74,3 @@ def test_damped_metric_solves_the_dense_system(seed: int, d_in: int, d_out: int)
     dense = torch.kron(damped_g, damped_a)  # of row-major weights
     natural = damped_metric(a, g, 0.1).natural(gradient)
     assert_close(dense @ natural.flatten(), gradient.flatten(), atol=1e-8, rtol=1e-8)
-
-
-@given(st.floats(1e-6, 10), st.floats(1e-4, 1), st.floats(1e-8, 1e8))
-def test_clipped_step_stays_within_the_limit(clip: float, lr: float, slope: float) -> None:
-    factor = kl_clip_factor(clip, lr, slope)
-    length = (lr * factor) ** 2 * slope
-    assert length <= clip * (1 + 1e-9)
-    assert factor == 1 or math.isclose(length, clip)
-
-
-@pytest.mark.parametrize("slope", [0.0, -1.0])
-def test_a_step_without_length_is_not_clipped(slope: float) -> None:
-    assert kl_clip_factor(1e-3, 0.1, slope) == 1
