@@ -38,6 +38,21 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True)
+class DenseMetric:
+    """Metrics held by their inverses.
+
+    Attributes:
+        inverse: ``F⁻¹``, shape ``(*b, n, n)``.
+    """
+
+    inverse: Tensor
+
+    def natural(self, gradient: Tensor) -> Tensor:
+        """Natural gradient ``F⁻¹ gradient``, shape ``(*b, n)``."""
+        return (self.inverse @ gradient[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
 class KroneckerMetric:
     """The metric ``A ⊗ G`` on weight matrices, held by the inverses of its factors.
 
