@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fisherbo.geometry.block_diagonal import Matrix, diagonal_in, eigh, squared_rotation
 from fisherbo.geometry.linalg import psd_inverse
-from fisherbo.geometry.metric import Eigenbasis, EigenMetric, KroneckerMetric
+from fisherbo.geometry.metric import DenseMetric, Eigenbasis, EigenMetric, KroneckerMetric
 from fisherbo.training.coverage import Layer
 from fisherbo.training.eigenbasis import (
     projected,
@@ -143,7 +143,7 @@ def factorise(layer: Layer, scheme: Scheme, state: State, damping: float) -> Non
 def natural(layer: Layer, scheme: Scheme, state: State, gradient: Tensor, damping: float) -> Tensor:
     """Natural gradient of the block, shape ``(*b, d_out, d_in)`` as the gradient."""
     if layer.kind == "units":
-        return (state["output_inverse"] @ gradient[..., None])[..., 0]
+        return DenseMetric(state["output_inverse"]).natural(gradient)
     if scheme.uses_basis(layer):
         return EigenMetric(eigenbasis(layer, state), state["spectrum"], damping).natural(gradient)
     inputs, outputs = layer.input_form, layer.output_form
