@@ -34,6 +34,7 @@ class Inspection:
             points while the best value is old, for example.
         next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
             draw it.
+        designed: Whether the next trial is one of the initial design, so that the model has no say.
     """
 
     task: Task
@@ -41,6 +42,7 @@ class Inspection:
     constraints: tuple[Belief, ...]
     acquisition: Acquisition
     next: Array | None
+    designed: bool = False
 
     @property
     def space(self) -> Space:

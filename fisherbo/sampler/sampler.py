@@ -222,8 +222,9 @@ class FisherSampler(BaseSampler):
         with self._learner.isolated(rng):
             objectives, constraints = self._learner.beliefs(task, lesson)
             x, acquisition = best_point(task, objectives, constraints, rng, restriction)
-        first = self._design(task, restriction) if self._begins(task, lesson) else x
-        return Inspection(task, tuple(objectives), tuple(constraints), acquisition, first)
+        designed = self._begins(task, lesson)
+        first = self._design(task, restriction) if designed else x
+        return Inspection(task, tuple(objectives), tuple(constraints), acquisition, first, designed)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""

@@ -113,7 +113,7 @@ def figures(results: Sequence[TuningResult]) -> list[Figure]:
         plot_training_trace(
             traces, against="cpu_seconds", metric=first.metric, target=first.target
         ),
-        plot_optimization_history({r.optimizer: r.study for r in results}, value=value),
+        plot_optimization_history({r.optimizer: r.study for r in results}, target_name=value),
     ]
     for result in results:
         drawn += _of_study(result, value)
@@ -138,7 +138,7 @@ def _of_study(result: TuningResult, value: str) -> list[Figure]:
         drawn.append(plot_response_map(result.study, value=value, title=title))
     drawn.append(plot_training_monitor(result.best_trial, metric=result.metric))
     title = f"{result.optimizer}: parallel coordinates of the complete trials"
-    return [*drawn, plot_parallel_coordinate(result.study, value=value, title=title)]
+    return [*drawn, plot_parallel_coordinate(result.study, target_name=value, title=title)]
 
 
 def _params(result: TuningResult) -> str:

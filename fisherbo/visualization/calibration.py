@@ -78,8 +78,8 @@ def plot_calibration(
     found = leave_one_out(_posterior(view.inspected(study, sampler), objective))
     share = float(found.coverage(np.array(0.95)))
     titles = [
-        "Observed against predicted, warped values, 95 % intervals",
-        f"Coverage of central intervals ({share:.0%} in the 95 % interval)",
+        "observed against predicted",
+        f"{share:.0%} in the 95 % interval",
     ]
     figure = subplots(2, 2, titles)
     ends = [float(min(found.observed.min(), found.mean.min())),
@@ -100,8 +100,8 @@ def plot_calibration(
             line={"color": GREY, "dash": "dash"}, hoverinfo="skip",
         ), row=1, col=column)  # fmt: skip
     lay_out(figure, "Leave-one-out calibration of the model")
-    figure.update_xaxes(title="predicted, standard deviations", row=1, col=1)
-    figure.update_yaxes(title="observed, standard deviations", row=1, col=1)
+    figure.update_xaxes(title="predicted, warped, with 95 % interval", row=1, col=1)
+    figure.update_yaxes(title="observed, warped", row=1, col=1)
     figure.update_xaxes(title="level of the interval", row=1, col=2)
     figure.update_yaxes(title="share of observations inside", row=1, col=2)
     return figure

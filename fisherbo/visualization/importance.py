@@ -8,7 +8,7 @@ are in widths of the search space, so that importance is that of the whole range
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import optuna
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.sampler import FisherSampler
-from fisherbo.visualization.style import COLOURS, graph_objects, lay_out
+from fisherbo.visualization.style import colours, graph_objects, lay_out
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -88,33 +88,43 @@ def plot_param_importances(
     study: Study,
     sampler: FisherSampler | None = None,
     *,
+    evaluator: BaseImportanceEvaluator | None = None,
+    params: list[str] | None = None,
     target: Callable[[FrozenTrial], float] | None = None,
     target_name: str = "objective value",
+    beside: Mapping[str, BaseImportanceEvaluator] | None = None,
 ) -> Figure:
-    """Figure of the parameters' importance by inverse lengthscale.
+    """Figure of the parameters' importance, by inverse lengthscale if nothing else is asked for.
 
     Args:
         study: A study of any sampler.
         sampler: Whose model is asked; a new `FisherSampler` if None.
+        evaluator: Another evaluator, as Optuna has them.
+        params: Parameters to assess; all if None.
         target: What to assess the parameters for; the objective if None.
         target_name: What the target is called.
+        beside: Further evaluators by name, whose bars are drawn beside.
 
     Raises:
         InvalidInputError: As `LengthscaleImportanceEvaluator.evaluate`.
         MissingExtraError: plotly is not installed.
     """
     go = graph_objects()
-    found = LengthscaleImportanceEvaluator(sampler).evaluate(study, target=target)
-    names = list(reversed(found))
-    share = [found[name] for name in names]
-    figure = go.Figure(
-        go.Bar(
-            x=share, y=names, orientation="h", marker={"color": COLOURS[0]},
-            text=[f"{value:.2f}" for value in share], name="importance",
-        )
-    )  # fmt: skip
-    title = f"Importance for the {target_name}, by inverse lengthscale"
-    lay_out(figure, title, "share of the sum of inverse lengthscales", height=160 + 32 * len(names))
+    first = LengthscaleImportanceEvaluator(sampler) if evaluator is None else evaluator
+    name = "inverse lengthscale" if evaluator is None else type(evaluator).__name__
+    evaluators = {name: first, **({} if beside is None else beside)}
+    found = {name: one.evaluate(study, params, target=target) for name, one in evaluators.items()}
+    names = list(reversed(found[name]))
+    figure = go.Figure()
+    for colour, (key, shares) in zip(colours(len(found)), found.items(), strict=True):
+        values = [shares.get(parameter, 0.0) for parameter in names]
+        figure.add_bar(
+            x=values, y=names, orientation="h", marker={"color": colour}, name=key,
+            text=[f"{value:.2f}" for value in values], showlegend=len(found) > 1,
+        )  # fmt: skip
+    title = f"Importance for the {target_name}, by {' and '.join(found)}"
+    lay_out(figure, title, "share", height=160 + 32 * len(names) * len(found))
+    figure.update_layout(legend={"orientation": "h", "y": -0.3})
     figure.update_yaxes(title="parameter", type="category")
     return figure
 

@@ -1,13 +1,15 @@
-"""One HTML page of a table and figures that needs no network: plotly's script is in it once."""
+"""One HTML page of tables and figures that needs no network: plotly's script is in it once."""
 
 from __future__ import annotations
 
 import html
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from string import Template
+from typing import TYPE_CHECKING, Any
 
 from fisherbo.files import replacing
 from fisherbo.visualization.style import graph_objects
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PACKAGES = ("fisherbo", "torch", "optuna", "numpy")
+_CONFIG = {"responsive": True, "displaylogo": False}
 
 
 def render(
@@ -24,8 +27,16 @@ def render(
     table: Sequence[Sequence[str]],
     figures: Mapping[str, Figure],
     notes: Sequence[str] = (),
+    *,
+    captions: Mapping[str, str] | None = None,
+    folded: Collection[str] = (),
+    before: str = "",
+    after: str = "",
 ) -> str:
     """The page's HTML.
+
+    It is one column on narrow screens, follows the reader's choice of a light or dark theme, and
+    prints all that is folded.
 
     Args:
         title: Heading, as text.
@@ -33,23 +44,60 @@ def render(
         table: Rows of cells, as text; the first is of names.
         figures: By the id that their element has on the page.
         notes: Sentences below the figures, as text.
+        captions: How to read a figure, by its id, as text.
+        folded: Ids of figures that are shown on demand.
+        before: HTML between the table and the figures.
+        after: HTML below the figures.
 
     Raises:
         MissingExtraError: plotly is not installed.
     """
     graph_objects()
-    divs = [
-        figure.to_html(full_html=False, include_plotlyjs=index == 0, div_id=name)
-        for index, (name, figure) in enumerate(figures.items())
+    captions = {} if captions is None else captions
+    shown = {name: figure for name, figure in figures.items() if name not in folded}
+    hidden = {name: figure for name, figure in figures.items() if name in folded}
+    sections = [
+        _section(name, figure, captions.get(name, ""), index == 0)
+        for index, (name, figure) in enumerate({**shown, **hidden}.items())
     ]
-    return _PAGE.format(
+    expert = "".join(sections[len(shown) :])
+    parts = sections[: len(shown)]
+    if expert:
+        parts.append(f"<details><summary>For experts</summary>{expert}</details>")
+    return _file("page.html").substitute(
         title=html.escape(title),
         lead=html.escape(lead),
-        table=_table(table),
-        figures="\n".join(divs),
+        table=table_of(table),
+        before=before,
+        figures="\n".join(parts),
+        after=after,
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         versions=html.escape(", ".join(versions())),
+        style=_file("page.css").template,
+        script=_file("page.js").template,
     )
+
+
+def _section(name: str, figure: Figure, caption: str, first: bool) -> str:
+    """A figure with its title above and its caption below, both as text of the page."""
+    title = figure.layout.title.text or name
+    bare = graph_objects().Figure(figure)
+    bare.update_layout(title=None, margin={"t": 50, "l": 60, "r": 20, "b": 60})
+    drawn = bare.to_html(
+        full_html=False, include_plotlyjs=first, div_id=name, config=_CONFIG, default_width="100%"
+    )
+    read = f"<figcaption><b>How to read this.</b> {html.escape(caption)}</figcaption>"
+    label = html.escape(title, quote=True)
+    return (
+        f'<section id="{name}-section" aria-labelledby="{name}-title">'
+        f'<h2 id="{name}-title">{html.escape(title)}</h2>'
+        f'<figure role="group" aria-label="{label}">{drawn}{read if caption else ""}</figure>'
+        "</section>"
+    )
+
+
+def _file(name: str) -> Template:
+    return Template(files("fisherbo.visualization").joinpath(name).read_text("utf-8"))
 
 
 def write(page: str, path: Path, option: str = "--report") -> None:
@@ -73,34 +121,22 @@ def versions() -> list[str]:
     return [f"Python {platform.python_version()}", *packages]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        texts = (html.escape(cell).replace("\n", "<br>") for cell in cells)
+def table_of(rows: Sequence[Sequence[Any]], *, name: str = "", sortable: bool = False) -> str:
+    """HTML of a table of texts, whose first row is of names.
+
+    Args:
+        rows: Rows of cells.
+        name: Id of the table.
+        sortable: Whether its columns can be sorted, and the table be downloaded as CSV.
+    """
+
+    def line(cells: Sequence[Any], tag: str) -> str:
+        texts = (html.escape(str(cell)).replace("\n", "<br>") for cell in cells)
         return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
 
     head, *body = rows
-    lines = [line(head, "th"), *(line(cells, "td") for cells in body)]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font-family: sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border: 1px solid #999; padding: 0.4em 0.6em; text-align: left; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{lead}</p>
-{table}
-{figures}
-{notes}
-<p>{versions}</p>
-</body>
-</html>
-"""
+    kind = ' class="sortable"' if sortable else ""
+    given = f' id="{html.escape(name, quote=True)}"' if name else ""
+    lines = "\n".join(line(cells, "td") for cells in body)
+    whole = f"<thead>{line(head, 'th')}</thead>\n<tbody>{lines}</tbody>"
+    return f'<div class="wide"><table{given}{kind}>\n{whole}\n</table></div>'

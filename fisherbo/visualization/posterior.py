@@ -59,7 +59,7 @@ def plot_posterior_slice(
     _, y = seen.observed(objective)
     title = "Posterior along each parameter through the best point"
     lay_out(figure, title, height=_height(len(names)))
-    figure.update_yaxes(type=view.value_kind(y))
+    figure.update_yaxes(type=view.value_kind(y), matches="y")
     figure.update_yaxes(title=value, col=1)
     return figure
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +22,7 @@ from fisherbo.visualization import page
 from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
 from fisherbo.visualization.importance import plot_param_importances
+from fisherbo.visualization.next_trial import NextTrial, next_trial, rows, shown
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
 from fisherbo.visualization.steps import plot_kl_steps
 from fisherbo.visualization.studies import (
@@ -26,12 +30,50 @@ from fisherbo.visualization.studies import (
     plot_parallel_coordinate,
     plot_pareto_front,
 )
+from fisherbo.visualization.style import graph_objects, lay_out
 from fisherbo.visualization.training import plot_training_monitor
+from fisherbo.visualization.trial_table import trial_table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Draw = Callable[[], "Figure"]
+
+EXPERT = ("calibration", "steps", "contour", "parallel", "timeline")
+"""Figures that are folded on the page."""
+MODEL = ("posterior", "contour", "acquisition", "importance", "calibration", "steps")
+"""Figures of the model, which are not drawn before it chooses the trials."""
+CAPTIONS = {
+    "history": "Each dot is a trial, the line the best value until then. A line that has been flat "
+    "for long says that further trials are unlikely to help much.",
+    "posterior": "The line is what the model expects along one parameter while the others stay at "
+    "the best point, the band where it is 95 % sure that the noise-free value lies. Dark dots are "
+    "trials near that slice; pale ones are far from it in other parameters and may lie off the "
+    "band.",
+    "acquisition": "The next trial is where the curve is highest: the logarithm of the expected "
+    "improvement. Gaps are places that are ruled out, such as those beside points already known. "
+    "Each slice goes through the next trial, the star.",
+    "importance": "Longer bars matter more. The inverse lengthscale tells how fast the objective "
+    "changes with a parameter, fANOVA how much of its variance over the whole space comes from "
+    "that parameter alone; they differ where a parameter matters in a small part of the space or "
+    "together with others.",
+    "calibration": "Each trial is predicted from all others. Dots should lie along the diagonal, "
+    "and the coverage should follow it; below it, the model is too sure of itself.",
+    "steps": "How much the model's prediction at a trial differed from that at the best point "
+    "before it, as a Kullback-Leibler divergence. Large values are exploration, small ones "
+    "refinement.",
+    "contour": "The median of the model over two parameters, the others at the best point. "
+    "Ellipses are steps of equal information in the Fisher metric of the posterior; paths are "
+    "ascents to the next trial by the natural and by the Euclidean gradient.",
+    "parallel": "Each line is a trial, coloured by its value. Good trials that run close together "
+    "on an axis agree on that parameter.",
+    "front": "A trial of the Pareto front is one than which no other is better in all objectives.",
+    "intermediate": "What each trial reported while it ran. Lines that end early were pruned.",
+    "timeline": "A bar a trial. Long bars cost most; gaps are time in which nothing ran.",
+    "run": "The loss of the best trial's run over its steps, and where its optimizer has them, the "
+    "damping and the divergence of each step.",
+}
+"""How to read each figure."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +84,62 @@ class StudyReport:
         summary: Names and values, JSON's own types.
         figures: By a short name.
         left_out: Figures that cannot be drawn, with the reason.
+        trials: A line of names, then one a trial, as texts.
+        next: The next trial.
+        value: What the value is called, with its unit.
     """
 
     summary: Mapping[str, Any]
     figures: Mapping[str, Figure]
     left_out: Mapping[str, str]
+    trials: Sequence[Sequence[str]]
+    next: NextTrial
+    value: str = "objective value"
 
     def to_html(self) -> str:
         """One page that works offline."""
-        rows = [["", "value"], *([name, _text(value)] for name, value in self.summary.items())]
         notes = [f"Not drawn: {name}, since {why}." for name, why in self.left_out.items()]
-        name = self.summary["study"]
-        lead = "Trials, the model of them by fisherbo, and where it would look next."
-        return page.render(f"Study {name}", lead, rows, self.figures, notes)
+        return page.render(
+            f"Study {self.summary['study']}",
+            self._lead(),
+            _results(self.summary),
+            self.figures,
+            notes,
+            captions={name: CAPTIONS[name.rstrip("_0123456789")] for name in self.figures},
+            folded=[name for name in self.figures if name.startswith(EXPERT)],
+            before=self._next(),
+            after=_trials(self.trials),
+        )
+
+    def _lead(self) -> str:
+        """What was tuned, and what to do next."""
+        counts = [
+            f"{count} {'failed' if state == 'fail' else state}"
+            for state, count in self.summary["trials"].items()
+        ]
+        goal = " and ".join(self.summary["directions"])
+        lead = f"Trials to {goal} the {self.value}: {', '.join(counts)}. "
+        if "pareto_front" in self.summary:
+            return lead + "Choose one of the trials of the Pareto front by what matters to you."
+        if isinstance(self.summary["recommended"], str):
+            return lead + "No trial can be recommended yet; run more."
+        number = self.summary["recommended"]["number"]
+        return lead + (
+            f"Use the parameters of trial {number}, which the model expects to be the best; the "
+            "best single value may be luck. Run more trials while the probability of an "
+            "improvement below is worth their cost."
+        )
+
+    def _next(self) -> str:
+        names = [self.value]
+        if len(self.summary["directions"]) > 1:
+            names = [f"objective {j}" for j in range(len(self.summary["directions"]))]
+        table = page.table_of(rows(self.next, names), name="next") if self.next.params else ""
+        reason = html.escape(self.next.reason)
+        return (
+            '<section class="card" aria-labelledby="next-title"><h2 id="next-title">Next trial</h2>'
+            f"{table}<p>{reason}</p></section>"
+        )
 
     def write_html(self, path: str | Path) -> None:
         """Write the page; the file is replaced in one step.
@@ -98,12 +183,17 @@ def report(
         own = study.sampler
         sampler = own if isinstance(own, FisherSampler) else FisherSampler(seed=0)
     figures, left_out = {}, {}
+    coming = next_trial(study, sampler)
     for name, draw in _drawings(study, sampler, value).items():
+        if not coming.expected and name.startswith(MODEL):
+            left_out[name] = "the model is not used before the initial design is complete"
+            continue
         try:
             figures[name] = draw()
         except InvalidInputError as error:
             left_out[name] = str(error)
-    return StudyReport(summarize(study, sampler), figures, left_out)
+    summary = summarize(study, sampler)
+    return StudyReport(summary, figures, left_out, trial_table(study), coming, value)
 
 
 def summarize(study: Study, sampler: FisherSampler) -> dict[str, Any]:
@@ -148,15 +238,20 @@ def _drawings(study: Study, sampler: FisherSampler, value: str) -> dict[str, Dra
     if len(study.directions) > 1:
         return _drawings_of_several(study, sampler)
     drawings: dict[str, Draw] = {
-        "history": partial(plot_optimization_history, {study.study_name: study}, value=value),
+        "history": partial(plot_optimization_history, study, target_name=value),
         "posterior": partial(plot_posterior_slice, study, sampler, value=value),
         "contour": partial(plot_posterior_contour, study, sampler, value=value),
         "acquisition": partial(plot_acquisition_slice, study, sampler),
-        "importance": partial(plot_param_importances, study, sampler, target_name=value),
+        "importance": partial(
+            plot_param_importances, study, sampler, target_name=value, beside=_fanova()
+        ),
         "calibration": partial(plot_calibration, study, sampler),
         "steps": partial(plot_kl_steps, study, sampler),
-        "parallel": partial(plot_parallel_coordinate, study, value=value),
+        "parallel": partial(plot_parallel_coordinate, study, target_name=value),
+        "timeline": partial(_timeline, study),
     }
+    if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+        drawings["intermediate"] = partial(_intermediate, study)
     best = min(
         (t for t in study.get_trials(deepcopy=False) if "trace_loss" in t.user_attrs and t.values),
         key=lambda t: t.values[0] * (-1 if study.direction == StudyDirection.MAXIMIZE else 1),
@@ -178,6 +273,73 @@ def _drawings_of_several(study: Study, sampler: FisherSampler) -> dict[str, Draw
         )
         drawings[f"calibration_{j}"] = partial(plot_calibration, study, sampler, objective=j)
     return drawings | {"acquisition": partial(plot_acquisition_slice, study, sampler)}
+
+
+def _fanova() -> dict[str, BaseImportanceEvaluator]:
+    """Optuna's evaluator, where what it needs is installed."""
+    if find_spec("sklearn") is None:
+        return {}
+    return {"fANOVA": FanovaImportanceEvaluator(seed=0)}
+
+
+def _intermediate(study: Study) -> Figure:
+    graph_objects()
+    from optuna.visualization import plot_intermediate_values
+
+    figure = plot_intermediate_values(study)
+    lay_out(figure, "Intermediate values of the trials", "step")
+    return figure
+
+
+def _timeline(study: Study) -> Figure:
+    graph_objects()
+    from optuna.visualization import plot_timeline
+
+    figure = plot_timeline(study)
+    lay_out(figure, "When the trials ran")
+    return figure
+
+
+def _results(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The best and the recommended trial beside each other; of several objectives the front."""
+    found = {name: summary[name] for name in ("best", "recommended") if name in summary}
+    found = {name: trial for name, trial in found.items() if isinstance(trial, dict)}
+    if "pareto_front" in summary:
+        found = {f"trial {trial['number']}": trial for trial in summary["pareto_front"]}
+        return _front(found)
+    if not found:
+        return [["", "value"], *([name, _text(value)] for name, value in summary.items())]
+    params = dict.fromkeys(name for trial in found.values() for name in trial["params"])
+    lines = [["", *found], ["trial", *(str(trial["number"]) for trial in found.values())]]
+    lines.append(["value", *(shown(trial["value"]) for trial in found.values())])
+    if "recommended" in found:
+        ends = [shown(end) for end in found["recommended"]["interval"]]
+        lines.append(["95 % interval", *([""] * (len(found) - 1)), " to ".join(ends)])
+    for name in params:
+        lines.append([name, *(shown(trial["params"].get(name, "")) for trial in found.values())])
+    return lines
+
+
+def _front(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """A line a trial of the Pareto front: its values, and its parameters."""
+    trials = list(found.values())
+    params = dict.fromkeys(name for trial in trials for name in trial["params"])
+    count = len(trials[0]["value"]) if trials else 0
+    lines = [["Pareto front", *(f"objective {j}" for j in range(count)), *params]]
+    for name, trial in found.items():
+        chosen = [shown(trial["params"].get(parameter, "")) for parameter in params]
+        lines.append([name, *map(shown, trial["value"]), *chosen])
+    return lines
+
+
+def _trials(lines: Sequence[Sequence[str]]) -> str:
+    table = page.table_of(lines, name="trials", sortable=True)
+    button = '<button type="button" data-csv="trials">Download as CSV</button>'
+    return (
+        '<section aria-labelledby="trials-title"><h2 id="trials-title">Trials</h2>'
+        f'<p>Choose a column\'s name to sort by it. {button}</p><div class="scroll">{table}</div>'
+        "</section>"
+    )
 
 
 def _value(objective: int, trial: FrozenTrial) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,34 +25,59 @@ Array = npt.NDArray[np.float64]
 
 
 def plot_optimization_history(
-    studies: Mapping[str, Study], *, value: str = "objective value"
+    study: Study | Sequence[Study] | Mapping[str, Study],
+    *,
+    target: Callable[[FrozenTrial], float] | None = None,
+    target_name: str = "objective value",
 ) -> Figure:
     """Figure of the best value so far over the trials of each study, with each trial's value.
 
     Args:
-        studies: studies to be compared, by name, each with one objective.
-        value: what the value is called, with its unit.
+        study: a study, or several to be compared, by name where their own names are not to be used.
+        target: what to show of a trial; the objective if None, of which there must be one.
+        target_name: what that is called, with its unit.
 
     Raises:
+        InvalidInputError: there is no target, and a study has several objectives.
         MissingExtraError: plotly is not installed.
     """
     figure = graph_objects().Figure()
-    for colour, (name, study) in zip(colours(len(studies)), studies.items(), strict=True):
-        trials = _complete(study)
-        x = [trial.number for trial in trials]
-        y = np.array([trial.value for trial in trials], dtype=float)
+    studies = _by_name(study)
+    for colour, (name, one) in zip(colours(len(studies)), studies.items(), strict=True):
+        if target is None and len(one.directions) > 1:
+            raise InvalidInputError(
+                f"target must be given for study {name!r} with {len(one.directions)} objectives, "
+                "got None; pass for example target=lambda trial: trial.values[0]"
+            )
+        trials = one.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        shown = [float(t.values[0]) if target is None else float(target(t)) for t in trials]
+        finite = [k for k, found in enumerate(shown) if math.isfinite(found)]
+        x, y = [trials[k].number for k in finite], np.array([shown[k] for k in finite], dtype=float)
         figure.add_scatter(
             x=x, y=y, name=f"{name}, trials", mode="markers", marker={"color": colour, "size": 6},
             opacity=0.5,
         )  # fmt: skip
-        best = np.maximum if study.direction == StudyDirection.MAXIMIZE else np.minimum
+        best = np.maximum if one.directions[0] == StudyDirection.MAXIMIZE else np.minimum
         figure.add_scatter(
             x=x, y=best.accumulate(y), name=f"{name}, best so far", mode="lines",
             line={"color": colour, "width": 2, "shape": "hv"},
         )  # fmt: skip
     lay_out(figure, "Best value so far over trials", "trial number")
-    figure.update_yaxes(title=value)
+    figure.update_yaxes(title=target_name)
     return figure
+
+
+def _by_name(study: Study | Sequence[Study] | Mapping[str, Study]) -> dict[str, Study]:
+    """The studies by the names of their curves; those of one name are numbered."""
+    if isinstance(study, Mapping):
+        return dict(study)
+    several = [study] if isinstance(study, Study) else list(study)
+    names = [one.study_name for one in several]
+    alike = len(set(names)) < len(names)
+    return {
+        f"{name} ({k})" if alike else name: one
+        for k, (name, one) in enumerate(zip(names, several, strict=True))
+    }
 
 
 def plot_response_map(
@@ -107,9 +132,21 @@ def plot_response_map(
 
 
 def plot_parallel_coordinate(
-    study: Study, *, value: str = "objective value", title: str | None = None
+    study: Study,
+    params: list[str] | None = None,
+    *,
+    target: Callable[[FrozenTrial], float] | None = None,
+    target_name: str = "objective value",
+    title: str | None = None,
 ) -> Figure:
     """Optuna's parallel coordinates of a study's complete trials, with a title.
+
+    Args:
+        study: the study.
+        params: parameters to show; all if None.
+        target: what to show of a trial; the first objective if None.
+        target_name: what that is called, with its unit.
+        title: title of the figure.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -117,7 +154,8 @@ def plot_parallel_coordinate(
     graph_objects()
     from optuna.visualization import plot_parallel_coordinate as optunas
 
-    figure = optunas(study, target=lambda trial: float(trial.values[0]), target_name=value)
+    shown = _first_value if target is None else target
+    figure = optunas(study, params, target=shown, target_name=target_name)
     figure.update_layout(title=title or "Parallel coordinates of the complete trials")
     return figure
 
@@ -139,6 +177,10 @@ def plot_pareto_front(study: Study, *, title: str | None = None) -> Figure:
     figure = optunas(study, target_names=names)
     figure.update_layout(title=title or "Trials and the Pareto front")
     return figure
+
+
+def _first_value(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
 
 
 def _complete(study: Study) -> list[FrozenTrial]:

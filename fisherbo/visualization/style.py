@@ -64,7 +64,7 @@ def band(x: Any, low: Any, high: Any, colour: str, name: str, **options: Any) ->
     """A filled band between two curves."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return graph_objects().Scatter(
-        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", name=name,
+        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", mode="lines", name=name,
         fillcolor=f"rgba({red},{green},{blue},0.2)", line={"width": 0}, hoverinfo="skip",
         **options,
     )  # fmt: skip

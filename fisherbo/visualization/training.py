@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,12 +52,18 @@ def plot_training_trace(
         points = [(x, y) for x, y in points if x > 0]
         x, y = [x for x, _ in points], [y for _, y in points]
         figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "width": 2})
-    if target is not None:
-        figure.add_hline(y=target, line_dash="dash", annotation_text=f"target {target:g}")
     lay_out(figure, f"{metric.capitalize()} against {axes[against]}, best runs", axes[against])
     positive = all(point.loss > 0 for trace in traces.values() for point in trace)
+    positive &= target is None or target > 0
     figure.update_xaxes(type="log")
     figure.update_yaxes(title=nats(metric), type="log" if positive else "linear")
+    if target is not None:
+        figure.add_hline(y=target, line_dash="dash")
+        height = math.log10(target) if positive else target  # an annotation's, on a log axis
+        figure.add_annotation(
+            text=f"target {target:g}", x=1, xref="paper", xanchor="right", y=height,
+            yanchor="bottom", showarrow=False,
+        )  # fmt: skip
     return figure
 
 

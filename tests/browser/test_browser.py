@@ -19,6 +19,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import fisherbo
@@ -100,24 +101,117 @@ def test_an_empty_figure_is_not_taken_for_drawn(browser, tmp_path):
 
 def test_every_figure_of_the_report_is_drawn_offline(browser, study, tmp_path):
     found = report(study)
-    assert len(found.figures) == 8
+    assert len(found.figures) == 9  # without intermediate values
     path = tmp_path / "report.html"
     found.write_html(path)
     browser.get_log("browser")
     browser.get(path.as_uri())
+    browser.execute_script(OPEN)
     for name, figure in found.figures.items():
         element = WebDriverWait(browser, SECONDS).until(
             lambda b, name=name: b.find_element(By.CSS_SELECTOR, f"#{name} .main-svg")
         )
         assert element.is_displayed(), name
-        box = browser.find_element(By.ID, name)
-        assert figure.layout.title.text in box.text, name
-        assert is_drawn(browser, box), name
+        section = browser.find_element(By.ID, f"{name}-section")
+        assert figure.layout.title.text in section.text, name
+        assert "How to read this" in section.text, name
+        assert is_drawn(browser, browser.find_element(By.ID, name)), name
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(e => e.name)"
     )
     assert [url for url in loaded if not url.startswith(("data:", "blob:"))] == []
     assert console_errors(browser) == []
+
+
+OPEN = "document.querySelectorAll('details').forEach(d => { d.open = true; })"
+
+OVERLAPS = """
+const seen = (e) => e.textContent.trim() !== "" && e.getBoundingClientRect().width > 0;
+const kinds = ".g-gtitle text, .g-xtitle text, .g-ytitle text, .annotation-text, .legendtext, " +
+  "[class*=xtitle], [class*=ytitle]";
+const found = [];
+function check(boxes, where) {
+  for (let i = 0; i < boxes.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const [a, b] = [boxes[i][1], boxes[j][1]];
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 1) found.push([where, boxes[i][0], boxes[j][0]]);
+    }
+  }
+}
+for (const section of document.querySelectorAll("section")) {
+  const blocks = section.querySelectorAll("h2, .js-plotly-plot > div, figcaption, p, table");
+  check(Array.from(blocks).filter(seen).map(
+    (e) => [e.tagName + " " + e.textContent.slice(0, 30), e.getBoundingClientRect()]), section.id);
+  const texts = new Set(Array.from(section.querySelectorAll(kinds)).filter(
+    (e) => e.tagName === "text" && seen(e)));
+  check(Array.from(texts).map((e) => [e.textContent, e.getBoundingClientRect()]), section.id);
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1400])
+def test_no_text_of_the_page_covers_another(browser, study, tmp_path, width, theme):
+    path = tmp_path / "report.html"
+    report(study, value="validation loss").write_html(path)
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(path.as_uri())
+        browser.execute_script(OPEN)
+        WebDriverWait(browser, SECONDS).until(
+            lambda b: b.execute_script(
+                "return document.querySelectorAll('details .main-svg').length > 4"
+            )
+        )
+        WebDriverWait(browser, SECONDS).until(lambda b: b.execute_script(OVERLAPS) == [])
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (theme == "light")
+        columns = browser.execute_script(
+            "const layout = document.getElementById('posterior')._fullLayout;"
+            "const axes = Object.keys(layout).filter(name => name.startsWith('xaxis'));"
+            "return new Set(axes.map(name => layout[name].domain[0])).size"
+        )
+        assert columns == (1 if width <= 700 else 3)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_next_trial_of_the_page_is_the_one_that_is_asked_for(browser, study, tmp_path):
+    path = tmp_path / "report.html"
+    report(study).write_html(path)
+    browser.get(path.as_uri())
+    rows = browser.find_elements(By.CSS_SELECTOR, "#next tbody tr")
+    shown = {row.text.split()[0]: row.text.split()[-1] for row in rows}
+    asked = study.ask(study.trials[0].distributions)
+    for name, value in asked.params.items():
+        assert shown[name] == (f"{value:.6g}" if isinstance(value, float) else str(value))
+    study.tell(asked, state=optuna.trial.TrialState.FAIL)
+
+
+def test_trials_are_sorted_by_a_click_and_by_the_keyboard(browser, study, tmp_path):
+    path = tmp_path / "report.html"
+    report(study).write_html(path)
+    browser.get(path.as_uri())
+
+    def values():
+        cells = browser.find_elements(By.CSS_SELECTOR, "#trials tbody td:nth-child(3)")
+        return [float(cell.get_attribute("textContent")) for cell in cells if cell.text]
+
+    head = browser.find_element(By.CSS_SELECTOR, "#trials th:nth-child(3)")
+    browser.execute_script("arguments[0].click()", head)
+    assert values() == sorted(values())
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.send_keys(Keys.ENTER)
+    assert values() == sorted(values(), reverse=True)
 
 
 @pytest.fixture

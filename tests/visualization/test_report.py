@@ -9,7 +9,7 @@ from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.visualization import report, save_to_dashboard
 
 OF_ONE = ["history", "posterior", "contour", "acquisition", "importance", "calibration", "steps",
-          "parallel"]  # fmt: skip
+          "parallel", "timeline"]  # fmt: skip
 
 
 def test_report_of_a_study(study, tmp_path):

@@ -66,7 +66,7 @@ def test_training_trace_refuses_another_axis():
 
 
 def test_optimization_history_is_the_running_minimum(study):
-    figure = plot_optimization_history({"kfac": study}, value="log10(steps)")
+    figure = plot_optimization_history({"kfac": study}, target_name="log10(steps)")
     points, line = figure.data
     assert [min(points.y[: k + 1]) for k in range(len(points.y))] == list(line.y)
     assert list(points.x) == [t.number for t in study.trials if t.state.name == "COMPLETE"]
