@@ -7,6 +7,8 @@ import pytest
 import fisherbo
 from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.visualization import report, save_to_dashboard
+from fisherbo.visualization.next_trial import next_trial
+from fisherbo.visualization.trial_table import trial_table
 
 OF_ONE = ["history", "posterior", "contour", "acquisition", "importance", "calibration", "steps",
           "parallel", "timeline"]  # fmt: skip
@@ -27,7 +29,10 @@ def test_report_of_a_study(study, tmp_path):
     text = path.read_text()
     for name in OF_ONE:
         assert f'id="{name}"' in text
-    assert f"number {study.best_trial.number}" in text
+    assert f"<td>trial</td><td>{study.best_trial.number}</td>" in text
+    for part in ("Next trial", "How to read this", 'id="trials"', "Download as CSV"):
+        assert part in text
+    assert text.count("<script") < 2 * len(OF_ONE)  # plotly's own script is there once
 
 
 def test_report_of_several_objectives(two_objectives):
@@ -38,11 +43,52 @@ def test_report_of_several_objectives(two_objectives):
 
 
 def test_report_says_what_it_leaves_out():
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0, n_startup_trials=3))
     study.optimize(lambda trial: trial.suggest_categorical("k", ["a", "b"]) == "a", n_trials=6)
     found = report(study)
     assert "two numeric parameters" in found.left_out["contour"]
     assert "Not drawn: contour, since params must be two numeric" in found.to_html()
+
+
+def test_before_the_model_is_used_no_figure_of_it_is_drawn():
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
+    found = report(study)
+    assert list(found.figures) == ["history", "parallel", "timeline"]
+    assert "initial design" in found.left_out["posterior"]
+    assert "Initial design" in found.next.reason
+    assert found.next.expected == ()
+    assert found.next.params == study.ask(study.trials[0].distributions).params
+
+
+def test_the_next_trial_is_the_one_that_is_asked_for(study):
+    found = next_trial(study)
+    distributions = {k: v for trial in study.trials for k, v in trial.distributions.items()}
+    (expected,) = found.expected
+    assert expected.low <= expected.median <= expected.high
+    assert 0 <= expected.gain <= 1
+    kind = "Exploitation" if expected.gain >= 0.5 else "Exploration"
+    assert found.reason.startswith(kind)
+    copy = optuna.create_study(sampler=study.sampler)
+    copy.add_trials(study.trials)
+    assert found.params == copy.ask(distributions).params
+
+
+def test_trials_tell_why_they_failed():
+    study = optuna.create_study()
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        if trial.number == 1:
+            trial.set_user_attr("failure", "the loss is nan")
+            raise ValueError
+        return x
+
+    study.optimize(objective, n_trials=3, catch=ValueError)
+    head, *lines = trial_table(study)
+    assert head == ["number", "state", "value", "seconds", "x", "reason"]
+    assert [line[-1] for line in lines] == ["", "the loss is nan", ""]
+    assert lines[0][2] == f"{study.trials[0].value:.6g}"
 
 
 def test_report_of_a_study_without_a_complete_trial():
