@@ -33,8 +33,8 @@ from experiments.peers import sampler_version
 from experiments.problems import Problem
 from experiments.traces import Run, optimize
 from fisherbo.acquisition import propose
+from fisherbo.gp.warp import finite, standardize
 from fisherbo.optimize.descent import AscentResult, Evaluation, Utility, natural_ascent
-from fisherbo.surrogate.warp import finite, standardize
 
 Array = NDArray[np.float64]
 FULL = "full"

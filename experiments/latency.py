@@ -42,12 +42,12 @@ from experiments import rows
 from experiments.peers import make_sampler, sampler_version
 from experiments.problems import Params, Problem
 from fisherbo.geometry import lapack
+from fisherbo.gp.fit import prior_mode
+from fisherbo.gp.kernel import Embedding, distance, matern
+from fisherbo.gp.posterior import condition
+from fisherbo.gp.warp import warp
 from fisherbo.sampler.convert import to_space
 from fisherbo.sampler.reading import read
-from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.kernel import Embedding, distance, matern
-from fisherbo.surrogate.posterior import condition
-from fisherbo.surrogate.warp import warp
 
 SAMPLERS = ("fisher", "gp", "tpe")
 CONTINUOUS_TARGET, MIXED_TARGET, FLOOR_TARGET = 10.0, 30.0, 4.0

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.gp.kernel import Embedding, distance
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.kernel import Embedding, distance
 
 _LEAST, _MOST = 0.015, 0.52  # radius, in units of t; correlations of .9999 and .90
 _PATIENCE = 3  # trials since the best value, from which on a search is stalled

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.gp.metric import MetricRule, joint_metric, score_metric
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
-from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
-from fisherbo.surrogate.protocol import Surrogate
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
 _LEAST_RANGE = 1e-7

@@ -8,14 +8,14 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from fisherbo.gp.active import Region, region_known
+from fisherbo.gp.posterior import Posterior, with_fantasies
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import MODEL_SIZE, PRIOR_MEAN, believe, refit
 from fisherbo.sampler.noise import known_noise
 from fisherbo.sampler.transfer import Lesson, Taught
 from fisherbo.space import Array, Data, Space
-from fisherbo.surrogate.active import Region, region_known
-from fisherbo.surrogate.posterior import Posterior, with_fantasies
-from fisherbo.surrogate.protocol import Surrogate
 
 
 @dataclass(frozen=True)

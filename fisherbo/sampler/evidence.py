@@ -10,12 +10,12 @@ import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from fisherbo.gp.warp import warp
 from fisherbo.sampler.noise import typical_noise
 from fisherbo.sampler.objectives import observed, without
 from fisherbo.sampler.reading import Reading
 from fisherbo.sampler.slack import Slack, constraint_slacks, failure_slack
 from fisherbo.space import Array, Data, Mask, Space, distinct
-from fisherbo.surrogate.warp import warp
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import numpy as np
 from optuna.study import StudyDirection
 
 from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.gp.kernel import CURVATURE
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.convert import SearchSpace, to_params
 from fisherbo.sampler.recommend import unwarp
 from fisherbo.sampler.task import Task
 from fisherbo.space import Array, Space
-from fisherbo.surrogate.kernel import CURVATURE
-from fisherbo.surrogate.protocol import Surrogate
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fisherbo.gp.posterior import Posterior
 from fisherbo.sampler import memory
 from fisherbo.sampler.belief import Belief, Learned, learn
 from fisherbo.sampler.memory import Fit
@@ -16,10 +17,9 @@ from fisherbo.sampler.slack import learn_slack
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Lesson
 from fisherbo.space import Array, Data, Space
-from fisherbo.surrogate.posterior import Posterior
 
 if TYPE_CHECKING:
-    from fisherbo.surrogate.autograd import Factory
+    from fisherbo.gp.autograd import Factory
 
 _REFERENCE_POINTS = 32
 
@@ -82,7 +82,7 @@ class Learner:
         if self._factory is None:
             yield
             return
-        from fisherbo.surrogate.autograd import isolated  # imported on first use: torch is slow to
+        from fisherbo.gp.autograd import isolated  # imported on first use: torch is slow to
 
         with isolated(int(rng.integers(2**63))):
             yield
@@ -103,7 +103,7 @@ def _believe_by(factory: Factory, data: Data, y: Array, space: Space) -> Belief:
     """The belief of a factory's model of the data."""
     from scipy.stats.qmc import Sobol  # imported on first use: slow to import, as is torch
 
-    from fisherbo.surrogate.autograd import from_factory, with_pending
+    from fisherbo.gp.autograd import from_factory, with_pending
 
     reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
     surrogate = from_factory(factory, data.x, y, reference)

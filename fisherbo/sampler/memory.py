@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from fisherbo.surrogate.fit import Hyper
+from fisherbo.gp.fit import Hyper
 
 KEY = "fisherbo:fit"
 FAILED = "fisherbo:failed"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fisherbo.gp.active import active_set
+from fisherbo.gp.fit import Hyper, fit, prior_mode
+from fisherbo.gp.posterior import Posterior, condition, extend, with_values
+from fisherbo.gp.replicates import Observations, merged
 from fisherbo.sampler.memory import Fit, rounded
 from fisherbo.space import Array, Space
-from fisherbo.surrogate.active import active_set
-from fisherbo.surrogate.fit import Hyper, fit, prior_mode
-from fisherbo.surrogate.posterior import Posterior, condition, extend, with_values
-from fisherbo.surrogate.replicates import Observations, merged
 
 PRIOR_MEAN = -1.5
 """Prior mean of f, in standard deviations of the warped values: the unknown is expected to be bad,

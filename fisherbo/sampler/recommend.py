@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.sampler.noise import slope
 from fisherbo.space import Array, Data
-from fisherbo.surrogate.protocol import Surrogate
 
 LEVEL = 0.95
 QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2

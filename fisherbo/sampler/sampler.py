@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.warp import warp
 from fisherbo.sampler import memory
 from fisherbo.sampler.belief import learn
 from fisherbo.sampler.convert import SearchSpace, to_params, to_space
@@ -34,10 +35,9 @@ from fisherbo.sampler.suggestion import best_point, design_point
 from fisherbo.sampler.task import Task, count_rivals
 from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
 from fisherbo.space import Array, Space
-from fisherbo.surrogate.warp import warp
 
 if TYPE_CHECKING:
-    from fisherbo.surrogate.autograd import Factory
+    from fisherbo.gp.autograd import Factory
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -22,13 +22,13 @@ from functools import partial
 
 import numpy as np
 
+from fisherbo.gp.posterior import Posterior, with_fantasies
 from fisherbo.sampler import memory
 from fisherbo.sampler.belief import Belief, Learned
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import believe, refit
 from fisherbo.sampler.reading import Reading
 from fisherbo.space import Array, Mask, Space
-from fisherbo.surrogate.posterior import Posterior, with_fantasies
 
 FAILURES = f"{memory.KEY}:failures"
 

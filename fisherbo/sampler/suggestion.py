@@ -11,6 +11,8 @@ from fisherbo.acquisition.balls import Balls, balls, stall_radius
 from fisherbo.acquisition.feasibility import Restricted
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.gp.active import Region, active_set
+from fisherbo.gp.kernel import CURVATURE, Embedding
 from fisherbo.sampler.aim import Aim, aim
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.evidence import Evidence
@@ -18,8 +20,6 @@ from fisherbo.sampler.restriction import Restriction
 from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Teachers
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.active import Region, active_set
-from fisherbo.surrogate.kernel import CURVATURE, Embedding
 
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512

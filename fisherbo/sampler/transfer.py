@@ -27,19 +27,19 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.convert import SearchSpace, from_params, to_space
-from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
-from fisherbo.space import Array, Data, Integers, Space
-from fisherbo.surrogate.active import active_set
-from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.posterior import (
+from fisherbo.gp.active import active_set
+from fisherbo.gp.fit import prior_mode
+from fisherbo.gp.posterior import (
     Linearization,
     Posterior,
     Prediction,
     condition,
     with_fantasies,
 )
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.warp import warp
+from fisherbo.sampler.convert import SearchSpace, from_params, to_space
+from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
+from fisherbo.space import Array, Data, Integers, Space
 
 if TYPE_CHECKING:
     from optuna.study import Study

@@ -15,12 +15,12 @@ from optuna.study import Study
 from scipy.special import ndtr
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.posterior import Posterior
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.transfer import Taught
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Posterior
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out, subplots
 

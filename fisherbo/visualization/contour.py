@@ -11,11 +11,11 @@ from optuna.study import Study
 from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.metric import damped_metric
 from fisherbo.optimize.descent import Evaluation, natural_ascent
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import damped_metric
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, SCALE, graph_objects, lay_out
 

@@ -11,12 +11,12 @@ from optuna.trial import TrialState
 from torch.distributions import Normal
 
 from fisherbo.geometry.divergence import kl
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.posterior import condition, extend
+from fisherbo.gp.warp import warp
 from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import condition, extend
-from fisherbo.surrogate.warp import warp
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fisherbo import FisherSampler
 from fisherbo.acquisition.balls import balls, stall_radius
-from fisherbo.surrogate.kernel import Embedding
+from fisherbo.gp.kernel import Embedding
 
 CHOICES = np.array([0, 3])
 

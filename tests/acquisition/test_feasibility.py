@@ -8,15 +8,15 @@ from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import Effort, propose
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.geometry.lowrank import LowRankMetric
-from fisherbo.space import Space
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import (
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.metric import (
     damped_metric,
     posterior_metric,
     pull_back_metric,
     score_metric,
 )
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.posterior import condition
+from fisherbo.space import Space
 
 
 def draw(seed):

@@ -23,9 +23,9 @@ from fisherbo.acquisition.pareto import (
     reference_point,
     spread_out,
 )
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import posterior_metric, pull_back_metric
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.metric import posterior_metric, pull_back_metric
+from fisherbo.gp.posterior import condition
 
 
 def front_of(m, n=12, seed=0):

@@ -9,8 +9,8 @@ from experiments import ablation, rows, traces
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
 from fisherbo.acquisition import balls
+from fisherbo.gp.kernel import Embedding
 from fisherbo.sampler import reader, suggestion
-from fisherbo.surrogate.kernel import Embedding
 
 needs_coco = pytest.mark.skipif(
     importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"

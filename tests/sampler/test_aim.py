@@ -9,14 +9,14 @@ from optuna.trial import TrialState
 
 from fisherbo import NOISE_VARIANCE, FisherSampler
 from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.posterior import condition, with_fantasies
 from fisherbo.sampler.aim import aim
 from fisherbo.sampler.belief import Belief
 from fisherbo.sampler.convert import to_space
 from fisherbo.sampler.evidence import gather
 from fisherbo.sampler.reading import read
 from fisherbo.sampler.suggestion import _age_of_best
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import condition, with_fantasies
 
 SEARCH_SPACE = {"x": optuna.distributions.FloatDistribution(0, 1)}
 SPACE = to_space(SEARCH_SPACE)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from fisherbo.gp.fit import prior_mode
+from fisherbo.gp.posterior import condition
 from fisherbo.sampler.memory import Fit
 from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
 from fisherbo.space import Space
-from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.posterior import condition
 
 
 def space(d=2):

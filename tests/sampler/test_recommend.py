@@ -11,9 +11,9 @@ import pytest
 
 from fisherbo import NOISE_VARIANCE, FisherSampler, Recommendation
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.warp import warp
 from fisherbo.sampler.noise import given_noise, known_noise
 from fisherbo.sampler.recommend import unwarp
-from fisherbo.surrogate.warp import warp
 
 
 def truth(params):

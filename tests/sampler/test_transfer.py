@@ -13,10 +13,10 @@ from scipy.stats import kendalltau
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.posterior import condition
 from fisherbo.sampler.convert import to_space
 from fisherbo.sampler.transfer import Source, Taught, Teachers, rank_correlation, read_sources
 from fisherbo.space import Data
-from fisherbo.surrogate.posterior import condition
 
 D = 3
 

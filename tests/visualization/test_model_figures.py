@@ -10,9 +10,9 @@ from scipy.stats import norm
 
 import fisherbo
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import damped_metric
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.metric import damped_metric
+from fisherbo.gp.posterior import condition
 from fisherbo.visualization import (
     LengthscaleImportanceEvaluator,
     plot_acquisition_slice,
@@ -214,7 +214,7 @@ def test_kl_steps_are_those_of_models_of_the_trials_before(study):
     data, surrogate = seen.task.evidence.objectives[0], seen.surrogate()
     from torch.distributions import Normal, kl_divergence
 
-    from fisherbo.surrogate.warp import warp
+    from fisherbo.gp.warp import warp
 
     y, t = warp(data.y), 11
     hyper = Hyper(seen.lengthscale(), surrogate.variance, surrogate.noise)

@@ -33,9 +33,9 @@ from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.linalg import cholesky
+from fisherbo.gp.fit import NOISE_FLOOR
+from fisherbo.gp.posterior import Linearization, Prediction
 from fisherbo.space import Array
-from fisherbo.surrogate.fit import NOISE_FLOOR
-from fisherbo.surrogate.posterior import Linearization, Prediction
 
 Factory = Callable[[Tensor, Tensor], Model]
 """``(train_X, train_Y) -> model``: float64 of shapes ``(n, d)`` in the cube and ``(n, 1)``."""

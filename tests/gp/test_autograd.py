@@ -13,13 +13,13 @@ from scipy.stats.qmc import Sobol
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.autograd import AutogradSurrogate, from_factory, isolated, with_pending
+from fisherbo.gp.fit import NOISE_FLOOR, Hyper
+from fisherbo.gp.interop import to_botorch
+from fisherbo.gp.metric import damped_metric, pull_back_metric
+from fisherbo.gp.posterior import condition, with_fantasies
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space
-from fisherbo.surrogate.autograd import AutogradSurrogate, from_factory, isolated, with_pending
-from fisherbo.surrogate.fit import NOISE_FLOOR, Hyper
-from fisherbo.surrogate.interop import to_botorch
-from fisherbo.surrogate.metric import damped_metric, pull_back_metric
-from fisherbo.surrogate.posterior import condition, with_fantasies
 
 NUMERIC, MIXED = np.zeros(3, dtype=np.int64), np.array([0, 4, 0])
 REFERENCE = Sobol(3, rng=0).random(32)

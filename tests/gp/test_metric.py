@@ -8,9 +8,9 @@ from scipy.optimize import approx_fprime, minimize
 
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.geometry.lowrank import LowRankMetric
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.kernel import CURVATURE
-from fisherbo.surrogate.metric import (
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.kernel import CURVATURE
+from fisherbo.gp.metric import (
     damped_metric,
     expected_metric,
     fisher_factors,
@@ -20,7 +20,7 @@ from fisherbo.surrogate.metric import (
     pull_back_metric,
     score_metric,
 )
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.posterior import condition
 
 CHOICES = np.zeros(3, dtype=np.int64)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from fisherbo.gp.posterior import Linearization, Prediction
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Linearization, Prediction
 
 
 class Surrogate(Protocol):

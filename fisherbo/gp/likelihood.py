@@ -19,9 +19,9 @@ from functools import cached_property
 import numpy as np
 
 from fisherbo.geometry import lapack
+from fisherbo.gp.kernel import Embedding, distance, matern
+from fisherbo.gp.replicates import Observations
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.kernel import Embedding, distance, matern
-from fisherbo.surrogate.replicates import Observations
 
 
 @dataclass(frozen=True)

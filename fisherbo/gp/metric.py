@@ -78,9 +78,9 @@ from functools import reduce
 
 import numpy as np
 
+from fisherbo.gp.posterior import Linearization, Posterior
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Linearization, Posterior
-from fisherbo.surrogate.protocol import Surrogate
 
 MetricRule = Callable[[Surrogate, Array, Linearization], tuple[Array, Array | None]]
 """A model, points ``(b, d)`` and its marginals there, to the parts of a metric ``U Uᵀ + diag(w)``.

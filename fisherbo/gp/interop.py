@@ -21,9 +21,9 @@ from gpytorch.means import ConstantMean, Mean, ZeroMean
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.posterior import Posterior, condition
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import Posterior, condition
 
 
 class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
@@ -160,7 +160,7 @@ def _require(rule: Any, wanted: str, got: object) -> None:
         name = got if isinstance(got, str) else type(got).__name__
         raise InvalidInputError(
             f"from_botorch needs {wanted}, got {name}; "
-            "wrap any other model with fisherbo.surrogate.autograd.AutogradSurrogate"
+            "wrap any other model with fisherbo.gp.autograd.AutogradSurrogate"
         )
 
 

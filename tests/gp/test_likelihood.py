@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.likelihood import MarginalLikelihood
-from fisherbo.surrogate.replicates import merged
-from tests.surrogate.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.likelihood import MarginalLikelihood
+from fisherbo.gp.replicates import merged
+from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model
 
 
 def test_the_value_equals_gpytorch():

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.kernel import distance, matern
-from fisherbo.surrogate.likelihood import MarginalLikelihood
-from fisherbo.surrogate.posterior import condition
-from fisherbo.surrogate.replicates import merged
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.kernel import distance, matern
+from fisherbo.gp.likelihood import MarginalLikelihood
+from fisherbo.gp.posterior import condition
+from fisherbo.gp.replicates import merged
 
 CHOICES = np.zeros(2, dtype=np.int64)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import halfnorm, kstest
 
-from fisherbo.surrogate.warp import finite, half_rank, standardize, warp
+from fisherbo.gp.warp import finite, half_rank, standardize, warp
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40).map(np.array)
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.interop import from_botorch, to_botorch
-from fisherbo.surrogate.posterior import condition, with_fantasies
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.interop import from_botorch, to_botorch
+from fisherbo.gp.posterior import condition, with_fantasies
 
 
 def draw_points(rng, count, choices):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
+from fisherbo.gp.replicates import merged
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
-from fisherbo.surrogate.replicates import merged
 
 NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))

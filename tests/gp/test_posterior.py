@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import condition, extend, with_fantasies, with_values
-from tests.surrogate.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model
+from fisherbo.gp.fit import Hyper
+from fisherbo.gp.posterior import condition, extend, with_fantasies, with_values
+from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model
 
 
 def test_predictions_equal_gpytorch():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fisherbo.surrogate.fit import Hyper, Prior, _bounds, _descend, fit, prior_mode
-from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
-from fisherbo.surrogate.replicates import merged
-from tests.surrogate.oracles import MIXED, NUMERIC, dense_covariance, draw
+from fisherbo.gp.fit import Hyper, Prior, _bounds, _descend, fit, prior_mode
+from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
+from fisherbo.gp.replicates import merged
+from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw
 
 
 def loss_of(x, y, choices):

@@ -14,9 +14,9 @@ import numpy as np
 
 from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
+from fisherbo.gp.fit import NOISE_FLOOR, Hyper
+from fisherbo.gp.kernel import CURVATURE, Embedding, distance, matern
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.fit import NOISE_FLOOR, Hyper
-from fisherbo.surrogate.kernel import CURVATURE, Embedding, distance, matern
 
 _VARIANCE_FLOOR = 1e-10
 
