@@ -11,7 +11,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
     natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
                  of steepest ascent in units of the lengthscales
     natural-1    the same from the best start alone
-    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.gp.metric
+    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.gp.fisher
     gauss-newton the ascent in G + λ D
     prior        the ascent in D alone, which is the same everywhere
     expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
@@ -69,8 +69,7 @@ from experiments.problems import Params, Problem
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.gp.fit import fit, prior_mode
-from fisherbo.gp.metric import (
+from fisherbo.gp.fisher import (
     MetricRule,
     expected_metric,
     fisher_factors,
@@ -78,12 +77,14 @@ from fisherbo.gp.metric import (
     prior_metric,
     score_metric,
 )
+from fisherbo.gp.fit import fit
+from fisherbo.gp.hyper import prior_mode
 from fisherbo.gp.posterior import Linearization, Posterior, Prediction, condition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import warp
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.optimize.search import neighbours
-from fisherbo.sampler.convert import to_params, to_space
+from fisherbo.sampler.search_space import to_params, to_space
 from fisherbo.space import Array, Integers, Space
 
 BATCH = 16

@@ -10,7 +10,7 @@ import numpy as np
 
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.utility import log_probability
-from fisherbo.gp.metric import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Mask

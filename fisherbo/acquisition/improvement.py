@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.gp.metric import MetricRule, score_metric
+from fisherbo.gp.fisher import MetricRule, score_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array

@@ -10,12 +10,13 @@ under- nor overflows, so that there is a gradient however far from the front. In
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.gp.metric import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import Evaluation
 from fisherbo.space import Array, Integers, Mask
@@ -149,27 +150,23 @@ def _sum_over_cells(factors: list[Array], cells: Cells) -> tuple[Array, Array]:
     return largest + np.log(np.exp(terms - largest[:, None]).sum(1)), terms
 
 
-def improvement_over(surrogates: tuple[Surrogate, ...], values: Array) -> HypervolumeImprovement:
+def improvement_over(
+    surrogates: tuple[Surrogate, ...], values: Array, decompose: Callable[[Array, Array], Cells]
+) -> HypervolumeImprovement:
     """The improvement on a set of values ``(n, m)``, of which at least one.
 
     The reference point is no better than the worst value of each objective: one below the front
     alone lets a point that dominates all others so far end the search for their trade-off.
+
+    Args:
+        surrogates: Models of each objective.
+        values: Values or means at evaluated points.
+        decompose: From points ``(p, m)`` and a reference point ``(m,)`` to the cells of what is
+            better than the reference and not dominated by the points.
     """
     front = values[non_dominated(values)]
     reference = np.minimum(reference_point(front), values.min(0))
     return HypervolumeImprovement(surrogates, decompose(spread_out(front), reference))
-
-
-def decompose(front: Array, reference: Array) -> Cells:
-    """Cells of what beats ``reference`` ``(m,)`` and is not dominated by points ``(p, m)``."""
-    import torch  # imported on first use: slow to import
-    from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
-
-    boxes = FastNondominatedPartitioning(
-        torch.tensor(reference, dtype=torch.float64), torch.tensor(front, dtype=torch.float64)
-    )
-    low, high = boxes.get_hypercell_bounds().numpy()
-    return Cells.of(low, high)
 
 
 def non_dominated(values: Array) -> Mask:

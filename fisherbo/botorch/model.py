@@ -7,9 +7,10 @@ import torch
 from botorch.models import SingleTaskGP
 from torch import Tensor
 
+from fisherbo.botorch.convert import to_botorch
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.fit import Hyper, fit, prior_mode
-from fisherbo.gp.interop import to_botorch
+from fisherbo.gp.fit import fit
+from fisherbo.gp.hyper import Hyper, prior_mode
 from fisherbo.gp.posterior import condition
 from fisherbo.space import Array
 

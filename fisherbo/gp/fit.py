@@ -8,71 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.gp.hyper import NOISE_FLOOR, Hyper, Prior
 from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.gp.replicates import merged
 from fisherbo.space import Array, Integers
 
-NOISE_FLOOR = 1e-6
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
 _SIGNAL_BOUNDS = (math.log(1e-3), math.log(1e3))
 _NOISE_BOUNDS = (math.log(NOISE_FLOOR), math.log(10.0))
 _DAMPING, _SHRINK, _GROW = 0.3, 0.3, 8.0
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """Kernel hyperparameters.
-
-    Attributes:
-        lengthscale: ℓ, shape ``(d,)``.
-        signal: Signal variance σ².
-        noise: Noise variance τ².
-    """
-
-    lengthscale: Array
-    signal: float
-    noise: float
-
-    def to_vector(self) -> Array:
-        """``θ = (log ℓ, log σ², log τ²)``, shape ``(d + 2,)``."""
-        theta: Array = np.log(np.append(self.lengthscale, [self.signal, self.noise]))
-        return theta
-
-    @staticmethod
-    def from_vector(theta: Array) -> Hyper:
-        """Hyperparameters from ``θ``."""
-        scales = np.exp(np.asarray(theta, dtype=np.float64))
-        return Hyper(scales[:-2], float(scales[-2]), float(scales[-1]))
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Independent normal prior of θ.
-
-    log ℓ_j ~ N(log(0.35 √d), 1), log σ² ~ N(0, 1), log τ² ~ N(−6, 1.5²).
-    """
-
-    mean: Array
-    sd: Array
-
-    @staticmethod
-    def for_dimension(d: int) -> Prior:
-        """Prior for ``d`` coordinates; lengthscales grow as typical distances do, like √d."""
-        mean = np.append(np.full(d, math.log(0.35 * math.sqrt(d))), [0.0, -6.0])
-        return Prior(mean, np.append(np.ones(d + 1), 1.5))
-
-    def added_to(self, likelihood: Likelihood, theta: Array) -> Likelihood:
-        """The negative log posterior density at ``θ`` up to a constant, from the likelihood's."""
-        z = (theta - self.mean) / self.sd
-        return Likelihood(
-            likelihood.value + 0.5 * float(z @ z),
-            likelihood.gradient + z / self.sd,
-            likelihood.information + np.diag(self.sd**-2.0),
-        )
 
 
 def fit(
@@ -100,11 +47,21 @@ def fit(
     prior = Prior.for_dimension(len(choices))
 
     def loss(theta: Array) -> Likelihood:
-        return prior.added_to(likelihood(theta), theta)
+        return with_prior(likelihood(theta), prior, theta)
 
     thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
     reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
     return Hyper.from_vector(min(reached, key=lambda r: r[1])[0])
+
+
+def with_prior(likelihood: Likelihood, prior: Prior, theta: Array) -> Likelihood:
+    """The negative log posterior density at ``θ`` up to a constant, from the likelihood's."""
+    z = (theta - prior.mean) / prior.sd
+    return Likelihood(
+        likelihood.value + 0.5 * float(z @ z),
+        likelihood.gradient + z / prior.sd,
+        likelihood.information + np.diag(prior.sd**-2.0),
+    )
 
 
 def _descend(
@@ -155,8 +112,3 @@ def _bounds(d: int) -> tuple[Array, Array]:
     """Least and largest ``θ`` for ``d`` coordinates, each of shape ``(d + 2,)``."""
     low, high = np.array([*[_LENGTH_BOUNDS] * d, _SIGNAL_BOUNDS, _NOISE_BOUNDS]).T
     return low, high
-
-
-def prior_mode(d: int) -> Hyper:
-    """The hyperparameters most probable before any data."""
-    return Hyper.from_vector(Prior.for_dimension(d).mean)

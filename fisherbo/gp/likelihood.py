@@ -20,7 +20,7 @@ import numpy as np
 
 from fisherbo.geometry import lapack
 from fisherbo.gp.kernel import Embedding, distance, matern
-from fisherbo.gp.replicates import Observations
+from fisherbo.gp.replicates import Replicates
 from fisherbo.space import Array, Integers
 
 
@@ -48,7 +48,7 @@ class MarginalLikelihood:
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
     """
 
-    data: Observations
+    data: Replicates
     choices: Integers
 
     def __call__(self, theta: Array) -> Likelihood:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
-from fisherbo.gp.fit import NOISE_FLOOR, Hyper
+from fisherbo.gp.hyper import NOISE_FLOOR, Hyper
 from fisherbo.gp.kernel import CURVATURE, Embedding, distance, matern
 from fisherbo.space import Array, Integers
 

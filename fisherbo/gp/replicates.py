@@ -15,7 +15,7 @@ from fisherbo.space import Array, distinct
 
 
 @dataclass(frozen=True)
-class Observations:
+class Replicates:
     """Values observed at distinct points.
 
     Attributes:
@@ -33,16 +33,16 @@ class Observations:
     known: Array | float = 0.0
 
 
-def merged(x: Array, y: Array, known: Array | None = None) -> Observations:
+def merged(x: Array, y: Array, known: Array | None = None) -> Replicates:
     """Observations at the distinct points of ``x`` ``(n, d)``, in order of their first time.
 
     Where noise variances ``known`` ``(n,)`` are given, every observation stands for itself.
     """
     if known is not None:
-        return Observations(x, y, np.ones(len(x)), 0.0, known)
+        return Replicates(x, y, np.ones(len(x)), 0.0, known)
     first, group = distinct(x)
     if len(first) == len(x):
-        return Observations(x, y, np.ones(len(x)), 0.0)
+        return Replicates(x, y, np.ones(len(x)), 0.0)
     count = np.bincount(group).astype(np.float64)
     mean = np.bincount(group, weights=y) / count
-    return Observations(x[first], mean, count, float(((y - mean[group]) ** 2).sum()))
+    return Replicates(x[first], mean, count, float(((y - mean[group]) ** 2).sum()))

@@ -107,6 +107,59 @@ def half_rank(y: Array) -> Array:
     return warped
 
 
+def slope_at_the_top(y: Array, warped: Array) -> float:
+    """Slope of the warp where values are better than the median; 0 where all are equal.
+
+    The median of the slopes between neighbouring values, since an excessive gap is shortened.
+
+    Args:
+        y: Values, larger is better, shape ``(n,)``.
+        warped: Their warped values, shape ``(n,)``.
+    """
+    finite = np.isfinite(y)
+    if not finite.any():
+        return 0.0
+    raw, place = np.unique(y[finite], return_index=True)
+    values = warped[finite][place]
+    top = raw >= np.median(y[finite])
+    rise, run = np.diff(values[top]), np.diff(raw[top] * 0.25)  # no difference overflows
+    if not len(run):
+        rise, run = np.diff(values), np.diff(raw * 0.25)
+    rise, run = rise[run > 0], run[run > 0]
+    return 0.25 * float(np.median(rise / run)) if len(run) else 0.0
+
+
+def warped_noise(noise: Array, y: Array, warped: Array) -> Array | None:
+    """Noise variances in squared units of the warped values, shape ``(n,)``; None if none is given.
+
+    Above the median the warp is linear; that slope is used for all values.
+
+    Args:
+        noise: Noise variances in squared units of the values, 0 where none is given, ``(n,)``.
+        y: Values, larger is better, shape ``(n,)``.
+        warped: Their warped values, shape ``(n,)``.
+    """
+    if not noise.any():
+        return None
+    deviation = np.sqrt(noise) * slope_at_the_top(y, warped)
+    variance: Array = np.square(np.minimum(deviation, 1e3))
+    return variance
+
+
+def unwarp(values: Array, y: Array, warped: Array) -> Array:
+    """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``.
+
+    Interpolated between the pairs, linear above the best and constant below the worst.
+    """
+    finite = np.isfinite(y)
+    knots, place = np.unique(warped[finite], return_index=True)
+    heights = y[finite][place]
+    inside = np.interp(values, knots, heights)
+    steepness = slope_at_the_top(y, warped)
+    beyond = np.maximum(values - knots[-1], 0.0)
+    return inside + (beyond / steepness if steepness > 0 else 0.0)
+
+
 def _width_above(ordered: Array, median: float) -> float:
     """Root mean square distance of the better half from the median; of all values if that is 0."""
     deviation = ordered - median

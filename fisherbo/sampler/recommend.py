@@ -17,8 +17,9 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.gp.protocol import Surrogate
-from fisherbo.sampler.noise import slope
-from fisherbo.space import Array, Data
+from fisherbo.gp.warp import unwarp
+from fisherbo.sampler.observations import Observations
+from fisherbo.space import Array
 
 LEVEL = 0.95
 QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
@@ -44,22 +45,10 @@ class Recommendation:
     high: float
 
 
-def unwarp(values: Array, y: Array, warped: Array) -> Array:
-    """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``."""
-    finite = np.isfinite(y)
-    knots, place = np.unique(warped[finite], return_index=True)
-    heights = y[finite][place]
-    inside = np.interp(values, knots, heights)
-    steepness = slope(y, warped)
-    beyond = np.maximum(values - knots[-1], 0.0)
-    return inside + (beyond / steepness if steepness > 0 else 0.0)
-
-
 def recommended(
     trials: Sequence[FrozenTrial],
-    data: Data,
+    observations: Observations,
     surrogate: Surrogate,
-    warped: Array,
     *,
     maximize: bool,
 ) -> Recommendation:
@@ -67,17 +56,17 @@ def recommended(
 
     Args:
         trials: Trials that were read.
-        data: Their observations.
+        observations: Of their one objective.
         surrogate: The model of the warped values.
-        warped: Warped values of the observations, shape ``(n,)``.
         maximize: Whether larger values are better.
     """
-    usable = np.array([is_candidate(trials[i]) for i in data.trial])
-    mean, sd = surrogate.predict(data.x)
+    usable = np.array([is_candidate(trials[i]) for i in observations.row])
+    mean, sd = surrogate.predict(observations.x)
     best = int(np.argmax(np.where(usable, mean, -np.inf)))
     sign = 1.0 if maximize else -1.0
-    ends = interval(float(mean[best]), float(sd[best]), data.y, warped, sign)
-    trial = trials[data.trial[best]]
+    y, warped = observations.y[:, 0], observations.warped[0]
+    ends = interval(float(mean[best]), float(sd[best]), y, warped, sign)
+    trial = trials[observations.row[best]]
     return Recommendation(trial.number, dict(trial.params), *ends)
 
 

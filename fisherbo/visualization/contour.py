@@ -11,9 +11,9 @@ from optuna.study import Study
 from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.metric import damped_metric
+from fisherbo.gp.fisher import damped_metric
 from fisherbo.optimize.descent import Evaluation, natural_ascent
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Mask
 from fisherbo.visualization import view

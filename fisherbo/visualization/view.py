@@ -11,7 +11,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.kernel import Embedding, distance, matern
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
 

@@ -8,13 +8,13 @@ from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import Effort, propose
 from fisherbo.acquisition.utility import log_probability
 from fisherbo.geometry.lowrank import LowRankMetric
-from fisherbo.gp.fit import Hyper
-from fisherbo.gp.metric import (
+from fisherbo.gp.fisher import (
     damped_metric,
     posterior_metric,
     pull_back_metric,
     score_metric,
 )
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition
 from fisherbo.space import Space
 

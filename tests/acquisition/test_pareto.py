@@ -15,7 +15,6 @@ from scipy.optimize import approx_fprime
 
 from fisherbo.acquisition.pareto import (
     HypervolumeImprovement,
-    decompose,
     hypervolume_improvement_gradient,
     improvement_over,
     log_hypervolume_improvement,
@@ -23,8 +22,9 @@ from fisherbo.acquisition.pareto import (
     reference_point,
     spread_out,
 )
-from fisherbo.gp.fit import Hyper
-from fisherbo.gp.metric import posterior_metric, pull_back_metric
+from fisherbo.botorch.hypervolume import decompose
+from fisherbo.gp.fisher import posterior_metric, pull_back_metric
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition
 
 
@@ -138,7 +138,7 @@ def test_the_gradient_in_the_coordinates_equals_finite_differences():
     hyper = Hyper(np.array([0.4, 0.7, 1.0]), 1.0, 1e-3)
     surrogates = tuple(condition(x, rng.standard_normal(9), none, hyper) for _ in range(2))
     values = np.stack([s.mean(x) for s in surrogates], 1)
-    improvement = improvement_over(surrogates, values)
+    improvement = improvement_over(surrogates, values, decompose)
     assert isinstance(improvement, HypervolumeImprovement)
     for point in rng.random((4, 3)):
         here = improvement.evaluate(point[None])

@@ -8,8 +8,8 @@ from fisherbo.acquisition.feasibility import Restricted
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.gp.fit import Hyper
-from fisherbo.gp.metric import posterior_metric, score_metric
+from fisherbo.gp.fisher import posterior_metric, score_metric
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space

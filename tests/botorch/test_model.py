@@ -10,7 +10,7 @@ from botorch.acquisition.predictive_entropy_search import qPredictiveEntropySear
 
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.botorch import from_botorch, optimize_acqf, to_botorch
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition
 
 BOUNDS = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.double)

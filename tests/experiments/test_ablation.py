@@ -10,7 +10,7 @@ from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
 from fisherbo.acquisition import balls
 from fisherbo.gp.kernel import Embedding
-from fisherbo.sampler import reader, suggestion
+from fisherbo.sampler import suggest, trials
 
 needs_coco = pytest.mark.skipif(
     importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"
@@ -42,8 +42,8 @@ def test_variants_of_balls_and_conditions_take_them_out():
     assert balls.balls(x, y, embedding) is not None
     with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
         assert balls.balls(x, y, embedding) is None
-        assert suggestion.stall_radius(3) == 0
-        assert reader.with_conditions("space", "points") == "space"
+        assert suggest.stall_radius(3) == 0
+        assert trials.with_conditions("space", "points") == "space"
 
 
 @needs_coco

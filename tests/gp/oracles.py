@@ -4,7 +4,7 @@ import gpytorch
 import numpy as np
 import torch
 
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 
 NUMERIC = np.zeros(3, dtype=np.int64)
 MIXED = np.array([0, 4, 0])

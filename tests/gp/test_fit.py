@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fisherbo.gp.fit import Hyper, Prior, _bounds, _descend, fit, prior_mode
+from fisherbo.gp.fit import _bounds, _descend, fit, with_prior
+from fisherbo.gp.hyper import Hyper, Prior, prior_mode
 from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.gp.replicates import merged
 from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw
@@ -12,7 +13,7 @@ from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw
 
 def loss_of(x, y, choices):
     likelihood, prior = MarginalLikelihood(merged(x, y), choices), Prior.for_dimension(len(choices))
-    return lambda v: prior.added_to(likelihood(v), v)
+    return lambda v: with_prior(likelihood(v), prior, v)
 
 
 def test_fit_recovers_lengthscales_of_a_sample():

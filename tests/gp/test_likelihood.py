@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.likelihood import MarginalLikelihood
 from fisherbo.gp.replicates import merged
 from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model

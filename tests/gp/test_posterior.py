@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition, extend, with_fantasies, with_values
 from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw, gpytorch_model
 

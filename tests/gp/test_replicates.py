@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.kernel import distance, matern
 from fisherbo.gp.likelihood import MarginalLikelihood
 from fisherbo.gp.posterior import condition

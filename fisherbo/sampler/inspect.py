@@ -1,8 +1,8 @@
-"""What the sampler believes of a study at one moment: for figures, reports and the curious."""
+"""The models of a study and the acquisition of its next trial, for figures and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,45 +12,59 @@ from optuna.study import StudyDirection
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.gp.kernel import CURVATURE
 from fisherbo.gp.protocol import Surrogate
-from fisherbo.sampler.belief import Belief
-from fisherbo.sampler.convert import SearchSpace, to_params
-from fisherbo.sampler.recommend import unwarp
-from fisherbo.sampler.task import Task
+from fisherbo.gp.warp import unwarp
+from fisherbo.sampler.models import FittedModel
+from fisherbo.sampler.observations import Observations
+from fisherbo.sampler.search_space import SearchSpace, to_params
+from fisherbo.sampler.suggest import Request
+from fisherbo.sampler.trials import TrialTable
 from fisherbo.space import Array, Space
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Beliefs about a study, and what follows for the next trial.
+    """Models of a study, and what follows for the next trial.
 
     Coordinates are those of `space`, the unit cube of the parameters that vary, in the order of
     `search_space`.
 
     Attributes:
-        task: What the trials say.
-        objectives: Beliefs about each objective; warped values, larger is better.
-        constraints: Beliefs about the slack of each constraint.
+        request: What the trials say.
+        directions: Of the objectives.
+        objectives: Models of each objective; warped values, larger is better.
+        constraints: Models of each constraint, feasible where they are at least 0.
         acquisition: What the next trial maximises, in nats; −∞ where it does not go: near known
             points while the best value is old, for example.
         next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
             draw it.
     """
 
-    task: Task
-    objectives: tuple[Belief, ...]
-    constraints: tuple[Belief, ...]
+    request: Request
+    directions: Sequence[StudyDirection]
+    objectives: tuple[FittedModel, ...]
+    constraints: tuple[FittedModel, ...]
     acquisition: Acquisition
     next: Array | None
 
     @property
     def space(self) -> Space:
         """The unit cube of the parameters."""
-        return self.task.space
+        return self.request.space
+
+    @property
+    def table(self) -> TrialTable:
+        """The trials."""
+        return self.request.table
+
+    @property
+    def observations(self) -> Observations:
+        """What the trials say of the objectives and constraints."""
+        return self.request.observations
 
     @property
     def search_space(self) -> SearchSpace:
         """Parameters that vary, by name."""
-        return self.task.search_space
+        return self.request.search_space
 
     def surrogate(self, objective: int = 0) -> Surrogate:
         """The model of an objective."""
@@ -63,8 +77,7 @@ class Inspection:
 
     def observed(self, objective: int = 0) -> tuple[Array, Array]:
         """Coordinates ``(n, d)`` and values ``(n,)`` of the trials that count, in its own units."""
-        data = self.task.evidence.objectives[objective]
-        return data.x, self._sign(objective) * data.y
+        return self.observations.x, self._sign(objective) * self.observations.y[:, objective]
 
     def quantiles(self, points: Array, z: Array, objective: int = 0) -> Array:
         """Values of an objective ``z`` standard deviations from the mean, in its own units.
@@ -80,15 +93,14 @@ class Inspection:
         Returns:
             Shape ``(q, b)``.
         """
-        evidence = self.task.evidence
-        y, warped = evidence.objectives[objective].y, evidence.warped[objective]
+        y, warped = self.observations.y[:, objective], self.observations.warped[objective]
         mean, sd = self.surrogate(objective).predict(points)
         values = mean + z[:, None] * sd
         return self._sign(objective) * unwarp(values.ravel(), y, warped).reshape(values.shape)
 
     def best(self, objective: int = 0) -> Array:
         """Coordinates of the observation of the best posterior mean, shape ``(d,)``."""
-        x = self.task.evidence.objectives[objective].x
+        x = self.observations.x
         return x[int(np.argmax(self.surrogate(objective).mean(x)))]
 
     def params(self, x: Array) -> Mapping[str, Any]:
@@ -96,4 +108,4 @@ class Inspection:
         return to_params(self.space, self.search_space, x)
 
     def _sign(self, objective: int) -> float:
-        return 1.0 if self.task.study.directions[objective] == StudyDirection.MAXIMIZE else -1.0
+        return 1.0 if self.directions[objective] == StudyDirection.MAXIMIZE else -1.0

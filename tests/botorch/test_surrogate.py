@@ -12,11 +12,11 @@ from scipy.stats.qmc import Sobol
 
 from fisherbo.acquisition.improvement import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
+from fisherbo.botorch.convert import to_botorch
+from fisherbo.botorch.surrogate import AutogradSurrogate, from_factory, isolated, with_pending
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.autograd import AutogradSurrogate, from_factory, isolated, with_pending
-from fisherbo.gp.fit import NOISE_FLOOR, Hyper
-from fisherbo.gp.interop import to_botorch
-from fisherbo.gp.metric import damped_metric, pull_back_metric
+from fisherbo.gp.fisher import damped_metric, pull_back_metric
+from fisherbo.gp.hyper import NOISE_FLOOR, Hyper
 from fisherbo.gp.posterior import condition, with_fantasies
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space

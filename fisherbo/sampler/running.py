@@ -1,8 +1,8 @@
-"""Which running trials somebody still works on: a dead worker's must not count for ever.
+"""Trials under evaluation: which of them still have a worker, and which are being suggested for.
 
-A trial whose heartbeat is stale is dead. Without a heartbeat one that has run much longer than
-trials of its study do is taken for dead. Were it alive after all, nothing is lost: its value counts
-once it is told. Workers' clocks are taken to agree to a few minutes.
+A trial whose heartbeat is stale has lost its worker. Without heartbeats a trial that has run much
+longer than trials of its study do is treated as lost. If it is alive after all, its value counts as
+soon as it is told. Workers' clocks are assumed to agree to a few minutes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.sampler.optuna_private import stale_trial_ids, trial_id
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -29,18 +30,16 @@ def without_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> list[Froze
     running = [t for t in trials if t.state == TrialState.RUNNING]
     if not running:
         return list(trials)
-    stale = _stale_ids(study)
+    stale = set(stale_trial_ids(study))
     oldest = _oldest_start(trials, running)
-    lost = {t.number for t in running if t._trial_id in stale or _before(t, oldest)}
+    lost = {t.number for t in running if trial_id(t) in stale or _before(t, oldest)}
     return [t for t in trials if t.number not in lost]
 
 
-def _stale_ids(study: Study) -> set[int]:
-    """Trials whose heartbeat has stopped; none where the storage keeps no heartbeats."""
-    storage = study._storage
-    if not isinstance(storage, BaseHeartbeat) or not is_heartbeat_enabled(storage):
-        return set()
-    return set(storage._get_stale_trial_ids(study._study_id))
+def count_concurrent(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Running trials begun before this one whose parameters are not known yet."""
+    running = (t for t in trials if t.state == TrialState.RUNNING)
+    return sum(t.number < trial.number and not t.params for t in running)
 
 
 def _oldest_start(trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> datetime | None:

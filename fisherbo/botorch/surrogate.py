@@ -33,7 +33,7 @@ from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.linalg import cholesky
-from fisherbo.gp.fit import NOISE_FLOOR
+from fisherbo.gp.hyper import NOISE_FLOOR
 from fisherbo.gp.posterior import Linearization, Prediction
 from fisherbo.space import Array
 

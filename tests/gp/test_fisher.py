@@ -8,9 +8,7 @@ from scipy.optimize import approx_fprime, minimize
 
 from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.geometry.lowrank import LowRankMetric
-from fisherbo.gp.fit import Hyper
-from fisherbo.gp.kernel import CURVATURE
-from fisherbo.gp.metric import (
+from fisherbo.gp.fisher import (
     damped_metric,
     expected_metric,
     fisher_factors,
@@ -20,6 +18,8 @@ from fisherbo.gp.metric import (
     pull_back_metric,
     score_metric,
 )
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.kernel import CURVATURE
 from fisherbo.gp.posterior import condition
 
 CHOICES = np.zeros(3, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What is improved on: observed values where they repeat, beliefs where chance has a part."""
+"""The incumbent: the best value where values repeat exactly, else the best posterior mean."""
 
 from functools import partial
 
@@ -9,14 +9,13 @@ from optuna.trial import TrialState
 
 from fisherbo import NOISE_VARIANCE, FisherSampler
 from fisherbo.acquisition.improvement import ExpectedImprovement
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition, with_fantasies
-from fisherbo.sampler.aim import aim
-from fisherbo.sampler.belief import Belief
-from fisherbo.sampler.convert import to_space
-from fisherbo.sampler.evidence import gather
-from fisherbo.sampler.reading import read
-from fisherbo.sampler.suggestion import _age_of_best
+from fisherbo.sampler.models import FittedModel
+from fisherbo.sampler.observations import observe
+from fisherbo.sampler.search_space import to_space
+from fisherbo.sampler.suggest import acquisition_of
+from fisherbo.sampler.trials import read
 
 SEARCH_SPACE = {"x": optuna.distributions.FloatDistribution(0, 1)}
 SPACE = to_space(SEARCH_SPACE)
@@ -29,19 +28,18 @@ def trial(x, value=None, **attrs):
     )
 
 
-def evidence_of(trials):
-    reading = read(SPACE, SEARCH_SPACE, trials)
-    return gather(SPACE, reading, trials, [optuna.study.StudyDirection.MAXIMIZE])
+def observations_of(trials):
+    table = read(SPACE, SEARCH_SPACE, trials)
+    return observe(SPACE, table, [optuna.study.StudyDirection.MAXIMIZE])
 
 
 def improvement(*trials):
     """The acquisition of a study that maximises, made of these trials."""
-    evidence = evidence_of(trials)
-    data = evidence.objectives[0]
+    data = observations_of(trials)
     hyper = Hyper(np.array([0.5]), 1.0, 0.1)
-    model = condition(data.x, data.y, SPACE.choices, hyper)
-    belief = Belief(model, data.pending, partial(with_fantasies, model))
-    found = aim([belief], [], evidence.taken(SPACE), np.random.default_rng(0)).acquisition
+    model = condition(data.x, data.y[:, 0], SPACE.choices, hyper)
+    fitted = FittedModel(model, data.pending, partial(with_fantasies, model))
+    found, _ = acquisition_of([fitted], [], data.known(SPACE), np.random.default_rng(0))
     assert isinstance(found, ExpectedImprovement)
     return found, model
 
@@ -64,7 +62,7 @@ def test_the_best_value_counts_and_what_the_kernel_does_not_resolve_may_improve_
         [trial(0.5)],  # under evaluation
     ],
 )
-def test_beliefs_count_where_values_are_noisy_or_awaited(further):
+def test_posterior_means_count_where_values_are_noisy_or_awaited(further):
     found, model = improvement(*SIX, *further)
     assert found.noise == 0
     points = np.array([[t.params["x"]] for t in [*SIX, *further]])
@@ -104,15 +102,15 @@ def test_a_search_of_a_rough_objective_does_not_stay_where_its_best_value_is(see
 
 def test_the_best_value_is_finite_and_feasible():
     trials = [trial(0.1, np.inf), trial(0.2, 5.0), trial(0.3, 9.0), trial(0.4, 1.0)]
-    assert _age_of_best(evidence_of(trials)) == 1
+    assert observations_of(trials).age_of_best == 1
     for t, c in zip(trials, (-1.0, -1.0, 1.0, -1.0), strict=True):
         t._system_attrs["constraints:c"] = c
-    assert _age_of_best(evidence_of(trials)) == 2
+    assert observations_of(trials).age_of_best == 2
 
 
 def test_beyond_what_the_model_holds_trials_stay_where_it_knows_all(monkeypatch):
-    monkeypatch.setattr("fisherbo.sampler.belief.MODEL_SIZE", 24)
-    monkeypatch.setattr("fisherbo.sampler.model.MODEL_SIZE", 24)
+    monkeypatch.setattr("fisherbo.sampler.models.MODEL_SIZE", 24)
+    monkeypatch.setattr("fisherbo.gp.model.MODEL_SIZE", 24)
     study = optuna.create_study(sampler=FisherSampler(seed=0))
     rng = np.random.default_rng(0)
     floats = {name: optuna.distributions.FloatDistribution(0, 1) for name in "xyz"}

@@ -21,7 +21,7 @@ from gpytorch.means import ConstantMean, Mean, ZeroMean
 from torch import Tensor
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.fit import Hyper
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import Posterior, condition
 from fisherbo.space import Array, Integers
 
@@ -160,7 +160,7 @@ def _require(rule: Any, wanted: str, got: object) -> None:
         name = got if isinstance(got, str) else type(got).__name__
         raise InvalidInputError(
             f"from_botorch needs {wanted}, got {name}; "
-            "wrap any other model with fisherbo.gp.autograd.AutogradSurrogate"
+            "wrap any other model with fisherbo.botorch.surrogate.AutogradSurrogate"
         )
 
 

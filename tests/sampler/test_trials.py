@@ -1,4 +1,4 @@
-"""What trials say, read bit by bit, is what a reader says who sees all of them at once."""
+"""The table of trials is the same whether they are read one by one or all at once."""
 
 import dataclasses
 
@@ -8,8 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fisherbo import NOISE_VARIANCE, FisherSampler
-from fisherbo.sampler import memory
-from fisherbo.sampler.reader import Reader, Readers
+from fisherbo.sampler.trials import FAILED, Status, StudyReader, StudyReaders
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 
@@ -19,19 +18,19 @@ def trials_of(study):
 
 
 def assert_same(study, reader, objectives=1):
-    trials, fresh = trials_of(study), Reader()
+    trials, fresh = trials_of(study), StudyReader()
     union = reader.parameters(trials).varying
     assert union == fresh.parameters(trials).varying
-    space, reading = reader.read(union, trials, objectives)
-    other, expected = fresh.read(union, trials, objectives)
+    space, table = reader.table(union, trials, objectives)
+    other, expected = fresh.table(union, trials, objectives)
     assert space.conditions == other.conditions == ()
     for field in dataclasses.fields(expected):
-        got, wanted = getattr(reading, field.name), getattr(expected, field.name)
-        if field.name == "constraints":
+        got, wanted = getattr(table, field.name), getattr(expected, field.name)
+        if isinstance(wanted, tuple):
             assert got == wanted
             continue
         assert np.array_equal(got, wanted, equal_nan=got.dtype == np.float64)
-    return reading
+    return table
 
 
 def ask(trial):
@@ -39,7 +38,10 @@ def ask(trial):
 
 
 def test_trials_that_end_in_any_order_and_way_are_read_once():
-    study, reader = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Reader()
+    study, reader = (
+        optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)),
+        StudyReader(),
+    )
     study.enqueue_trial({"x": 0.5})  # waits until the first worker asks
     waiting = study._storage.create_new_trial(
         study._study_id, optuna.trial.create_trial(state=TrialState.WAITING)
@@ -55,23 +57,26 @@ def test_trials_that_end_in_any_order_and_way_are_read_once():
     open_trials[0].report(3.0, 1)
     study.tell(open_trials[0], state=TrialState.PRUNED)
     assert_same(study, reader)
-    study._storage.set_trial_system_attr(open_trials[2]._trial_id, memory.FAILED, True)
+    study._storage.set_trial_system_attr(open_trials[2]._trial_id, FAILED, True)
     study.tell(open_trials[2], state=TrialState.FAIL)
     assert_same(study, reader)
     study._storage.set_trial_state_values(open_trials[3]._trial_id, TrialState.FAIL)  # killed
     assert_same(study, reader)
     if study._storage.get_trial(waiting).state == TrialState.WAITING:
         study._storage.set_trial_state_values(waiting, TrialState.RUNNING)  # comes in between
-    reading = assert_same(study, reader)
-    assert reading.noise.max() == 0.25
-    assert [c for c in reading.constraints if c] == [{"c": 2.5}]
-    assert reading.failed.sum() == 1
-    assert reading.killed.sum() == 1
-    assert np.isnan(reading.value[:, 0]).sum() == len(reading.x) - 1
+    table = assert_same(study, reader)
+    assert table.noise.max() == 0.25
+    assert [c for c in table.constraints if c] == [{"c": 2.5}]
+    assert table.have(Status.FAILED).sum() == 1
+    assert table.have(Status.KILLED).sum() == 1
+    assert np.isnan(table.value[:, 0]).sum() == len(table.x) - 1
 
 
 def test_a_trial_that_begins_before_those_that_were_read_comes_in_its_place():
-    study, reader = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Reader()
+    study, reader = (
+        optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)),
+        StudyReader(),
+    )
     late = optuna.trial.create_trial(state=TrialState.WAITING)
     study.optimize(lambda t: ask(t)[0], n_trials=2)
     waiting = study._storage.create_new_trial(study._study_id, late)
@@ -81,9 +86,9 @@ def test_a_trial_that_begins_before_those_that_were_read_comes_in_its_place():
         study._storage.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
     assert len(assert_same(study, reader).x) == 5
     study._storage.set_trial_state_values(waiting, TrialState.RUNNING)
-    reading = assert_same(study, reader)
-    assert len(reading.x) == 6
-    assert reading.running.tolist() == [False, False, True, False, False, False]
+    table = assert_same(study, reader)
+    assert len(table.x) == 6
+    assert table.have(Status.RUNNING).tolist() == [False, False, True, False, False, False]
 
 
 @pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
@@ -96,7 +101,7 @@ def test_a_reader_that_forgot_suggests_the_same(directions):
         study = optuna.create_study(directions=directions, sampler=FisherSampler(seed=1))
         for _ in range(16):
             if forget:
-                study.sampler._readers = Readers()
+                study.sampler._readers = StudyReaders()
             study.optimize(values, n_trials=1)
         return [t.params for t in study.trials]
 

@@ -1,24 +1,27 @@
-"""The model of a study: when it is refitted, which observations it holds, what is kept of it.
+"""The Gaussian process of growing data: when it is refitted, and on what it is conditioned.
 
-The posterior is a function of the trials and of the last fit alone, so that a resumed study goes on
-as an uninterrupted one. It has a base, of the observations that the last fit knew, and an extension
-by those since; the base is kept between suggestions, since it changes with the fit only.
+The posterior is a function of the data and of the last fit alone, so that a resumed study continues
+as an uninterrupted one does. It is conditioned in two steps: a base holds the observations that the
+last fit was made of, and is extended by those made since. The base changes with the fit only, so
+that keeping it between suggestions saves a factorisation.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from fisherbo.gp.active import active_set
-from fisherbo.gp.fit import Hyper, fit, prior_mode
+from fisherbo.gp.fit import fit
+from fisherbo.gp.hyper import Hyper, prior_mode
 from fisherbo.gp.posterior import Posterior, condition, extend, with_values
-from fisherbo.gp.replicates import Observations, merged
-from fisherbo.sampler.memory import Fit, rounded
+from fisherbo.gp.replicates import Replicates, merged
+from fisherbo.gp.subset import active_set
 from fisherbo.space import Array, Space
 
 PRIOR_MEAN = -1.5
-"""Prior mean of f, in standard deviations of the warped values: the unknown is expected to be bad,
-so that the search does not visit the corners of the space one by one."""
+"""Prior mean of f, in standard deviations of the warped values. Unexplored regions are expected to
+be bad, so that the search does not visit the corners of the space one by one."""
 
 MODEL_SIZE = 512
 """Most observations that a model is conditioned on."""
@@ -27,6 +30,19 @@ _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 _FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
 _TOLERANCE = 0.05  # nats for each hyperparameter, whose posterior is half a nat wide
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Hyperparameters and the number of observations that they were fitted to.
+
+    Attributes:
+        count: Number of observations.
+        hyper: The hyperparameters.
+    """
+
+    count: int
+    hyper: Hyper
 
 
 def refit(
@@ -62,15 +78,15 @@ def refit(
     tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
     values = y[chosen] - constant
     hyper = fit(x[chosen], values, space.choices, starts, known=part, tolerance=tolerance)
-    return Fit(n, rounded(hyper))
+    return Fit(n, hyper.rounded())
 
 
 def _pause(n: int) -> float:
-    """Observations from one fit to the next."""
+    """Replicates from one fit to the next."""
     return min(max(1.0, (n - 20) / 20), _LONGEST_PAUSE)
 
 
-def believe(
+def conditioned(
     x: Array,
     y: Array,
     space: Space,
@@ -103,7 +119,7 @@ def believe(
 
 
 def _base(
-    data: Observations, space: Space, hyper: Hyper, kept: Posterior | None, constant: float
+    data: Replicates, space: Space, hyper: Hyper, kept: Posterior | None, constant: float
 ) -> Posterior:
     nugget = hyper.noise / data.count + data.known
     if kept is not None and kept.constant == constant and _same(kept, data.x, nugget, hyper):

@@ -17,7 +17,7 @@ _REPEATED = 3
 _PENALTY_GAP = 3.0
 
 
-def without_faults(y: Array, *, penalties: bool) -> Array:
+def without_outliers(y: Array, *, penalties: bool) -> Array:
     """Values ``(n,)``, larger is better: +inf for those too good to be true, −inf for penalties.
 
     Args:

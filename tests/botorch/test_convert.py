@@ -10,9 +10,9 @@ from gpytorch.means import LinearMean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fisherbo.botorch.convert import from_botorch, to_botorch
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.fit import Hyper
-from fisherbo.gp.interop import from_botorch, to_botorch
+from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition, with_fantasies
 
 

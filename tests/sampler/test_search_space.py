@@ -5,8 +5,8 @@ import optuna
 import pytest
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.conditions import with_conditions
-from fisherbo.sampler.reader import Readers
+from fisherbo.sampler.search_space import with_conditions
+from fisherbo.sampler.trials import StudyReaders
 from fisherbo.space import Space
 
 NAN = np.nan
@@ -103,7 +103,7 @@ def test_a_range_that_changes_is_followed():
 
 
 def test_finished_trials_are_read_once_and_studies_kept_apart():
-    readers = Readers()
+    readers = StudyReaders()
     study, other = (
         optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)) for _ in range(2)
     )
@@ -111,8 +111,8 @@ def test_finished_trials_are_read_once_and_studies_kept_apart():
     reader = readers.of(study)
     union = reader.parameters(study.trials).varying
     assert list(union) == sorted({name for t in study.trials for name in t.params})
-    _, first = reader.read(union, study.trials)
+    _, first = reader.table(union, study.trials)
     assert np.isnan(first.x).any() and not np.isnan(first.x).all()
-    assert reader.read(union, study.trials)[1].x == pytest.approx(first.x, nan_ok=True)
+    assert reader.table(union, study.trials)[1].x == pytest.approx(first.x, nan_ok=True)
     assert readers.of(other).parameters(other.trials).varying == {}
     assert readers.of(study) is reader

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.convert import SearchSpace, to_params
+from fisherbo.sampler.search_space import SearchSpace, to_params
 from fisherbo.space import Array, Mask, Space
 
 Rule = Callable[[dict[str, Any]], bool]
@@ -21,7 +21,7 @@ _ENOUGH = 128
 
 
 @dataclass(frozen=True)
-class Restriction:
+class InputConstraint:
     """A user's rule on the points of a space.
 
     Attributes:

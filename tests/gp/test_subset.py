@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fisherbo.gp.active import active_set, region_known
+from fisherbo.gp.subset import active_set, region_known
 
 
 def test_few_observations_are_all_active():
