@@ -34,7 +34,7 @@ from experiments.problems import Problem
 from experiments.traces import Run, optimize
 from fisherbo.acquisition import propose
 from fisherbo.gp.warp import finite, standardize
-from fisherbo.optimize.descent import AscentResult, Evaluation, Utility, natural_ascent
+from fisherbo.optimize.descent import AscentResult, LocalModel, Utility, natural_ascent
 
 Array = NDArray[np.float64]
 FULL = "full"
@@ -49,10 +49,10 @@ def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
 def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) -> AscentResult:
     """The ascent with a multiple of the identity in place of the score metric."""
 
-    def flat(x: Array) -> Evaluation:
+    def flat(x: Array) -> LocalModel:
         e = utility(x)
         scale = np.full_like(e.diagonal, e.diagonal.mean())
-        return Evaluation(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
+        return LocalModel(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
 
     return natural_ascent(flat, start, movable, **settings)
 
@@ -63,7 +63,7 @@ VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "prior-mean-0": lambda: patch("fisherbo.sampler.models.PRIOR_MEAN", 0.0),
     "no-plateaus": lambda: patch(
-        "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))
+        "fisherbo.acquisition.exclusion.plateau_radius", lambda _, y: np.zeros(len(y))
     ),
     "no-stalls": lambda: patch("fisherbo.sampler.suggest.stall_radius", lambda _: 0.0),
     "latent-improvement": lambda: patch(

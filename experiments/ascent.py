@@ -66,9 +66,8 @@ from scipy.stats.qmc import Sobol
 from experiments import latency, rows, statistics
 from experiments.peers import sampler_version
 from experiments.problems import Params, Problem
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
-from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.gp.fisher import (
     MetricRule,
     expected_metric,

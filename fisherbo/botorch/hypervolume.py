@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 
-from fisherbo.acquisition.pareto import Cells
+from fisherbo.acquisition.log_ehvi import Cells
 from fisherbo.space import Array
 
 

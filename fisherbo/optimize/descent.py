@@ -25,8 +25,8 @@ _GROW = 4.0
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A utility at ``b`` points, with its gradient and the metric's two parts.
+class LocalModel:
+    """A utility around ``b`` points: value, gradient and the two parts of the metric.
 
     Attributes:
         value: Shape ``(b,)``, in nats.
@@ -41,7 +41,7 @@ class Evaluation:
     factors: Array | None = None
 
 
-Utility = Callable[[Array], Evaluation]
+Utility = Callable[[Array], LocalModel]
 """Points of shape ``(b, d)`` to their evaluation."""
 
 
@@ -110,7 +110,7 @@ def natural_ascent(
 
 
 def _natural_step(
-    here: Evaluation, x: Array, movable: Mask, lam: Array, whole: bool
+    here: LocalModel, x: Array, movable: Mask, lam: Array, whole: bool
 ) -> tuple[Array, Array]:
     """Where the natural step ends, kept in the cube, and the gain it predicts.
 
@@ -134,13 +134,13 @@ def _change(gain: Array, predicted: Array, shrink: float) -> Array:
     return np.where(gain > 0.75 * predicted, shrink, np.where(gain >= 0.25 * predicted, 1.0, _GROW))
 
 
-def _rows(e: Evaluation, index: Integers) -> Evaluation:
+def _rows(e: LocalModel, index: Integers) -> LocalModel:
     diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
     factors = None if e.factors is None else e.factors[index]
-    return Evaluation(e.value[index], e.gradient[index], diagonal, factors)
+    return LocalModel(e.value[index], e.gradient[index], diagonal, factors)
 
 
-_Climber = tuple[Array, Evaluation]
+_Climber = tuple[Array, LocalModel]
 """Points ``(b, d)`` and their evaluation."""
 
 
@@ -155,4 +155,4 @@ def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
     if e.factors is not None and f.factors is not None:
         factors = np.where(column[..., None], e.factors, f.factors)
     value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
-    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors)
+    return np.where(column, x, y), LocalModel(value, gradient, diagonal, factors)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from optuna.distributions import BaseDistribution
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.search_space import SearchSpace, to_params
+from fisherbo.sampler.search_space import SearchSpace, to_params, to_space
 from fisherbo.space import Array, Mask, Space
 
 Rule = Callable[[dict[str, Any]], bool]
@@ -18,6 +19,7 @@ Rule = Callable[[dict[str, Any]], bool]
 _BLOCK = 256
 _BLOCKS = 64
 _ENOUGH = 128
+_DRAWS = 4096
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,34 @@ def may_have(rule: Rule, params: dict[str, Any]) -> bool:
         return bool(rule(params))
     except KeyError:
         return True
+
+
+def draw_value(
+    rule: Rule | None,
+    known: Mapping[str, Any],
+    name: str,
+    distribution: BaseDistribution,
+    rng: np.random.Generator,
+) -> Any:
+    """A value drawn uniformly from a distribution: the first that a rule may allow.
+
+    Args:
+        rule: The rule, if there is one.
+        known: Parameters that have a value already.
+        name: Of the parameter.
+        distribution: Its distribution.
+        rng: Source of randomness.
+
+    Raises:
+        InvalidInputError: If the rule allows no value.
+    """
+    search_space = {name: distribution}
+    space = to_space(search_space)
+    for _ in range(_DRAWS):
+        drawn = to_params(space, search_space, space.spread(rng.random(1)))
+        if rule is None or may_have(rule, {**known, **drawn}):
+            return drawn[name]
+    raise InvalidInputError(
+        f"input_constraints must allow some value of {name!r} beside {dict(known)}, "
+        f"got none in {_DRAWS} draws; enqueue a trial that is allowed to begin with"
+    )

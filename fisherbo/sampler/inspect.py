@@ -15,8 +15,8 @@ from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler.models import FittedModel
 from fisherbo.sampler.observations import Observations
+from fisherbo.sampler.request import Request
 from fisherbo.sampler.search_space import SearchSpace, to_params
-from fisherbo.sampler.suggest import Request
 from fisherbo.sampler.trials import TrialTable
 from fisherbo.space import Array, Space
 

@@ -6,15 +6,20 @@ only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import PartialFixedSampler
 from optuna.storages import BaseStorage
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
+from optuna.storages._heartbeat import (
+    BaseHeartbeat,
+    get_heartbeat_thread,
+    is_heartbeat_enabled,
+)
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -27,7 +32,7 @@ def study_id(study: Study) -> int:
     return study._study_id
 
 
-def trial_id(trial: FrozenTrial) -> int:
+def trial_id(trial: FrozenTrial | Trial) -> int:
     """The trial's number in its storage: without it no attribute could be set on a finished one."""
     return trial._trial_id
 
@@ -90,3 +95,20 @@ def stale_trial_ids(study: Study) -> Sequence[int]:
     if not isinstance(storage, BaseHeartbeat) or not is_heartbeat_enabled(storage):
         return ()
     return storage._get_stale_trial_ids(study_id(study))
+
+
+@contextmanager
+def heartbeat(study: Study, trial: Trial) -> Iterator[None]:
+    """Send the heartbeats of a trial that was asked for, where the storage keeps them.
+
+    Optuna sends them within `Study.optimize` alone: without this other processes would give up the
+    trials that a search evaluates itself.
+    """
+    storage = storage_of(study)
+    if not isinstance(storage, BaseHeartbeat) or not is_heartbeat_enabled(storage):
+        yield
+        return
+    storage.record_heartbeat(trial_id(trial))  # the thread's first may come too late
+    thread: Any = get_heartbeat_thread(trial_id(trial), storage)
+    with thread:
+        yield

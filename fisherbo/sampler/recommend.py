@@ -1,6 +1,6 @@
-"""Which evaluated point to use in the end: the best posterior mean, not the luckiest value.
+"""The evaluated point to use in the end: the best posterior mean, not the luckiest value.
 
-The model lives on warped values. The warp is monotone, so that a quantile of the noise-free value
+The model is one of warped values. The warp is monotone, so that a quantile of the noise-free value
 at a point becomes a quantile in the objective's units by the inverse warp; it is known at observed
 values, interpolated between them, a straight line above the best and flat below the worst. The mean
 of the warped value becomes the median of the objective's.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from fisherbo.errors import InvalidInputError
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler.observations import Observations
@@ -75,6 +76,19 @@ def is_candidate(trial: FrozenTrial) -> bool:
     if trial.state != TrialState.COMPLETE or not math.isfinite(trial.values[0]):
         return False
     return all(value <= 0 for value in trial.constraints.values())
+
+
+def require_candidate(trials: Sequence[FrozenTrial]) -> None:
+    """Pass if there is a trial to recommend.
+
+    Raises:
+        InvalidInputError: If there is none.
+    """
+    if not any(is_candidate(t) for t in trials):
+        raise InvalidInputError(
+            "study has no complete and feasible trial to recommend, got "
+            f"{len(trials)} finished; run some more trials first"
+        )
 
 
 def interval(mean: float, sd: float, y: Array, warped: Array, sign: float) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""`FisherSampler`: the Optuna sampler, a thin shell around the pure steps below it."""
+"""`FisherSampler`, the Optuna sampler: its algorithm in steps, each of which is in a file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.transfer import TransferMean
-from fisherbo.sampler import fit_store
-from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
-from fisherbo.sampler.input_constraints import InputConstraint, Rule, may_have
+from fisherbo.sampler import checks, fit_store
+from fisherbo.sampler.input_constraints import Rule, draw_value
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models, fit_objective
 from fisherbo.sampler.observations import observe
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
-from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
+from fisherbo.sampler.recommend import Recommendation, recommended, require_candidate
+from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
-from fisherbo.sampler.search_space import to_params, to_space
-from fisherbo.sampler.suggest import Request, best_point, design_point, suggested_point
+from fisherbo.sampler.search_space import to_params
+from fisherbo.sampler.suggest import best_point, design_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, StudyReaders, other_trials
 from fisherbo.space import Array
@@ -37,18 +37,6 @@ if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_MOST_OBJECTIVES = 4
-_DRAWS = 4096
-_NOTHING_VARIES = "study has no parameter that varies; all its trials are alike"
-_EXHAUSTED = (
-    "Every point of the search space was evaluated: from here on points are repeated where that "
-    "helps most. Stop the study if its objective is deterministic."
-)
-_TOO_GOOD = (
-    "A value is better than all others by more than 15 orders of magnitude: the sampler takes it "
-    "for a fault of the objective, as it does an infinitely good one. Raise an exception or return "
-    "NaN where the objective has no value."
-)
 _usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
 _LOGGER = logging.getLogger("optuna.fisherbo")
@@ -112,14 +100,13 @@ class FisherSampler(BaseSampler):
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.
 
-    Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
-    ``trial.set_constraint`` have a model each, by name; a complete trial that does not tell one is
-    feasible, as it is for Optuna. Failures get a model too where more than a tenth of the trials
-    failed, or returned a penalty: one worst value, again and again, far from all others. A value
-    that exceeds all others by more than 15 orders of magnitude is taken for a fault. Pruned trials
-    are ranked among all trials by their last report. Enqueued values, and those that
-    ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for the others; parameters
-    that the latest trials no longer ask for are held as those trials have them.
+    A study has at most 4 objectives. A complete trial that does not tell a constraint is feasible,
+    as it is for Optuna. Failures have a model where more than a tenth of the trials failed, or
+    returned a penalty: one worst value, again and again, far from all others. A value that exceeds
+    all others by more than 15 orders of magnitude is treated as a fault of the objective. Enqueued
+    values, and those that ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for
+    the others; parameters that the latest trials no longer ask for are held as those trials have
+    them.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
@@ -145,7 +132,7 @@ class FisherSampler(BaseSampler):
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
     ) -> None:
-        _check(n_startup_trials, surrogate, source_studies, input_constraints)
+        checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
@@ -175,17 +162,13 @@ class FisherSampler(BaseSampler):
             InvalidInputError: If the study has several objectives, no complete and feasible trial,
                 or no parameter that varies.
         """
-        _require_single_objective(study)
+        checks.require_single_objective(study)
         trials = study.get_trials(deepcopy=False, states=_FINISHED)
-        if not any(is_candidate(t) for t in trials):
-            raise InvalidInputError(
-                "study has no complete and feasible trial to recommend, got "
-                f"{len(trials)} finished; run some more trials first"
-            )
+        require_candidate(trials)
         reader = self._readers.of(study)
         search_space = reader.parameters(trials).varying
         if not search_space:
-            raise InvalidInputError(_NOTHING_VARIES)
+            raise InvalidInputError(checks.NOTHING_VARIES)
         space, table = reader.table(search_space, trials)
         observations = observe(space, table, study.directions, separate_failures=False)
         last = fit_store.latest(trials, tuple(search_space))
@@ -205,20 +188,21 @@ class FisherSampler(BaseSampler):
             InvalidInputError: If no trial has a value yet, no parameter varies, or there are too
                 many objectives.
         """
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         trial = create_trial(state=TrialState.RUNNING)
         trial.number = len(study.get_trials(deepcopy=False))
         search_space = self.infer_relative_search_space(study, trial)
         trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
         request = self._request(study, trial, trials, search_space) if search_space else None
         if request is None:
-            raise InvalidInputError(_NOTHING_VARIES)
+            raise InvalidInputError(checks.NOTHING_VARIES)
         if not len(request.observations):
             raise InvalidInputError(
                 f"study must have a trial with a value, got none in {len(trials)} trials; "
                 "run some more first"
             )
-        transfer, rng = self._transfer(request), self._rng(trial.number)
+        transfer = self._sources.prior_mean(request.search_space, request.observations)
+        rng = self._rng(trial.number)
         with self._fitter.isolated(rng):
             models = self._fit(request, trials, transfer)
             x, acquisition = best_point(request, models, rng)
@@ -250,7 +234,7 @@ class FisherSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Parameters for the next trial, from the model of all trials so far."""
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         if not search_space:
             return {}
         trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
@@ -274,7 +258,7 @@ class FisherSampler(BaseSampler):
 
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
@@ -282,17 +266,9 @@ class FisherSampler(BaseSampler):
         value = self._sources.value(trial.number, param_name, param_distribution)
         if value is not None:
             return value
-        search_space = {param_name: param_distribution}
-        space = to_space(search_space)
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
-        for _ in range(_DRAWS):
-            drawn = to_params(space, search_space, space.spread(rng.random(1)))
-            if self._rule is None or may_have(self._rule, {**_settled(trial), **drawn}):
-                return drawn[param_name]
-        raise InvalidInputError(
-            f"input_constraints must allow some value of {param_name!r} beside {_settled(trial)}, "
-            f"got none in {_DRAWS} draws; enqueue a trial that is allowed to begin with"
-        )
+        settled = {**enqueued_values(trial), **trial.params}
+        return draw_value(self._rule, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -315,26 +291,13 @@ class FisherSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
-        asked, reader = set(search_space), self._readers.of(study)
-        known = reader.parameters(trials)
-        varying = {**known.varying, **search_space}
-        fixed = fixed_values(study.sampler, trial, asked, varying, trials)
-        if asked <= fixed.keys():
+        reader = self._readers.of(study)
+        request = read_request(study, trial, trials, search_space, reader, self._rule)
+        if request is None:
             return None
-        parameters = widened(search_space, varying, fixed)
-        space, table = reader.table(parameters, trials, len(study.directions))
-        target = hold(space, parameters, fixed, no_longer_asked(space, table))
-        observations = observe(space, table, study.directions)
-        if np.isfinite(table.value[observations.too_good]).any():
-            self._say_once(study, _TOO_GOOD)
-        rule = None
-        if self._rule is not None:
-            rule = InputConstraint(self._rule, target, parameters, known.constants)
-        return Request(trial.number, parameters, space, target, table, observations, rule)
-
-    def _transfer(self, request: Request) -> TransferMean | None:
-        """The prior mean that earlier studies make."""
-        return self._sources.prior_mean(request.search_space, request.observations)
+        if np.isfinite(request.table.value[request.observations.too_good]).any():
+            self._say_once(study, checks.TOO_GOOD)
+        return request
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
         """Whether there are too few observations yet to rely on a model of them."""
@@ -361,7 +324,8 @@ class FisherSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request
     ) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""
-        transfer, rng = self._transfer(request), self._rng(trial.number)
+        transfer = self._sources.prior_mean(request.search_space, request.observations)
+        rng = self._rng(trial.number)
         if self._begins(request, transfer):
             return self._design(request)
         with self._fitter.isolated(rng):
@@ -371,7 +335,7 @@ class FisherSampler(BaseSampler):
             x = suggested_point(request, models, rng, concurrent)
         visited = request.observations.evaluated
         if not unvisited(request.target, x[None], visited)[0]:
-            self._say_once(study, _EXHAUSTED)
+            self._say_once(study, checks.EXHAUSTED)
         return x
 
     def _say_once(self, study: Study, message: str) -> None:
@@ -383,56 +347,3 @@ class FisherSampler(BaseSampler):
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
-
-
-def _settled(trial: FrozenTrial) -> dict[str, Any]:
-    """Parameters of a trial that are known already."""
-    return {**enqueued_values(trial), **trial.params}
-
-
-def _require_single_objective(study: Study) -> None:
-    if len(study.directions) > 1:
-        raise InvalidInputError(
-            f"recommend needs a study with one objective, got {len(study.directions)}; "
-            "see study.best_trials for several"
-        )
-
-
-def _require_few_objectives(study: Study) -> None:
-    if len(study.directions) > _MOST_OBJECTIVES:
-        raise InvalidInputError(
-            f"FisherSampler needs a study with at most {_MOST_OBJECTIVES} objectives, got "
-            f"{len(study.directions)}; use optuna.samplers.NSGAIIISampler for more"
-        )
-
-
-def _check(
-    n_startup_trials: int,
-    surrogate: Factory | None,
-    source_studies: Sequence[Study],
-    input_constraints: Rule | None,
-) -> None:
-    """Pass if the arguments of a sampler are valid.
-
-    Raises:
-        InvalidInputError: If they are not.
-    """
-    if n_startup_trials < 0:
-        raise InvalidInputError(
-            f"n_startup_trials must be >= 0, got {n_startup_trials!r}; 10 is typical"
-        )
-    if surrogate is not None and not callable(surrogate):
-        raise InvalidInputError(
-            f"surrogate must be a callable (train_X, train_Y) -> model, got {surrogate!r}; "
-            "pass for example botorch.models.SingleTaskGP"
-        )
-    if surrogate is not None and len(source_studies):
-        raise InvalidInputError(
-            "source_studies must be empty with a surrogate, got "
-            f"{len(source_studies)}; leave one of the two out"
-        )
-    if input_constraints is not None and not callable(input_constraints):
-        raise InvalidInputError(
-            "input_constraints must be a callable (params: dict) -> bool, got "
-            f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
-        )

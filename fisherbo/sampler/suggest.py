@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from fisherbo.acquisition.balls import Balls, balls, stall_radius
+from fisherbo.acquisition.exclusion import ExclusionZones, exclusion_zones, stall_radius
 from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.gp.kernel import CURVATURE, Embedding
 from fisherbo.gp.subset import Region, active_set
-from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.models import FittedModel, Models
-from fisherbo.sampler.observations import KnownPoints, Observations
-from fisherbo.sampler.search_space import SearchSpace
-from fisherbo.sampler.trials import TrialTable
-from fisherbo.space import Array, Mask, Space
+from fisherbo.sampler.observations import KnownPoints
+from fisherbo.sampler.request import Request
+from fisherbo.space import Array, Mask
 
 _ANCHORS = 4
 _DESIGN_REPEATS = 64
@@ -28,33 +25,6 @@ _MOST_COMPARED = 512
 _MOST_HALVINGS = 8
 _MOST_CONCURRENT = 2
 _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one suggestion is made of, before any model.
-
-    Attributes:
-        number: Of the trial to suggest for.
-        search_space: Parameters, by name.
-        space: Their coordinates, with the conditions that the trials obey.
-        target: The same with the coordinates held that are not to be chosen.
-        table: The other trials.
-        observations: What they say.
-        rule: The user's input constraint.
-    """
-
-    number: int
-    search_space: SearchSpace
-    space: Space
-    target: Space
-    table: TrialTable
-    observations: Observations
-    rule: InputConstraint | None = None
-
-    def with_pending(self, x: Array) -> Request:
-        """The same with one more point ``(d,)`` under evaluation."""
-        return replace(self, observations=self.observations.with_pending(x))
 
 
 def design_point(request: Request, seed: int, rng: np.random.Generator, first: Array) -> Array:
@@ -109,9 +79,11 @@ def suggested_point(
 def best_point(
     request: Request, models: Models, rng: np.random.Generator
 ) -> tuple[Array, Acquisition]:
-    """The point of largest acquisition, shape ``(d,)``, and the acquisition outside known balls.
+    """The point of largest acquisition, shape ``(d,)``, and that acquisition.
 
-    A point outside the balls must be expected to be feasible: that the feasible region is known to
+    The acquisition is −∞ in exclusion zones and outside the region that the model knows.
+
+    A point outside the zones must be expected to be feasible: that the feasible region is known to
     be flat is no reason to evaluate what is known to fail.
     """
     target, observations, rule = request.target, request.observations, request.rule
@@ -132,10 +104,10 @@ def best_point(
     region = _region(request, models.objectives)
     if region is not None:
         acquisition = Restricted(acquisition, region.holds)
-    zones = _known_balls(request, models.objectives)
+    zones = _exclusion_zones(request, models.objectives)
     if zones is not None:
         promising = models.constraints if observations.usable.any() else ()
-        for halvings in range(_MOST_HALVINGS):  # smaller balls where these leave no room
+        for halvings in range(_MOST_HALVINGS):  # smaller zones where these leave no room
             free = partial(_is_free, zones, promising, 0.5**halvings)
             outside = Restricted(acquisition, free)
             x, utility = best(outside)
@@ -192,7 +164,7 @@ def _hypervolume_of(
     rng: np.random.Generator,
 ) -> tuple[Acquisition, Array]:
     """Hypervolume improvement; anchors are points of the front: the best, and some at random."""
-    from fisherbo.acquisition.pareto import improvement_over, non_dominated
+    from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated
     from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
 
     means = np.stack([o.surrogate.mean(feasible) for o in objectives], 1)
@@ -213,8 +185,10 @@ def _holds(constraints: Sequence[FittedModel], points: Array, observed: Array) -
     return holds
 
 
-def _is_free(zones: Balls, constraints: Sequence[FittedModel], share: float, points: Array) -> Mask:
-    """Which points ``(b, d)`` are outside all balls and expected to be feasible, ``(b,)``."""
+def _is_free(
+    zones: ExclusionZones, constraints: Sequence[FittedModel], share: float, points: Array
+) -> Mask:
+    """Which points ``(b, d)`` are outside all zones and expected to be feasible, ``(b,)``."""
     free = zones.outside(points, share)
     for model in constraints:
         free &= model.fantasized.mean(points) >= 0
@@ -227,7 +201,7 @@ def _region(request: Request, objectives: Sequence[FittedModel]) -> Region | Non
     return None if anywhere or len(objectives) != 1 else objectives[0].region
 
 
-def _known_balls(request: Request, objectives: Sequence[FittedModel]) -> Balls | None:
+def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> ExclusionZones | None:
     """Where another evaluation of a single objective is presumed to say little.
 
     Only in spaces that are not all discrete: in others no point is chosen twice as it is. While no
@@ -245,7 +219,7 @@ def _known_balls(request: Request, objectives: Sequence[FittedModel]) -> Balls |
     lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
     chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
     embedding = Embedding.of(lengthscale, request.space.choices)
-    return balls(x[chosen], y[chosen], embedding, radius, pending)
+    return exclusion_zones(x[chosen], y[chosen], embedding, radius, pending)
 
 
 def _apart(points: Array, visited: Array) -> Mask:

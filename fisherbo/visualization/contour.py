@@ -12,7 +12,7 @@ from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.fisher import damped_metric
-from fisherbo.optimize.descent import Evaluation, natural_ascent
+from fisherbo.optimize.descent import LocalModel, natural_ascent
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Mask
@@ -185,12 +185,12 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
     """
     path, heights = [start], [-np.inf]
 
-    def watched(x: Array) -> Evaluation:
+    def watched(x: Array) -> LocalModel:
         found = acquisition.evaluate(x)
         if found.value[0] > heights[-1]:
             path.append(x[0])
             heights.append(float(found.value[0]))
-        flat = Evaluation(
+        flat = LocalModel(
             found.value,
             found.gradient,
             np.ones_like(found.diagonal),

@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted, log_probability
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import Effort, propose
-from fisherbo.acquisition.utility import log_probability
 from fisherbo.geometry.lowrank import LowRankMetric
 from fisherbo.gp.fisher import (
     damped_metric,

@@ -5,9 +5,8 @@ import pytest
 from scipy.optimize import minimize
 
 from fisherbo.acquisition.feasibility import Restricted
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
-from fisherbo.acquisition.utility import log_expected_improvement
 from fisherbo.gp.fisher import posterior_metric, score_metric
 from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition

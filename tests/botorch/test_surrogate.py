@@ -10,7 +10,7 @@ from botorch.models.ensemble import EnsembleModel
 from scipy.optimize import approx_fprime
 from scipy.stats.qmc import Sobol
 
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.botorch.convert import to_botorch
 from fisherbo.botorch.surrogate import AutogradSurrogate, from_factory, isolated, with_pending

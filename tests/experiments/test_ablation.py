@@ -8,7 +8,7 @@ import pytest
 from experiments import ablation, rows, traces
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
-from fisherbo.acquisition import balls
+from fisherbo.acquisition import exclusion
 from fisherbo.gp.kernel import Embedding
 from fisherbo.sampler import suggest, trials
 
@@ -35,13 +35,13 @@ def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
     assert ablation.work(cell(FULL))["best"] == before
 
 
-def test_variants_of_balls_and_conditions_take_them_out():
+def test_variants_of_zones_and_conditions_take_them_out():
     x = np.array([[0.1], [0.2], [0.9]])
     embedding = Embedding.of(np.ones(1), np.zeros(1, dtype=int))
     y = np.array([1.0, 1.0, 2.0])
-    assert balls.balls(x, y, embedding) is not None
+    assert exclusion.exclusion_zones(x, y, embedding) is not None
     with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
-        assert balls.balls(x, y, embedding) is None
+        assert exclusion.exclusion_zones(x, y, embedding) is None
         assert suggest.stall_radius(3) == 0
         assert trials.with_conditions("space", "points") == "space"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.acquisition.log_ei import log_expected_improvement
 from fisherbo.geometry.lowrank import LowRankMetric
 from fisherbo.gp.fisher import (
     damped_metric,

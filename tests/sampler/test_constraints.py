@@ -126,14 +126,14 @@ def test_a_constraint_of_a_trial_without_parameters_has_no_model(capfd):
 
 def test_a_search_without_a_feasible_point_is_kept_off_no_point(monkeypatch):
     kept = []
-    known = suggest._known_balls
+    known = suggest._exclusion_zones
 
     def spy(request, objectives):
         found = known(request, objectives)
         kept.append((bool(request.observations.usable.any()), found))
         return found
 
-    monkeypatch.setattr(suggest, "_known_balls", spy)
+    monkeypatch.setattr(suggest, "_exclusion_zones", spy)
 
     def objective(trial):
         x = np.array([trial.suggest_float(f"x{j}", 0, 1) for j in range(4)])

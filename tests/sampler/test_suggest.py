@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fisherbo import NOISE_VARIANCE, FisherSampler
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition, with_fantasies
 from fisherbo.sampler.models import FittedModel

@@ -13,7 +13,7 @@ from botorch.utils.multi_objective.hypervolume import Hypervolume, infer_referen
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from scipy.optimize import approx_fprime
 
-from fisherbo.acquisition.pareto import (
+from fisherbo.acquisition.log_ehvi import (
     HypervolumeImprovement,
     hypervolume_improvement_gradient,
     improvement_over,

@@ -6,7 +6,8 @@ from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.models import SingleTaskGP
 from scipy.optimize import approx_fprime
 
-from fisherbo.acquisition.utility import log_expected_improvement, log_probability
+from fisherbo.acquisition.feasibility import log_probability
+from fisherbo.acquisition.log_ei import log_expected_improvement
 
 
 def exact(mean, sd, best):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fisherbo import FisherSampler
-from fisherbo.acquisition.balls import balls, stall_radius
+from fisherbo.acquisition.exclusion import exclusion_zones, stall_radius
 from fisherbo.gp.kernel import Embedding
 
 CHOICES = np.array([0, 3])
@@ -40,7 +40,7 @@ def test_radii_are_those_of_the_definition(seed):
         if inside:
             reach = max(inside)
             expected.append(min(max(min(2 * reach, (reach + nearest) / 2), 0.015), 0.52))
-    found = balls(x, y, embedding())
+    found = exclusion_zones(x, y, embedding())
     assert (found is None) == (not expected)
     if found is not None:
         assert found.radius == pytest.approx(expected, abs=1e-6)
@@ -48,7 +48,7 @@ def test_radii_are_those_of_the_definition(seed):
 
 def test_points_are_outside_unless_near_a_flat_point():
     x, y = np.array([[0.1, 0.0], [0.12, 0.0], [0.8, 0.0]]), np.array([1.0, 1.0, 2.0])
-    found = balls(x, y, embedding())
+    found = exclusion_zones(x, y, embedding())
     reach = far(x[0], x[1])
     assert found.radius == pytest.approx([2 * reach, 2 * reach])
     asked = np.array([[0.1, 0.0], [0.155, 0.0], [0.17, 0.0], [0.1, 1.0], [0.8, 0.0]])
@@ -57,17 +57,17 @@ def test_points_are_outside_unless_near_a_flat_point():
 
 def test_values_that_all_differ_have_no_plateau():
     x, y = draw(0)
-    assert balls(x, y + 1e-12 * np.arange(len(y)), embedding()) is None
+    assert exclusion_zones(x, y + 1e-12 * np.arange(len(y)), embedding()) is None
 
 
 def test_a_point_of_another_value_between_two_equal_ones_forbids_a_plateau():
     x = np.array([[0.1, 0.0], [0.2, 0.0], [0.3, 0.0]])
-    assert balls(x, np.array([1.0, 2.0, 1.0]), embedding()) is None
+    assert exclusion_zones(x, np.array([1.0, 2.0, 1.0]), embedding()) is None
 
 
 def test_a_stalled_search_keeps_away_from_all_points():
     x, y = draw(0)
-    found = balls(x, y + 1e-12 * np.arange(len(y)), embedding(), 0.1)
+    found = exclusion_zones(x, y + 1e-12 * np.arange(len(y)), embedding(), 0.1)
     assert found.radius == pytest.approx(np.full(len(x), 0.1))
     assert not found.outside(x).any()
 

@@ -1,16 +1,22 @@
-"""Utilities of a candidate: pure functions of its posterior mean and standard deviation.
+"""Log expected improvement of one objective.
 
-Symbols: z = (μ − best)/s; φ, Φ the normal density and distribution function; m(z) = Φ(z)/φ(z);
+Symbols: μ, s posterior mean and standard deviation at a candidate; z = (μ − best)/s; φ, Φ the
+normal density and distribution function; m(z) = Φ(z)/φ(z);
 EI = s h(z) with h(z) = φ(z) + z Φ(z) = φ(z) (1 + z m(z)).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr
+from scipy.special import erfcx
 
+from fisherbo.gp.fisher import MetricRule, score_metric
+from fisherbo.gp.protocol import Surrogate
+from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -18,6 +24,41 @@ _SQRT_HALF_PI = math.sqrt(math.pi / 2)
 _LARGE = 25.0
 _FARTHEST = 1e8  # z² is still precise to rounding
 _VANISHING = 37.0  # φ(z)/φ(0) = 5e-298 there: derivatives in s are 0 to any precision beyond
+
+
+@dataclass(frozen=True)
+class ExpectedImprovement:
+    """Log expected improvement on a value, of f or of the next observation.
+
+    Attributes:
+        surrogate: Model of the objective, larger is better.
+        best: Value to improve on.
+        noise: Variance that observations have beside f's: 0 where f itself is to improve, τ² where
+            what looks like noise is part of the objective, which the kernel does not resolve.
+        metric: Of candidates, in which the acquisition is climbed.
+    """
+
+    surrogate: Surrogate
+    best: float
+    noise: float = 0.0
+    metric: MetricRule = score_metric
+
+    def value(self, x: Array) -> Array:
+        """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
+        mean, sd = self.surrogate.predict(x)
+        return log_expected_improvement(mean, np.hypot(sd, self._noise_sd), self.best)[0]
+
+    def evaluate(self, x: Array) -> LocalModel:
+        """The same with gradient and metric."""
+        at = self.surrogate.linearize(x)
+        sd = np.hypot(at.sd, self._noise_sd)
+        value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
+        gradient = at.pull(by_mean, by_sd * at.sd / sd)
+        return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
+
+    @cached_property
+    def _noise_sd(self) -> float:
+        return math.sqrt(self.noise)
 
 
 def log_expected_improvement(
@@ -47,18 +88,6 @@ def log_expected_improvement(
     if not (beyond > 1).any():
         return value, by_mean, by_sd
     return value, by_mean, by_sd * np.exp(-0.5 * (np.clip(z, _LARGE, _VANISHING) ** 2 - _LARGE**2))
-
-
-def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:
-    """``log P[f ≥ 0] = log Φ(μ/s)`` and its derivatives in μ and s, accurate in the far tail.
-
-    Args:
-        mean: μ, shape ``(*b,)``.
-        sd: s > 0, shape ``(*b,)``.
-    """
-    z = mean / sd
-    by_z = math.sqrt(2 / math.pi) / erfcx(-math.sqrt(0.5) * np.minimum(z, _VANISHING))  # φ/Φ
-    return log_ndtr(z), by_z / sd, -by_z * (z / sd)
 
 
 def _one_plus_z_mills(z: Array, mills: Array) -> Array:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.acquisition.log_ei import log_expected_improvement
 from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
 from fisherbo.gp.protocol import Surrogate
-from fisherbo.optimize.descent import Evaluation
+from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Integers, Mask
 
 _MOST_POINTS = {2: 128, 3: 48, 4: 24}
@@ -61,7 +61,7 @@ class HypervolumeImprovement:
     """Log expected hypervolume improvement.
 
     Attributes:
-        surrogates: Beliefs about each objective, larger is better.
+        surrogates: Models of each objective, larger is better.
         cells: What the front does not dominate.
         metric: Of candidates, in which the acquisition is climbed: the sum over the objectives.
     """
@@ -76,7 +76,7 @@ class HypervolumeImprovement:
         mean = np.stack([mean for mean, _ in moments], 1)
         return log_hypervolume_improvement(mean, np.stack([s for _, s in moments], 1), self.cells)
 
-    def evaluate(self, x: Array) -> Evaluation:
+    def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
         parts = [s.linearize(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
@@ -86,7 +86,7 @@ class HypervolumeImprovement:
             gradient += p.pull(by_mean[:, j], by_sd[:, j])
         pairs = zip(self.surrogates, parts, strict=True)
         metric = joint_metric([self.metric(s, x, at) for s, at in pairs])
-        return Evaluation(value, gradient, *metric)
+        return LocalModel(value, gradient, *metric)
 
 
 def log_hypervolume_improvement(mean: Array, sd: Array, cells: Cells) -> Array:

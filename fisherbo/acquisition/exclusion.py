@@ -1,15 +1,15 @@
-"""Balls around evaluated points, of which a search keeps out: another evaluation there says little.
+"""Balls around evaluated points that a search avoids, since another evaluation there says little.
 
 Plateaus. Values of a smooth function are never exactly equal at two points. Where an objective
 counts (an accuracy, a depth, a tree's splits), it is constant on cells, and the best cell would be
 evaluated again and again, since a smooth model expects gains just beside the best point.
 
-Stalls. Where an objective is rough below the model's lengthscale, or its last digits alone are left
-to gain, trials just beside the best point bring nothing, and the model would go on with them. While
-the best value is old, every other trial keeps away from all points by a radius that grows with the
-best value's age; the others go on as ever, for what is smooth may converge slowly too.
+Stalls. Where an objective is rough below the model's lengthscale, or only its last digits can still
+be gained, trials just beside the best point bring nothing, and the model would propose more of
+them. While the best value is old, every other trial avoids all points by a radius that grows with
+the best value's age; the others are unrestricted, since a smooth objective may converge slowly too.
 
-Batches. What a point under evaluation will tell is not known yet: no other is chosen just there.
+Batches. The value of a point under evaluation is not known yet: no other is chosen close to it.
 
 Symbols: t prior distance of two points, √3 |δ/ℓ|. The reach of a point is its distance to the
 farthest point of equal value that has no point of another value nearer. The cell is presumed to go
@@ -31,7 +31,7 @@ _GROWTH = 1.5  # of the radius, with each trial
 
 
 @dataclass(frozen=True)
-class Balls:
+class ExclusionZones:
     """Balls of the prior's distance.
 
     Attributes:
@@ -49,9 +49,9 @@ class Balls:
         return np.all(distance(self.embedding(x), self.centres) > share * self.radius, axis=1)
 
 
-def balls(
+def exclusion_zones(
     x: Array, y: Array, embedding: Embedding, least: float = 0.0, pending: Array | None = None
-) -> Balls | None:
+) -> ExclusionZones | None:
     """Balls of presumed plateaus, and of a radius ``least`` around all points; None if none.
 
     Args:
@@ -67,7 +67,7 @@ def balls(
         embedded = np.concatenate([embedded, embedding(pending)])
         radius = np.append(radius, np.full(len(pending), max(least, _LEAST)))
     kept = radius > 0
-    return Balls(embedding, embedded[kept], radius[kept]) if kept.any() else None
+    return ExclusionZones(embedding, embedded[kept], radius[kept]) if kept.any() else None
 
 
 def plateau_radius(embedded: Array, y: Array) -> Array:
