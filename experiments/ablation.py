@@ -33,8 +33,8 @@ from experiments.peers import sampler_version
 from experiments.problems import Problem
 from experiments.traces import Run, optimize
 from fisherbo.acquisition import propose
-from fisherbo.optimize.descent import AscentResult, Evaluation, Utility, natural_ascent
-from fisherbo.surrogate.warp import finite, standardize
+from fisherbo.gp.warp import finite, standardize
+from fisherbo.optimize.descent import AscentResult, LocalModel, Utility, natural_ascent
 
 Array = NDArray[np.float64]
 FULL = "full"
@@ -49,27 +49,27 @@ def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
 def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) -> AscentResult:
     """The ascent with a multiple of the identity in place of the score metric."""
 
-    def flat(x: Array) -> Evaluation:
+    def flat(x: Array) -> LocalModel:
         e = utility(x)
         scale = np.full_like(e.diagonal, e.diagonal.mean())
-        return Evaluation(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
+        return LocalModel(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
 
     return natural_ascent(flat, start, movable, **settings)
 
 
 VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "no-warp": lambda: patch(
-        "fisherbo.sampler.evidence.warp", lambda y, noise=0.0: standardize(finite(y))
+        "fisherbo.sampler.observations.warp", lambda y, noise=0.0: standardize(finite(y))
     ),
-    "prior-mean-0": lambda: patch("fisherbo.sampler.belief.PRIOR_MEAN", 0.0),
+    "prior-mean-0": lambda: patch("fisherbo.sampler.models.PRIOR_MEAN", 0.0),
     "no-plateaus": lambda: patch(
-        "fisherbo.acquisition.balls.plateau_radius", lambda _, y: np.zeros(len(y))
+        "fisherbo.acquisition.exclusion.plateau_radius", lambda _, y: np.zeros(len(y))
     ),
-    "no-stalls": lambda: patch("fisherbo.sampler.suggestion.stall_radius", lambda _: 0.0),
+    "no-stalls": lambda: patch("fisherbo.sampler.suggest.stall_radius", lambda _: 0.0),
     "latent-improvement": lambda: patch(
-        "fisherbo.sampler.evidence.Evidence._tells_values", lambda _: False
+        "fisherbo.sampler.observations.Observations._has_exact_values", lambda _: False
     ),
-    "no-conditions": lambda: patch("fisherbo.sampler.reader.with_conditions", lambda s, _: s),
+    "no-conditions": lambda: patch("fisherbo.sampler.trials.with_conditions", lambda s, _: s),
     "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
     "euclidean": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _euclidean),
     "no-search": lambda: patch.dict(
@@ -78,8 +78,8 @@ VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     "no-neighbours": lambda: patch.dict(
         propose.propose.__kwdefaults__, effort=propose.Effort(neighboured=0)
     ),
-    "fit-each-trial": lambda: patch("fisherbo.sampler.model._pause", lambda n: 1.0),
-    "fit-every-tenth": lambda: patch("fisherbo.sampler.model._pause", lambda n: 10.0),
+    "fit-each-trial": lambda: patch("fisherbo.gp.model._pause", lambda n: 1.0),
+    "fit-every-tenth": lambda: patch("fisherbo.gp.model._pause", lambda n: 10.0),
 }
 DISCRETE = ("no-search", "no-neighbours")
 """Variants that differ in spaces with discrete parameters only."""

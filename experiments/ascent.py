@@ -11,7 +11,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
     natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
                  of steepest ascent in units of the lengthscales
     natural-1    the same from the best start alone
-    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.surrogate.metric
+    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.gp.fisher
     gauss-newton the ascent in G + λ D
     prior        the ascent in D alone, which is the same everywhere
     expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
@@ -66,15 +66,9 @@ from scipy.stats.qmc import Sobol
 from experiments import latency, rows, statistics
 from experiments.peers import sampler_version
 from experiments.problems import Params, Problem
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
-from fisherbo.acquisition.utility import log_expected_improvement
-from fisherbo.optimize.descent import natural_ascent
-from fisherbo.optimize.search import neighbours
-from fisherbo.sampler.convert import to_params, to_space
-from fisherbo.space import Array, Integers, Space
-from fisherbo.surrogate.fit import fit, prior_mode
-from fisherbo.surrogate.metric import (
+from fisherbo.gp.fisher import (
     MetricRule,
     expected_metric,
     fisher_factors,
@@ -82,9 +76,15 @@ from fisherbo.surrogate.metric import (
     prior_metric,
     score_metric,
 )
-from fisherbo.surrogate.posterior import Linearization, Posterior, Prediction, condition
-from fisherbo.surrogate.protocol import Surrogate
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.fit import fit
+from fisherbo.gp.hyper import prior_mode
+from fisherbo.gp.posterior import Linearization, Posterior, Prediction, condition
+from fisherbo.gp.protocol import Surrogate
+from fisherbo.gp.warp import warp
+from fisherbo.optimize.descent import natural_ascent
+from fisherbo.optimize.search import neighbours
+from fisherbo.sampler.search_space import to_params, to_space
+from fisherbo.space import Array, Integers, Space
 
 BATCH = 16
 NEAR = 0.01  # nats

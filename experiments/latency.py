@@ -42,12 +42,12 @@ from experiments import rows
 from experiments.peers import make_sampler, sampler_version
 from experiments.problems import Params, Problem
 from fisherbo.geometry import lapack
-from fisherbo.sampler.convert import to_space
-from fisherbo.sampler.reading import read
-from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.kernel import Embedding, distance, matern
-from fisherbo.surrogate.posterior import condition
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.hyper import prior_mode
+from fisherbo.gp.kernel import Embedding, distance, matern
+from fisherbo.gp.posterior import condition
+from fisherbo.gp.warp import warp
+from fisherbo.sampler.search_space import to_space
+from fisherbo.sampler.trials import read
 
 SAMPLERS = ("fisher", "gp", "tpe")
 CONTINUOUS_TARGET, MIXED_TARGET, FLOOR_TARGET = 10.0, 30.0, 4.0
@@ -157,15 +157,15 @@ def floor(problem: Problem, count: int) -> Callable[[], float]:
     search_space = dict(problem.space)
     space = to_space(search_space)
     trials = history(problem, count)
-    reading = read(space, search_space, trials)
+    table = read(space, search_space, trials)
     hyper = prior_mode(space.dimension)
-    posterior = condition(reading.x, warp(-reading.value[:, 0]), space.choices, hyper)
+    posterior = condition(table.x, warp(-table.value[:, 0]), space.choices, hyper)
     points = space.spread(np.random.default_rng(0).random((POINTS, space.dimension)))
     posterior.predict_with_gradient(points)
 
     def compute() -> float:
         start = time.process_time()
-        embedded = Embedding.of(hyper.lengthscale, space.choices)(reading.x)
+        embedded = Embedding.of(hyper.lengthscale, space.choices)(table.x)
         gram, _ = matern(distance(embedded, embedded))
         gram.flat[:: count + 1] = 1 + hyper.noise / hyper.signal
         lapack.inverse(lapack.cholesky(gram))

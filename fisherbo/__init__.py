@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
-    from fisherbo.sampler.noise import NOISE_VARIANCE as NOISE_VARIANCE
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
+    from fisherbo.sampler.trials import NOISE_VARIANCE as NOISE_VARIANCE
     from fisherbo.training import KFAC as KFAC
     from fisherbo.training import NaturalGradient as NaturalGradient
     from fisherbo.tuning import TuningResult as TuningResult
@@ -30,7 +30,7 @@ _HOME = {
     "KFAC": "fisherbo.training",
     "KFACClassifier": "fisherbo.estimators",
     "KFACRegressor": "fisherbo.estimators",
-    "NOISE_VARIANCE": "fisherbo.sampler.noise",
+    "NOISE_VARIANCE": "fisherbo.sampler.trials",
     "NaturalGradient": "fisherbo.training",
     "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",

@@ -1,4 +1,4 @@
-"""Frozen records that flow through the sampler: the search space, the observed data, a proposal.
+"""Frozen records that flow through the sampler: the search space and a proposal.
 
 Every parameter is one coordinate of the unit cube. A discrete parameter (integer, stepped or
 categorical) lives on grid points of its coordinate; a category's grid position is only its name.
@@ -6,7 +6,7 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -236,23 +236,6 @@ class Space:
             grid = self.low + step * np.round((values - self.low) / step)
             values = np.where(self.discrete, grid, values)
         return np.clip(values, self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Observations of an objective that is maximised.
-
-    Attributes:
-        x: Coordinates, shape ``(n, d)``.
-        y: Values, larger is better, shape ``(n,)``.
-        pending: Coordinates under evaluation, shape ``(m, d)``.
-        trial: Which of the trials that were read each observation is, shape ``(n,)``.
-    """
-
-    x: Array
-    y: Array
-    pending: Array
-    trial: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from scipy.special import erfcx, log_ndtr
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.acquisition.utility import log_probability
-from fisherbo.optimize.descent import Evaluation
+from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
+from fisherbo.gp.protocol import Surrogate
+from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import MetricRule, joint_metric, score_metric
-from fisherbo.surrogate.protocol import Surrogate
+
+_VANISHING = 37.0  # φ(z)/φ(0) = 5e-298 there: derivatives are 0 to any precision beyond
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Feasibility:
     """Log probability that a constraint holds.
 
     Attributes:
-        surrogate: Beliefs about the constraint's slack: it holds where that is at least 0.
+        surrogate: Model of the constraint, which holds where it is at least 0.
         metric: Of candidates, in which the acquisition is climbed.
     """
 
@@ -32,12 +35,12 @@ class Feasibility:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""
         return log_probability(*self.surrogate.predict(x))[0]
 
-    def evaluate(self, x: Array) -> Evaluation:
+    def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
         at = self.surrogate.linearize(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
         gradient = at.pull(by_mean, by_sd)
-        return Evaluation(value, gradient, *self.metric(self.surrogate, x, at))
+        return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,13 @@ class Product:
         """Sum of the factors' log utilities at points ``(b, d)``, shape ``(b,)``."""
         return reduce(np.add, (factor.value(x) for factor in self.factors))
 
-    def evaluate(self, x: Array) -> Evaluation:
+    def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
         parts = [factor.evaluate(x) for factor in self.factors]
         gradient = reduce(np.add, (e.gradient for e in parts))
         value = reduce(np.add, (e.value for e in parts))
         metric = joint_metric([(e.diagonal, e.factors) for e in parts])
-        return Evaluation(value, gradient, *metric)
+        return LocalModel(value, gradient, *metric)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,11 @@ class Restricted:
         """Log utility at points ``(b, d)``, shape ``(b,)``."""
         return np.where(self.allowed(x), self.inner.value(x), -np.inf)
 
-    def evaluate(self, x: Array) -> Evaluation:
+    def evaluate(self, x: Array) -> LocalModel:
         """The same with the inner gradient and metric."""
         inner = self.inner.evaluate(x)
         value = np.where(self.allowed(x), inner.value, -np.inf)
-        return Evaluation(value, inner.gradient, inner.diagonal, inner.factors)
+        return LocalModel(value, inner.gradient, inner.diagonal, inner.factors)
 
 
 def unrestricted(acquisition: Acquisition) -> Acquisition:
@@ -96,3 +99,15 @@ def unrestricted(acquisition: Acquisition) -> Acquisition:
 def product(factors: tuple[Acquisition, ...]) -> Acquisition:
     """The product of factors, or the only one of them."""
     return factors[0] if len(factors) == 1 else Product(factors)
+
+
+def log_probability(mean: Array, sd: Array) -> tuple[Array, Array, Array]:
+    """``log P[f ≥ 0] = log Φ(μ/s)`` and its derivatives in μ and s, accurate in the far tail.
+
+    Args:
+        mean: μ, shape ``(*b,)``.
+        sd: s > 0, shape ``(*b,)``.
+    """
+    z = mean / sd
+    by_z = math.sqrt(2 / math.pi) / erfcx(-math.sqrt(0.5) * np.minimum(z, _VANISHING))  # φ/Φ
+    return log_ndtr(z), by_z / sd, -by_z * (z / sd)

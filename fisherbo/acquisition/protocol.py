@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fisherbo.optimize.descent import Evaluation
+from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array
 
 
@@ -14,5 +14,5 @@ class Acquisition(Protocol):
     def value(self, x: Array) -> Array:
         """Log utility at points ``(b, d)``, shape ``(b,)``."""
 
-    def evaluate(self, x: Array) -> Evaluation:
+    def evaluate(self, x: Array) -> LocalModel:
         """The same with its gradient and the parts of the metric ``U Uᵀ + D``."""

@@ -13,8 +13,8 @@ torch.Size([1, 1])
 """
 
 from fisherbo.botorch.candidates import gen_candidates_natural
+from fisherbo.botorch.convert import from_botorch, to_botorch
 from fisherbo.botorch.model import fit_model
 from fisherbo.botorch.optimize import optimize_acqf
-from fisherbo.surrogate.interop import from_botorch, to_botorch
 
 __all__ = ["fit_model", "from_botorch", "gen_candidates_natural", "optimize_acqf", "to_botorch"]

@@ -115,7 +115,7 @@ def refuse_constraints(**constraints: object) -> None:
 
 
 @dataclass(frozen=True)
-class _Chart:
+class _WhiteCoordinates:
     """Sets of ``q`` points in coordinates whose metric is the identity, and an acquisition there.
 
     Attributes:
@@ -170,7 +170,7 @@ def _chart(
     lower: float | Tensor | None,
     upper: float | Tensor | None,
     fixed: list[int],
-) -> _Chart:
+) -> _WhiteCoordinates:
     q, d = start.shape[-2:]
     movable = [j for j in range(d) if j not in fixed]
     scale = np.ones(d)
@@ -182,7 +182,7 @@ def _chart(
     low = np.where(moves, _bound(lower, d, -np.inf) * scale, -np.inf)
     high = np.where(moves, _bound(upper, d, np.inf) * scale, np.inf)
     tiled = (np.tile(part, q) for part in (scale, low, high, moves & (low < high)))
-    return _Chart(acquisition, start[:1], *tiled)
+    return _WhiteCoordinates(acquisition, start[:1], *tiled)
 
 
 def _reference(
@@ -211,7 +211,7 @@ class _Ascent:
         deadline: When to stop, by `time.monotonic`.
     """
 
-    chart: _Chart
+    chart: _WhiteCoordinates
     max_steps: int
     deadline: float
 
@@ -268,7 +268,7 @@ class _Ascent:
         return here.put(np.array([here.leader]), new.take(np.array([new.leader])))
 
 
-def _exchanges(here: Climb, chart: _Chart) -> Tensor:
+def _exchanges(here: Climb, chart: _WhiteCoordinates) -> Tensor:
     """The best set with each of its points replaced by each point elsewhere, ``(m, q, d)``."""
     q = chart.like.shape[1]
     leader = here.z[here.leader].reshape(q, -1)

@@ -3,7 +3,7 @@
 Symbols: f_k the model's outputs, τ_k² their variances over the reference points; Λ the diagonal of
     Σ_k E[(∂f_k/∂x_j)² | D] / τ_k²,
 the expected information of observations about the point (Tosi et al. 2014), by secants (see
-`fisherbo.surrogate.autograd`). It changes as a metric does when a coordinate changes its units.
+`fisherbo.botorch.surrogate`). It changes as a metric does when a coordinate changes its units.
 """
 
 from __future__ import annotations

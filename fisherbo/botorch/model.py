@@ -7,11 +7,12 @@ import torch
 from botorch.models import SingleTaskGP
 from torch import Tensor
 
+from fisherbo.botorch.convert import to_botorch
 from fisherbo.errors import InvalidInputError
+from fisherbo.gp.fit import fit
+from fisherbo.gp.hyper import Hyper, prior_mode
+from fisherbo.gp.posterior import condition
 from fisherbo.space import Array
-from fisherbo.surrogate.fit import Hyper, fit, prior_mode
-from fisherbo.surrogate.interop import to_botorch
-from fisherbo.surrogate.posterior import condition
 
 
 def fit_model(train_X: Tensor, train_Y: Tensor, bounds: Tensor) -> SingleTaskGP:

@@ -44,7 +44,7 @@ class Drawable(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
+class SearchAxis:
     """One parameter that varies.
 
     Attributes:
@@ -58,10 +58,10 @@ class Axis:
     decode: Callable[[Any], Any]
 
 
-def parameter(name: str, value: Any) -> Axis | tuple[Any]:
+def parameter(name: str, value: Any) -> SearchAxis | tuple[Any]:
     """An axis, or the one value."""
     if isinstance(value, BaseDistribution):
-        return Axis(name, value, lambda chosen: chosen)
+        return SearchAxis(name, value, lambda chosen: chosen)
     if isinstance(value, rv_frozen):
         return _of_scipy(name, value)
     if isinstance(value, Drawable):
@@ -94,46 +94,46 @@ def _as_list(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
-def _of_list(name: str, values: list[Any]) -> Axis:
+def _of_list(name: str, values: list[Any]) -> SearchAxis:
     if all(_is_number(v) for v in values):
         return _of_numbers(name, sorted(values))
     choices = _choices(values)
     distribution = CategoricalDistribution(choices)
-    return Axis(name, distribution, lambda c: values[int(distribution.to_internal_repr(c))])
+    return SearchAxis(name, distribution, lambda c: values[int(distribution.to_internal_repr(c))])
 
 
-def _of_numbers(name: str, values: list[Any]) -> Axis:
+def _of_numbers(name: str, values: list[Any]) -> SearchAxis:
     gaps = {b - a for a, b in pairwise(values)}
     if all(isinstance(v, Integral) for v in values) and len(gaps) == 1 and min(gaps) > 0:
         low, step = int(values[0]), int(gaps.pop())
         even = IntDistribution(low, int(values[-1]), step=step)
-        return Axis(name, even, lambda chosen: values[(chosen - low) // step])
-    return Axis(
+        return SearchAxis(name, even, lambda chosen: values[(chosen - low) // step])
+    return SearchAxis(
         f"{name}[index]", IntDistribution(0, len(values) - 1), lambda chosen: values[chosen]
     )
 
 
-def _of_scipy(name: str, value: Any) -> Axis | tuple[Any]:
+def _of_scipy(name: str, value: Any) -> SearchAxis | tuple[Any]:
     drawn = _drawn(name, value, np.random.RandomState(0))
     low, high = (float(np.asarray(end).item()) for end in value.support())
     if math.isnan(low) or low == high:  # of scale 0, for which scipy has no support
         return (drawn,)
     kind = value.dist.name
     if kind == "randint":
-        return Axis(name, IntDistribution(int(low), int(high)), lambda chosen: chosen)
+        return SearchAxis(name, IntDistribution(int(low), int(high)), lambda chosen: chosen)
     if kind in ("uniform", "loguniform", "reciprocal"):
         log = kind != "uniform"
-        return Axis(name, FloatDistribution(low, high, log=log), lambda chosen: chosen)
+        return SearchAxis(name, FloatDistribution(low, high, log=log), lambda chosen: chosen)
     whole = isinstance(value.dist, rv_discrete)
 
     def quantile(u: float) -> Any:
         x = np.asarray(value.ppf(u)).item()
         return int(x) if whole else float(x)
 
-    return Axis(f"{name}[quantile]", FloatDistribution(TAIL, 1 - TAIL), quantile)
+    return SearchAxis(f"{name}[quantile]", FloatDistribution(TAIL, 1 - TAIL), quantile)
 
 
-def _of_draws(name: str, value: Drawable) -> Axis | tuple[Any]:
+def _of_draws(name: str, value: Drawable) -> SearchAxis | tuple[Any]:
     """A distribution that can only be drawn from, by the order of a fixed sample."""
     rng = np.random.RandomState(0)  # what rvs takes
     draws = sorted(_drawn(name, value, rng) for _ in range(DRAWS))

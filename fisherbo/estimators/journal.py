@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optuna
@@ -19,17 +18,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.storages._heartbeat import (
-    BaseHeartbeat,
-    get_heartbeat_thread,
-    is_heartbeat_enabled,
-)
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.estimators.digest import digest
 from fisherbo.estimators.evaluation import Fold, completed, means, plain
 from fisherbo.estimators.spaces import Params, SearchSpace
+from fisherbo.sampler import optuna_private
 from fisherbo.tuning.result import CONFIG
 from fisherbo.tuning.storage import open_storage
 
@@ -40,7 +35,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True, eq=False)
-class Journal:
+class SearchJournal:
     """A study with the space that its trials are points of.
 
     Attributes:
@@ -76,7 +71,7 @@ class Journal:
         A trial that is running counts as missing: the process that ran it may be dead.
         """
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        fixed = [trial.system_attrs.get("fixed_params", {}) for trial in waiting]
+        fixed = [optuna_private.enqueued_values(trial) for trial in waiting]
         for point in self.missing():
             if point not in fixed:
                 self.study.enqueue_trial(point)
@@ -96,15 +91,9 @@ class Journal:
     @contextmanager
     def alive(self, trials: Sequence[Trial]) -> Iterator[None]:
         """Keep the trials' heartbeats, by which others know that this process is not dead."""
-        storage = self.study._storage
-        if not isinstance(storage, BaseHeartbeat) or not is_heartbeat_enabled(storage):
-            yield
-            return
         with ExitStack() as beating:
             for trial in trials:
-                storage.record_heartbeat(trial._trial_id)  # the thread may come too late for it
-                thread: Any = get_heartbeat_thread(trial._trial_id, storage)
-                beating.enter_context(thread)
+                beating.enter_context(optuna_private.heartbeat(self.study, trial))
             yield
 
     def tell(self, trial: Trial, record: Sequence[Fold], *, whole: bool) -> None:
@@ -120,10 +109,11 @@ class Journal:
 
     def give_up(self, trials: Sequence[Trial]) -> None:
         """End trials that an error or Ctrl-C cut short, from which nothing is learned."""
-        storage = self.study._storage
+        storage = optuna_private.storage_of(self.study)
         for trial in trials:
-            if not storage.get_trial(trial._trial_id).state.is_finished():
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            identity = optuna_private.trial_id(trial)
+            if not storage.get_trial(identity).state.is_finished():
+                storage.set_trial_state_values(identity, TrialState.FAIL)
 
     @contextmanager
     def stoppable(self) -> Iterator[threading.Event]:
@@ -162,7 +152,7 @@ def open_journal(
     sampler: BaseSampler,
     pruner: BasePruner,
     config: dict[str, str],
-) -> Journal:
+) -> SearchJournal:
     """The study of this configuration, new or as it was left.
 
     Without a name it is called after the configuration, so that searches on other data, those of
@@ -196,7 +186,7 @@ def open_journal(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)  # of processes that were killed
-    return Journal(study, space, metrics)
+    return SearchJournal(study, space, metrics)
 
 
 def as_pruner(pruning: bool | BasePruner) -> BasePruner:
@@ -222,7 +212,7 @@ def quiet() -> Iterator[None]:
 
 
 def _ask(study: optuna.Study) -> Trial:
-    with warnings.catch_warnings():  # `Journal.alive` is what keeps the heartbeat
+    with warnings.catch_warnings():  # `SearchJournal.alive` is what keeps the heartbeat
         warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
         return study.ask()
 
@@ -246,7 +236,9 @@ def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 def _nearest(study: optuna.Study) -> list[str]:
     """Parts of the configuration that differ from those of the study that differs in the fewest."""
     config = study.user_attrs.get(CONFIG, {})
-    summaries = optuna.get_all_study_summaries(study._storage, include_best_trial=False)
+    summaries = optuna.get_all_study_summaries(
+        optuna_private.storage_of(study), include_best_trial=False
+    )
     others = [other.user_attrs.get(CONFIG) for other in summaries]
     found = [_differing(other, config) for other in others if isinstance(other, dict)]
     return min(filter(None, found), key=len, default=[])

@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from sklearn.utils.parallel import Parallel
 
 from fisherbo.estimators.evaluation import Fold, Protocol, means, scores
-from fisherbo.estimators.journal import Journal
+from fisherbo.estimators.journal import SearchJournal
 from fisherbo.estimators.spaces import Params
 from fisherbo.tuning.interrupt import deferred
 
@@ -35,7 +35,7 @@ class Loop:
     """
 
     caller: Any
-    journal: Journal
+    journal: SearchJournal
     protocol: Protocol
     n_trials: int
     batch_size: int | None

@@ -28,7 +28,7 @@ from fisherbo.estimators.configuration import configuration
 from fisherbo.estimators.evaluation import Protocol, with_error_scores, without_missing
 from fisherbo.estimators.journal import (
     MOST_OBJECTIVES,
-    Journal,
+    SearchJournal,
     as_pruner,
     open_journal,
 )
@@ -249,7 +249,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         caller = self if getattr(self, CALLBACKS, None) else None
         return Protocol(caller, clone(self.estimator), X, y, splits, options, self._check_scores)
 
-    def _journal(self, space: SearchSpace, protocol: Protocol) -> Journal:
+    def _journal(self, space: SearchSpace, protocol: Protocol) -> SearchJournal:
         metrics = self._objectives()
         if self.pruning is not False and metrics is not None and len(metrics) > 1:
             raise ValueError(
@@ -279,7 +279,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             return None
         return tuple(self.scoring)[:MOST_OBJECTIVES]
 
-    def _loop(self, journal: Journal, protocol: Protocol, begin: float) -> Loop:
+    def _loop(self, journal: SearchJournal, protocol: Protocol, begin: float) -> Loop:
         if journal.space.size < self.n_trials:
             _warn_small(int(journal.space.size), self.n_trials)
         return Loop(
@@ -299,7 +299,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         if callable(self.scoring) and isinstance(found, Mapping):
             self._check_refit_for_multimetric(found)
 
-    def _publish(self, journal: Journal, refit_metric: str, *, whole: bool = True) -> None:
+    def _publish(self, journal: SearchJournal, refit_metric: str, *, whole: bool = True) -> None:
         """Set what the candidates so far tell.
 
         Raises:
@@ -327,7 +327,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
         self.best_params_ = results["params"][self.best_index_]
 
-    def _keep(self, journal: Journal, refit_metric: str) -> None:
+    def _keep(self, journal: SearchJournal, refit_metric: str) -> None:
         """Set what an interrupted search has found; its own error is what the user shall see."""
         with warnings.catch_warnings(), contextlib.suppress(Exception):
             warnings.simplefilter("ignore")

@@ -20,7 +20,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from fisherbo.estimators.axes import Axis, is_plain, parameter, word
+from fisherbo.estimators.axes import SearchAxis, is_plain, parameter, word
 
 BRANCH = "branch[index]"
 
@@ -33,7 +33,7 @@ class Branch:
 
     label: str
     constants: Mapping[str, Any]
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, SearchAxis]
 
     def grid(self) -> Iterator[Params]:
         """All points as trials hold them; only for finite branches."""
@@ -132,10 +132,10 @@ def as_space(param_distributions: Any) -> SearchSpace:
 
 def _branch(index: int, candidate: Mapping[str, Any]) -> Branch:
     constants: dict[str, Any] = {}
-    axes: dict[str, Axis] = {}
+    axes: dict[str, SearchAxis] = {}
     for name, value in sorted(candidate.items()):
         made = parameter(name, value)
-        if isinstance(made, Axis):
+        if isinstance(made, SearchAxis):
             axes[name] = made
         else:
             constants[name] = made[0]
@@ -153,7 +153,7 @@ def _told_apart(branches: Sequence[Branch]) -> Iterator[Branch]:
         axes = {
             name: axis
             if len(kinds[axis.label]) == 1
-            else Axis(f"{axis.label}@{index}", axis.distribution, axis.decode)
+            else SearchAxis(f"{axis.label}@{index}", axis.distribution, axis.decode)
             for name, axis in branch.axes.items()
         }
         yield Branch(branch.label, branch.constants, axes)

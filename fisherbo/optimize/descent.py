@@ -26,8 +26,8 @@ _GROW = 4.0
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A utility at ``b`` points, with its gradient and the metric's two parts.
+class LocalModel:
+    """A utility around ``b`` points: value, gradient and the two parts of the metric.
 
     Attributes:
         value: Shape ``(b,)``, in nats.
@@ -42,7 +42,7 @@ class Evaluation:
     factors: Array | None = None
 
 
-Utility = Callable[[Array], Evaluation]
+Utility = Callable[[Array], LocalModel]
 """Points of shape ``(b, d)`` to their evaluation."""
 
 
@@ -111,7 +111,7 @@ def natural_ascent(
 
 
 def _natural_step(
-    here: Evaluation, x: Array, movable: Mask, lam: Array, whole: bool
+    here: LocalModel, x: Array, movable: Mask, lam: Array, whole: bool
 ) -> tuple[Array, Array]:
     """Where the natural step ends, kept in the cube, and the gain it predicts.
 
@@ -130,13 +130,13 @@ def _natural_step(
     return there, 0.5 * np.vecdot(gradient, there - x)
 
 
-def _rows(e: Evaluation, index: Integers) -> Evaluation:
+def _rows(e: LocalModel, index: Integers) -> LocalModel:
     diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
     factors = None if e.factors is None else e.factors[index]
-    return Evaluation(e.value[index], e.gradient[index], diagonal, factors)
+    return LocalModel(e.value[index], e.gradient[index], diagonal, factors)
 
 
-_Climber = tuple[Array, Evaluation]
+_Climber = tuple[Array, LocalModel]
 """Points ``(b, d)`` and their evaluation."""
 
 
@@ -151,4 +151,4 @@ def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
     if e.factors is not None and f.factors is not None:
         factors = np.where(column[..., None], e.factors, f.factors)
     value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
-    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors)
+    return np.where(column, x, y), LocalModel(value, gradient, diagonal, factors)

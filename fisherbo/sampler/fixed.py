@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import PartialFixedSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from fisherbo.sampler.convert import SearchSpace, from_params, to_space
-from fisherbo.sampler.reading import Reading
+from fisherbo.sampler.optuna_private import enqueued_values, values_of_wrappers
+from fisherbo.sampler.search_space import SearchSpace, from_params, to_space
+from fisherbo.sampler.trials import Status, TrialTable
 from fisherbo.space import Array, Mask, Space
 
 _CONSTANT = 2
 _CHANCE = 0.01
-_RAN_THROUGH = (TrialState.COMPLETE.value, TrialState.PRUNED.value)  # and asked for all they need
 
 
 def fixed_values(
@@ -40,7 +39,7 @@ def fixed_values(
         union: Parameters that vary in the study.
         trials: The other trials.
     """
-    values = {**_of_wrappers(sampler), **trial.system_attrs.get("fixed_params", {}), **trial.params}
+    values = {**values_of_wrappers(sampler), **enqueued_values(trial), **trial.params}
     for name in union:
         if name not in asked and name not in values:
             values.update(_constant(name, trials))
@@ -54,15 +53,15 @@ def widened(asked: SearchSpace, union: SearchSpace, fixed: Mapping[str, Any]) ->
     return {n: union[n] for n in sorted({*asked, *fixed})}
 
 
-def no_longer_asked(space: Space, reading: Reading) -> Mask:
+def no_longer_asked(space: Space, table: TrialTable) -> Mask:
     """Which parameters the objective has ceased to ask for, shape ``(d,)``.
 
     Those that the latest trials lack although no condition says so, and that so many trials in
     succession would lack by chance with a probability below 1 %, given how often earlier ones had
     them; and their children. A parameter is renamed, or its line taken out of the code.
     """
-    ran = np.isin(reading.state, _RAN_THROUGH)
-    present = ~np.isnan(reading.x[ran & reading.located])
+    ran = table.have(Status.COMPLETE, Status.PRUNED)  # these asked for all that they need
+    present = ~np.isnan(table.x[ran & table.located])
     gone = np.zeros(space.dimension, dtype=bool)
     if not len(present) or present[-1].all():
         return gone
@@ -96,13 +95,6 @@ def hold(space: Space, search_space: SearchSpace, values: Mapping[str, Any], gon
 def _coordinates(search_space: SearchSpace, values: Mapping[str, Any]) -> Array:
     space = to_space(search_space)
     return np.clip(from_params(space, search_space, [values])[0], 0, 1)
-
-
-def _of_wrappers(sampler: Any) -> dict[str, Any]:
-    """Values that `PartialFixedSampler`s fix, the outermost first in rank."""
-    if not isinstance(sampler, PartialFixedSampler):
-        return {}
-    return {**_of_wrappers(sampler._base_sampler), **sampler._fixed_params}
 
 
 def _constant(name: str, trials: Sequence[FrozenTrial]) -> dict[str, Any]:

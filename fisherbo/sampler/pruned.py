@@ -1,34 +1,30 @@
-"""What pruned trials are worth: a value for each, by its rank among all trials.
+"""Values for pruned trials, by their rank among all trials.
 
 A pruned trial has no final value, and reports of different steps are not comparable. Its last
 report is ranked among the learning curves of the complete trials at that step, which are
 interpolated between the steps that they reported and constant beyond. The share of those that are
-worse becomes a place among the final values. Pruned trials of one place are ordered by their last
+worse gives its rank among the final values. Pruned trials of equal rank are ordered by their last
 step, since a trial that was stopped later survived more comparisons, then by their report, and are
 spread evenly between the two neighbouring final values. Those that are worse than every complete
 trial, or have none to be compared with, are placed below the worst final value, at the mean
-distance of final values. One that was pruned without any report was refused, not compared: it
-counts as failed.
+distance of final values. A trial that was pruned without any report counts as failed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.sampler.reading import Reading
+from fisherbo.sampler.trials import Status, TrialTable
 from fisherbo.space import Array, Integers
 
 _MOST_CURVES = 256
 
 
-def with_pruned(
-    value: Array, x: Array, reading: Reading, trials: Sequence[FrozenTrial], sign: float
-) -> Array:
+def with_pruned(value: Array, x: Array, table: TrialTable, sign: float) -> Array:
     """Values of all trials with those that pruned trials stand for, larger is better, ``(n,)``.
 
     A pruned trial at a point that a complete one has says nothing.
@@ -36,21 +32,20 @@ def with_pruned(
     Args:
         value: Values of complete trials, NaN for pruned ones, shape ``(n,)``.
         x: Coordinates, shape ``(n, d)``.
-        reading: What the trials say.
-        trials: The trials.
+        table: The trials.
         sign: 1 where the objective is maximised, else −1.
     """
-    is_pruned = reading.state == TrialState.PRUNED.value
+    is_pruned, reports = table.have(Status.PRUNED), table.reports
     if not is_pruned.any():
         return value
-    complete = reading.complete.nonzero()[0]
+    complete = table.have(Status.COMPLETE).nonzero()[0]
     done = {tuple(row) for row in x[complete].tolist()}
     pruned = [i for i in is_pruned.nonzero()[0].tolist() if tuple(x[i].tolist()) not in done]
     finals = np.sort(value[complete][np.isfinite(value[complete])])
-    last = {i: _last_report(trials[i], sign) for i in pruned if trials[i].intermediate_values}
+    last = {i: _last_report(reports[i], sign) for i in pruned if reports[i]}
     compared = complete[_spread(len(complete), _MOST_CURVES)].tolist()
     peers = _curves(
-        [trials[i] for i in compared], sorted({step for step, _ in last.values()}), sign
+        [reports[i] for i in compared], sorted({step for step, _ in last.values()}), sign
     )
 
     def place(i: int) -> int:
@@ -68,18 +63,18 @@ def with_pruned(
     return value
 
 
-def _last_report(trial: FrozenTrial, sign: float) -> tuple[int, float]:
+def _last_report(reports: Mapping[int, float], sign: float) -> tuple[int, float]:
     """The last step and its report, larger is better; −inf for NaN."""
-    step = max(trial.intermediate_values)
-    report = sign * trial.intermediate_values[step]
+    step = max(reports)
+    report = sign * reports[step]
     return step, -math.inf if math.isnan(report) else report
 
 
-def _curves(trials: Sequence[FrozenTrial], steps: Sequence[int], sign: float) -> dict[int, Array]:
+def _curves(
+    reports: Sequence[Mapping[int, float]], steps: Sequence[int], sign: float
+) -> dict[int, Array]:
     """Values of learning curves at steps, larger is better, ascending: step to ``(c,)``."""
-    told = [
-        sorted((s, v) for s, v in t.intermediate_values.items() if math.isfinite(v)) for t in trials
-    ]
+    told = [sorted((s, v) for s, v in curve.items() if math.isfinite(v)) for curve in reports]
     rows = [np.interp(steps, *np.array(curve, dtype=np.float64).T) for curve in told if curve]
     if not rows:
         return {}

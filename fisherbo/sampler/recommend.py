@@ -1,6 +1,6 @@
-"""Which evaluated point to use in the end: the best posterior mean, not the luckiest value.
+"""The evaluated point to use in the end: the best posterior mean, not the luckiest value.
 
-The model lives on warped values. The warp is monotone, so that a quantile of the noise-free value
+The model is one of warped values. The warp is monotone, so that a quantile of the noise-free value
 at a point becomes a quantile in the objective's units by the inverse warp; it is known at observed
 values, interpolated between them, a straight line above the best and flat below the worst. The mean
 of the warped value becomes the median of the objective's.
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.sampler.noise import slope
-from fisherbo.space import Array, Data
-from fisherbo.surrogate.protocol import Surrogate
+from fisherbo.errors import InvalidInputError
+from fisherbo.gp.protocol import Surrogate
+from fisherbo.gp.warp import unwarp
+from fisherbo.sampler.observations import Observations
+from fisherbo.space import Array
 
 LEVEL = 0.95
 QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
@@ -44,22 +46,10 @@ class Recommendation:
     high: float
 
 
-def unwarp(values: Array, y: Array, warped: Array) -> Array:
-    """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``."""
-    finite = np.isfinite(y)
-    knots, place = np.unique(warped[finite], return_index=True)
-    heights = y[finite][place]
-    inside = np.interp(values, knots, heights)
-    steepness = slope(y, warped)
-    beyond = np.maximum(values - knots[-1], 0.0)
-    return inside + (beyond / steepness if steepness > 0 else 0.0)
-
-
 def recommended(
     trials: Sequence[FrozenTrial],
-    data: Data,
+    observations: Observations,
     surrogate: Surrogate,
-    warped: Array,
     *,
     maximize: bool,
 ) -> Recommendation:
@@ -67,17 +57,17 @@ def recommended(
 
     Args:
         trials: Trials that were read.
-        data: Their observations.
+        observations: Of their one objective.
         surrogate: The model of the warped values.
-        warped: Warped values of the observations, shape ``(n,)``.
         maximize: Whether larger values are better.
     """
-    usable = np.array([is_candidate(trials[i]) for i in data.trial])
-    mean, sd = surrogate.predict(data.x)
+    usable = np.array([is_candidate(trials[i]) for i in observations.row])
+    mean, sd = surrogate.predict(observations.x)
     best = int(np.argmax(np.where(usable, mean, -np.inf)))
     sign = 1.0 if maximize else -1.0
-    ends = interval(float(mean[best]), float(sd[best]), data.y, warped, sign)
-    trial = trials[data.trial[best]]
+    y, warped = observations.y[:, 0], observations.warped[0]
+    ends = interval(float(mean[best]), float(sd[best]), y, warped, sign)
+    trial = trials[observations.row[best]]
     return Recommendation(trial.number, dict(trial.params), *ends)
 
 
@@ -86,6 +76,19 @@ def is_candidate(trial: FrozenTrial) -> bool:
     if trial.state != TrialState.COMPLETE or not math.isfinite(trial.values[0]):
         return False
     return all(value <= 0 for value in trial.constraints.values())
+
+
+def require_candidate(trials: Sequence[FrozenTrial]) -> None:
+    """Pass if there is a trial to recommend.
+
+    Raises:
+        InvalidInputError: If there is none.
+    """
+    if not any(is_candidate(t) for t in trials):
+        raise InvalidInputError(
+            "study has no complete and feasible trial to recommend, got "
+            f"{len(trials)} finished; run some more trials first"
+        )
 
 
 def interval(mean: float, sd: float, y: Array, warped: Array, sign: float) -> tuple[float, ...]:

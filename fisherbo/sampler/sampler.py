@@ -1,73 +1,80 @@
-"""`FisherSampler`: the Optuna sampler, a thin shell around the pure steps below it."""
+"""`FisherSampler`, the Optuna sampler: its algorithm in steps, each of which is in a file."""
 
 from __future__ import annotations
 
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler import memory
-from fisherbo.sampler.belief import learn
-from fisherbo.sampler.convert import SearchSpace, to_params, to_space
-from fisherbo.sampler.evidence import gather
-from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
-from fisherbo.sampler.inspection import Inspection
-from fisherbo.sampler.learner import Learner
-from fisherbo.sampler.noise import typical_noise
-from fisherbo.sampler.objectives import observed
-from fisherbo.sampler.pending import without_abandoned
-from fisherbo.sampler.reader import Readers
-from fisherbo.sampler.recommend import Recommendation, is_candidate, recommended
-from fisherbo.sampler.restriction import Restriction, Rule, may_have
-from fisherbo.sampler.suggestion import best_point, design_point
-from fisherbo.sampler.task import Task, count_rivals
-from fisherbo.sampler.transfer import LEAST_TRIALS, Lesson, Teachers, read_sources
-from fisherbo.space import Array, Space
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.transfer import TransferMean
+from fisherbo.sampler import checks, fit_store
+from fisherbo.sampler.input_constraints import Rule, draw_value
+from fisherbo.sampler.inspect import Inspection
+from fisherbo.sampler.models import ModelFitter, Models, fit_objective
+from fisherbo.sampler.observations import observe
+from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
+from fisherbo.sampler.recommend import Recommendation, recommended, require_candidate
+from fisherbo.sampler.request import Request, read_request
+from fisherbo.sampler.running import count_concurrent, without_abandoned
+from fisherbo.sampler.search_space import to_params
+from fisherbo.sampler.suggest import best_point, design_point, suggested_point
+from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
+from fisherbo.sampler.trials import FAILED, StudyReaders, other_trials
+from fisherbo.space import Array
 
 if TYPE_CHECKING:
-    from fisherbo.surrogate.autograd import Factory
+    from fisherbo.botorch.surrogate import Factory
 
-_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_MOST_OBJECTIVES = 4
-_DRAWS = 4096
-_MOST_RIVALS = 2
-_EXHAUSTED = (
-    "Every point of the search space was evaluated: from here on points are repeated where that "
-    "helps most. Stop the study if its objective is deterministic."
-)
-_TOO_GOOD = (
-    "A value is better than all others by more than 15 orders of magnitude: the sampler takes it "
-    "for a fault of the objective, as it does an infinitely good one. Raise an exception or return "
-    "NaN where the objective has no value."
-)
 _usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
 class FisherSampler(BaseSampler):
-    """Bayesian optimization by natural-gradient ascent in the Fisher metric of a Gaussian process.
+    """Bayesian optimization by natural-gradient ascent of an acquisition of a Gaussian process.
 
-    A Matérn-3/2 Gaussian process with a lengthscale for each parameter is fitted to the half-rank
-    warped values of all finished trials; the next trial maximises log expected improvement over the
-    best value, or over the best posterior mean where values are known to be noisy (a point has two,
-    or :data:`NOISE_VARIANCE` is given) or trials are running. While the best value is more than
-    two trials old, every other trial keeps away from all known points. Random numbers depend on
-    the seed and the trial's number alone, and fitted hyperparameters are kept in the study: a
-    resumed study goes on exactly as an uninterrupted one.
+    One suggestion:
+
+    1. `trials`: read the study's trials as one table (Optuna; each finished trial once).
+    2. `search_space`: map the parameters to the unit cube and infer conditions from the trials;
+       `fixed`: hold values that are enqueued, fixed or no longer asked for.
+    3. `observations`: rank pruned trials by their reports, find penalties and values out of scale,
+       warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
+       Vizier GP bandit); `constraints`: a model for each constraint, and for failures where they
+       are many (Gardner et al. 2014). Trials of killed workers are ignored.
+    4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence, three of
+       them replaced by the best ones of earlier studies (`transfer`).
+    5. `models`: fit a Gaussian process with a Matérn-3/2 kernel and a lengthscale for each
+       parameter (Rasmussen & Williams 2006) to each objective and constraint. Hyperparameters
+       maximise their posterior density, by natural-gradient steps in the average information
+       (Gilmour, Thompson & Cullis 1995); they are kept with the trial (`fit_store`) and reused in
+       later trials, in more of them as observations grow. Points under evaluation are observed at
+       their means (kriging believer: Ginsbourger et al. 2010).
+    6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
+       value, or over the best posterior mean where values are noisy (a point has two, or
+       :data:`NOISE_VARIANCE` is given) or trials are running; with several objectives log expected
+       hypervolume improvement (Daulton et al. 2020); times the probability of feasibility.
+    7. `acquisition.exclusion`: keep away from points where equal values show a plateau and from
+       points under evaluation. While the best value is more than two trials old, every other trial
+       keeps away from all known points.
+    8. `acquisition.propose`: maximise by natural-gradient ascent (`optimize.descent`) from the best
+       of quasi-random points, in mixed spaces after a natural-gradient search (Ollivier et al.
+       2017).
+
+    Random numbers depend on the seed and the trial's number alone, and fitted hyperparameters are
+    kept in the study: a resumed study continues exactly as an uninterrupted one.
 
     Args:
         seed: Seed; drawn at random if None.
@@ -93,14 +100,13 @@ class FisherSampler(BaseSampler):
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.
 
-    Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
-    ``trial.set_constraint`` have a model each, by name; a complete trial that does not tell one is
-    feasible, as it is for Optuna. Failures get a model too where more than a tenth of the trials
-    failed, or returned a penalty: one worst value, again and again, far from all others. A value
-    that exceeds all others by more than 15 orders of magnitude is taken for a fault. Pruned trials
-    are ranked among all trials by their last report. Enqueued values, and those that
-    ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for the others; parameters
-    that the latest trials no longer ask for are held as those trials have them.
+    A study has at most 4 objectives. A complete trial that does not tell a constraint is feasible,
+    as it is for Optuna. Failures have a model where more than a tenth of the trials failed, or
+    returned a penalty: one worst value, again and again, far from all others. A value that exceeds
+    all others by more than 15 orders of magnitude is treated as a fault of the objective. Enqueued
+    values, and those that ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for
+    the others; parameters that the latest trials no longer ask for are held as those trials have
+    them.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
@@ -126,31 +132,13 @@ class FisherSampler(BaseSampler):
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
     ) -> None:
-        if n_startup_trials < 0:
-            raise InvalidInputError(
-                f"n_startup_trials must be >= 0, got {n_startup_trials!r}; 10 is typical"
-            )
-        if surrogate is not None and not callable(surrogate):
-            raise InvalidInputError(
-                f"surrogate must be a callable (train_X, train_Y) -> model, got {surrogate!r}; "
-                "pass for example botorch.models.SingleTaskGP"
-            )
-        if surrogate is not None and len(source_studies):
-            raise InvalidInputError(
-                "source_studies must be empty with a surrogate, got "
-                f"{len(source_studies)}; leave one of the two out"
-            )
-        if input_constraints is not None and not callable(input_constraints):
-            raise InvalidInputError(
-                "input_constraints must be a callable (params: dict) -> bool, got "
-                f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
-            )
+        checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._learner = Learner(surrogate)
-        self._teachers = Teachers(read_sources(source_studies))
-        self._readers = Readers()
+        self._fitter = ModelFitter(surrogate)
+        self._sources = SourceStudies(read_sources(source_studies))
+        self._readers = StudyReaders()
         self._rule = input_constraints
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
 
@@ -174,29 +162,24 @@ class FisherSampler(BaseSampler):
             InvalidInputError: If the study has several objectives, no complete and feasible trial,
                 or no parameter that varies.
         """
-        _require_single_objective(study)
+        checks.require_single_objective(study)
         trials = study.get_trials(deepcopy=False, states=_FINISHED)
-        if not any(is_candidate(t) for t in trials):
-            raise InvalidInputError(
-                "study has no complete and feasible trial to recommend, got "
-                f"{len(trials)} finished; run some more trials first"
-            )
-        search_space = self._readers.of(study).parameters(trials).varying
+        require_candidate(trials)
+        reader = self._readers.of(study)
+        search_space = reader.parameters(trials).varying
         if not search_space:
-            raise InvalidInputError("study has no parameter that varies; all its trials are alike")
+            raise InvalidInputError(checks.NOTHING_VARIES)
+        space, table = reader.table(search_space, trials)
+        observations = observe(space, table, study.directions, separate_failures=False)
+        last = fit_store.latest(trials, tuple(search_space))
+        transfer = self._sources.prior_mean(search_space, observations)
+        model, _, _ = fit_objective(observations, space, last, transfer=transfer)
         maximize = study.direction == StudyDirection.MAXIMIZE
-        space, reading = self._readers.of(study).read(search_space, trials)
-        (data,) = observed(space, reading, trials, study.directions)
-        last = memory.latest(trials, tuple(search_space))
-        lesson = self._teachers.lesson(search_space, data)
-        noise = reading.noise[data.trial]
-        warped = warp(data.y, typical_noise(noise))
-        learned = learn(data, warped, noise, space, last, lesson=lesson)
-        return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
+        return recommended(trials, observations, model.surrogate, maximize=maximize)
 
     @_usual_errors
     def inspect(self, study: Study) -> Inspection:
-        """What is believed of a study, and where the next trial would go; nothing is written.
+        """The models of a study, and where the next trial would go; nothing is written.
 
         Args:
             study: A study of at most 4 objectives, made by this or any other sampler.
@@ -205,26 +188,35 @@ class FisherSampler(BaseSampler):
             InvalidInputError: If no trial has a value yet, no parameter varies, or there are too
                 many objectives.
         """
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         trial = create_trial(state=TrialState.RUNNING)
         trial.number = len(study.get_trials(deepcopy=False))
         search_space = self.infer_relative_search_space(study, trial)
-        found = self._task(study, trial, search_space) if search_space else None
-        if found is None:
-            raise InvalidInputError("study has no parameter that varies; all its trials are alike")
-        task, restriction = replace(found[0], remembers=False, rivals=0), found[1]
-        if not len(task.evidence.objectives[0].y):
+        trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
+        request = self._request(study, trial, trials, search_space) if search_space else None
+        if request is None:
+            raise InvalidInputError(checks.NOTHING_VARIES)
+        if not len(request.observations):
             raise InvalidInputError(
-                f"study must have a trial with a value, got none in {len(task.trials)} trials; "
+                f"study must have a trial with a value, got none in {len(trials)} trials; "
                 "run some more first"
             )
-        lesson, rng = self._lesson(task), self._rng(trial.number)
-        with self._learner.isolated(rng):
-            objectives, constraints = self._learner.beliefs(task, lesson)
-            x, acquisition = best_point(task, objectives, constraints, rng, restriction)
-        designed = self._begins(task, lesson)
-        first = self._design(task, restriction) if designed else x
-        return Inspection(task, tuple(objectives), tuple(constraints), acquisition, first, designed)
+        transfer = self._sources.prior_mean(request.search_space, request.observations)
+        rng = self._rng(trial.number)
+        with self._fitter.isolated(rng):
+            models = self._fit(request, trials, transfer)
+            x, acquisition = best_point(request, models, rng)
+        designed = self._begins(request, transfer)
+        first = self._design(request) if designed else x
+        return Inspection(
+            request,
+            study.directions,
+            models.objectives,
+            models.constraints,
+            acquisition,
+            first,
+            designed,
+        )
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -240,7 +232,7 @@ class FisherSampler(BaseSampler):
         Optuna asks for those that the objective asks for, so that a model of them all serves
         conditional parameters too.
         """
-        trials = _others(study, trial, use_cache=True)
+        trials = other_trials(study, trial, use_cache=True)
         known = self._readers.of(study).parameters(trials)
         return dict(known.varying)
 
@@ -249,18 +241,16 @@ class FisherSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Parameters for the next trial, from the model of all trials so far."""
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         if not search_space:
             return {}
-        found = self._task(study, trial, search_space)
-        if found is None:
+        trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
+        request = self._request(study, trial, trials, search_space)
+        x = None if request is None else self._point(study, trial, trials, request)
+        if request is None or x is None:
             return {}
-        task, restriction = found
-        x = self._point(task, restriction)
-        if x is None:
-            return {}
-        params = to_params(task.target, task.search_space, x)
-        free = zip(params.items(), task.target.free.tolist(), strict=True)
+        params = to_params(request.target, request.search_space, x)
+        free = zip(params.items(), request.target.free.tolist(), strict=True)
         return {name: value for (name, value), chosen in free if chosen and name in search_space}
 
     @_usual_errors
@@ -275,25 +265,17 @@ class FisherSampler(BaseSampler):
 
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
-        _require_few_objectives(study)
+        checks.require_few_objectives(study)
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
             )
-        value = self._teachers.value(trial.number, param_name, param_distribution)
+        value = self._sources.value(trial.number, param_name, param_distribution)
         if value is not None:
             return value
-        search_space = {param_name: param_distribution}
-        space = to_space(search_space)
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
-        for _ in range(_DRAWS):
-            drawn = to_params(space, search_space, space.spread(rng.random(1)))
-            if self._rule is None or may_have(self._rule, {**_settled(trial), **drawn}):
-                return drawn[param_name]
-        raise InvalidInputError(
-            f"input_constraints must allow some value of {param_name!r} beside {_settled(trial)}, "
-            f"got none in {_DRAWS} draws; enqueue a trial that is allowed to begin with"
-        )
+        settled = {**enqueued_values(trial), **trial.params}
+        return draw_value(self._rule, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -304,74 +286,64 @@ class FisherSampler(BaseSampler):
     ) -> None:
         """Note that a trial failed by itself, and tell the independent sampler."""
         if state == TrialState.FAIL:
-            study._storage.set_trial_system_attr(trial._trial_id, memory.FAILED, True)
+            set_system_attr(study, trial, FAILED, True)
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
 
-    def _task(
-        self, study: Study, trial: FrozenTrial, search_space: SearchSpace
-    ) -> tuple[Task, Restriction | None] | None:
-        """What is to be suggested, and the user's rule; None where every parameter is fixed."""
-        asked = set(search_space)
-        trials = without_abandoned(study, _others(study, trial, use_cache=False))
-        known = self._readers.of(study).parameters(trials)
-        varying = {**known.varying, **search_space}
-        fixed = fixed_values(study.sampler, trial, asked, varying, trials)
-        if asked <= fixed.keys():
+    def _request(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        trials: Sequence[FrozenTrial],
+        search_space: dict[str, BaseDistribution],
+    ) -> Request | None:
+        """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
+        reader = self._readers.of(study)
+        request = read_request(study, trial, trials, search_space, reader, self._rule)
+        if request is None:
             return None
-        parameters = widened(search_space, varying, fixed)
-        space, reading = self._readers.of(study).read(parameters, trials, len(study.directions))
-        target = hold(space, parameters, fixed, no_longer_asked(space, reading))
-        evidence = gather(space, reading, trials, study.directions)
-        if np.isfinite(reading.value[evidence.faulty]).any():
-            self._say_once(study, _TOO_GOOD)
-        rivals = count_rivals(trial, [trials[i] for i in reading.running.nonzero()[0].tolist()])
-        task = Task(study, trial, trials, parameters, space, target, evidence, rivals)
-        return task, self._restriction(target, parameters, known.constant)
+        if np.isfinite(request.table.value[request.observations.too_good]).any():
+            self._say_once(study, checks.TOO_GOOD)
+        return request
 
-    def _begins(self, task: Task, lesson: Lesson | None) -> bool:
+    def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
         """Whether there are too few observations yet to rely on a model of them."""
         needed = max(self._n_startup_trials, 1)
-        if lesson is not None:
+        if transfer is not None:
             needed = min(needed, LEAST_TRIALS)
-        return task.evidence.count < needed
+        return request.observations.count < needed
 
-    def _design(self, task: Task, restriction: Restriction | None) -> Array | None:
+    def _design(self, request: Request) -> Array | None:
         """The trial's point of the first design; None where the independent sampler draws it."""
         if self._independent_sampler is not None:
             return None
-        rng = self._rng(task.trial.number)
-        return design_point(task, self._seed, rng, restriction, self._teachers)
+        number, observations = request.number, request.observations
+        first = self._sources.first_point(number, request.search_space, observations)
+        return design_point(request, self._seed, self._rng(number), first)
 
-    def _point(self, task: Task, restriction: Restriction | None) -> Array | None:
+    def _fit(
+        self, request: Request, trials: Sequence[FrozenTrial], transfer: TransferMean | None
+    ) -> Models:
+        last = partial(fit_store.latest, trials, tuple(request.search_space))
+        return self._fitter.fit(request.observations, request.space, last, transfer)
+
+    def _point(
+        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request
+    ) -> Array | None:
         """Coordinates of the next trial; None where the independent sampler draws it."""
-        lesson, rng = self._lesson(task), self._rng(task.trial.number)
-        if self._begins(task, lesson):
-            return self._design(task, restriction)
-        with self._learner.isolated(rng):
-            objectives, constraints = self._learner.beliefs(task, lesson)
-            x, _ = best_point(task, objectives, constraints, rng, restriction)
-            for _ in range(min(task.rivals, _MOST_RIVALS)):  # who see what we see, and choose first
-                task = task.expecting(x)
-                objectives = [belief.with_pending(x) for belief in objectives]
-                constraints = [belief.with_pending(x) for belief in constraints]
-                x, _ = best_point(task, objectives, constraints, rng, restriction)
-        if not unvisited(task.target, x[None], task.evidence.visited)[0]:
-            self._say_once(task.study, _EXHAUSTED)
+        transfer = self._sources.prior_mean(request.search_space, request.observations)
+        rng = self._rng(trial.number)
+        if self._begins(request, transfer):
+            return self._design(request)
+        with self._fitter.isolated(rng):
+            models = self._fit(request, trials, transfer)
+            fit_store.write(study, trial, tuple(request.search_space), models.fits)
+            concurrent = count_concurrent(trial, trials)
+            x = suggested_point(request, models, rng, concurrent)
+        visited = request.observations.evaluated
+        if not unvisited(request.target, x[None], visited)[0]:
+            self._say_once(study, checks.EXHAUSTED)
         return x
-
-    def _lesson(self, task: Task) -> Lesson | None:
-        """What earlier studies say of the one objective."""
-        data = task.evidence.objectives
-        return self._teachers.lesson(task.search_space, data[0]) if len(data) == 1 else None
-
-    def _restriction(
-        self, space: Space, search_space: SearchSpace, constant: SearchSpace
-    ) -> Restriction | None:
-        if self._rule is None:
-            return None
-        values = {n: d.to_external_repr(_only(d)) for n, d in constant.items()}
-        return Restriction(self._rule, space, search_space, values)
 
     def _say_once(self, study: Study, message: str) -> None:
         """Warn once for each study."""
@@ -382,40 +354,3 @@ class FisherSampler(BaseSampler):
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
-
-
-def _others(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
-    """All other trials of the study that were begun."""
-    number = trial.number
-    trials = study._get_trials(deepcopy=False, states=_STATES, use_cache=use_cache)
-    if trials and trials[-1].number == number:
-        return trials[:-1]
-    return [t for t in trials if t.number != number]
-
-
-def _settled(trial: FrozenTrial) -> dict[str, Any]:
-    """Parameters of a trial that are known already."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _only(distribution: BaseDistribution) -> float:
-    """The internal value of a distribution that has one only."""
-    if isinstance(distribution, FloatDistribution | IntDistribution):
-        return distribution.low
-    return 0.0
-
-
-def _require_single_objective(study: Study) -> None:
-    if len(study.directions) > 1:
-        raise InvalidInputError(
-            f"recommend needs a study with one objective, got {len(study.directions)}; "
-            "see study.best_trials for several"
-        )
-
-
-def _require_few_objectives(study: Study) -> None:
-    if len(study.directions) > _MOST_OBJECTIVES:
-        raise InvalidInputError(
-            f"FisherSampler needs a study with at most {_MOST_OBJECTIVES} objectives, got "
-            f"{len(study.directions)}; use optuna.samplers.NSGAIIISampler for more"
-        )

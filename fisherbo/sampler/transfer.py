@@ -1,17 +1,6 @@
-"""Earlier studies as a prior mean of a new one, as far as they rank its trials rightly.
+"""Earlier studies: their best points for the design, and their models as a prior mean.
 
-Symbols: m_k mean of a Gaussian process of source k in the target's coordinates, of the parameters
-that both have; τ_k Kendall's rank correlation of m_k and the target's values y at its n trials,
-z_k = τ_k/sd(n) in units of its standard deviation by chance; g_k = clip((z_k − 1)/2, 0, 1).
-
-    h(x) = g ρ Σ v_k (m_k(x) − m̄_k)/s_k,   v_k ∝ g_k τ_k,   g = max g_k
-
-where m̄_k, s_k are mean and deviation at the target's points and ρ ∈ [0, 1] the coefficient of the
-sum M in y under a Gaussian process with covariance K at the prior's mode, given ρ ~ N(0, 1):
-ρ = MᵀK⁻¹y/(MᵀK⁻¹M + 1). The target's process models y − h. A source that ranks no better than
-chance has g_k = 0 and says nothing (ranks as weights: Feurer et al. 2018, RGPE); with all at 0
-nothing is changed. A product g ρ below 1/3 counts as 0, what is above is stretched, and from
-5 (d + 1) to twice as many trials it fades to 0: by then the target knows itself.
+How far the models are trusted is in `fisherbo.gp.transfer`.
 """
 
 from __future__ import annotations
@@ -27,19 +16,14 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.convert import SearchSpace, from_params, to_space
-from fisherbo.sampler.model import PRIOR_MEAN, believe, refit
-from fisherbo.space import Array, Data, Integers, Space
-from fisherbo.surrogate.active import active_set
-from fisherbo.surrogate.fit import prior_mode
-from fisherbo.surrogate.posterior import (
-    Linearization,
-    Posterior,
-    Prediction,
-    condition,
-    with_fantasies,
-)
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.model import conditioned, refit
+from fisherbo.gp.subset import active_set
+from fisherbo.gp.transfer import SourceModel, TransferMean, transfer_mean
+from fisherbo.gp.warp import warp
+from fisherbo.sampler.observations import Observations
+from fisherbo.sampler.optuna_private import contains
+from fisherbo.sampler.search_space import SearchSpace, from_params, to_space
+from fisherbo.space import Array
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -49,13 +33,12 @@ LEAST_TRIALS = 5
 
 _MOST_TRIALS = 200  # from which on the target needs no other study
 _SOURCE_SIZE = 256
-_LEAST_SPREAD = 0.3
 _FIRST = 3  # points of the sources that are tried before there is any evidence
 _APART = 0.1  # their least distance, in units of the cube's diagonal
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceStudy:
     """Completed trials of an earlier study, the best first.
 
     Attributes:
@@ -69,7 +52,7 @@ class Source:
     y: Array
 
     @staticmethod
-    def of(study: Study) -> Source:
+    def of(study: Study) -> SourceStudy:
         """What a study's trials say; the study is not kept.
 
         Raises:
@@ -83,13 +66,13 @@ class Source:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         trials = [t for t in trials if t.params and math.isfinite(t.values[0])]
         if not trials:
-            return Source((), {}, np.empty(0))
+            return SourceStudy((), {}, np.empty(0))
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         y = warp(np.array([sign * t.values[0] for t in trials], dtype=np.float64))
         kept = active_set(np.zeros((len(y), 1)), y, np.ones(1), _SOURCE_SIZE)
         kept = kept[np.argsort(-y[kept], kind="stable")]
         latest = {name: d for t in trials for name, d in t.distributions.items()}
-        return Source(tuple(dict(trials[i].params) for i in kept), latest, y[kept])
+        return SourceStudy(tuple(dict(trials[i].params) for i in kept), latest, y[kept])
 
     def within(self, search_space: SearchSpace) -> tuple[dict[str, BaseDistribution], Array]:
         """The parameters shared with a search space, and the trials' coordinates in them.
@@ -119,133 +102,31 @@ class Source:
         return [self.params[i] for i in chosen]
 
 
-@dataclass(frozen=True)
-class SourceModel:
-    """A source's posterior, on some of the target's coordinates.
-
-    Attributes:
-        posterior: Of the source's warped values.
-        columns: The coordinates, shape ``(c,)``.
-    """
-
-    posterior: Posterior
-    columns: Integers
-
-    def mean(self, points: Array) -> Array:
-        """``m_k`` at points ``(b, d)``, shape ``(b,)``."""
-        return self.posterior.mean(points[:, self.columns])
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """The prior mean h that the sources give.
-
-    Attributes:
-        models: The sources' models.
-        weights: ``g ρ v_k/s_k``, shape ``(k,)``.
-        offset: ``Σ weights · m̄_k``.
-        trust: ``g ρ``, the share of the target's spread that h explains.
-    """
-
-    models: tuple[SourceModel, ...]
-    weights: Array
-    offset: float
-    trust: float
-
-    @property
-    def constant(self) -> float:
-        """Prior mean of the process beside h: the less there is to explain, the nearer to 0."""
-        return PRIOR_MEAN * (1 - self.trust)
-
-    def __call__(self, points: Array) -> Array:
-        """H at points ``(b, d)``, shape ``(b,)``."""
-        pairs = zip(self.weights, self.models, strict=True)
-        return sum((w * m.mean(points) for w, m in pairs), np.zeros(len(points))) - self.offset
-
-    def gradient(self, points: Array) -> Array:
-        """∇h at points ``(b, d)``, shape ``(b, d)``."""
-        total = np.zeros(points.shape)
-        for weight, model in zip(self.weights, self.models, strict=True):
-            part = model.posterior.predict_with_gradient(points[:, model.columns])
-            total[:, model.columns] += weight * part.mean_gradient
-        return total
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A posterior of ``f − h``, and h: a surrogate of f."""
-
-    residual: Posterior
-    lesson: Lesson
-
-    def with_fantasies(self, points: Array) -> Taught:
-        """The model with ``points`` ``(m, d)`` observed at their means."""
-        return Taught(with_fantasies(self.residual, points), self.lesson)
-
-    @property
-    def noise(self) -> float:
-        """Noise variance τ² of the next observation."""
-        return self.residual.noise
-
-    @property
-    def variance(self) -> float:
-        """Prior variance of ``f − h``."""
-        return self.residual.variance
-
-    @property
-    def gradient_variance(self) -> Array:
-        """Diagonal ``Λ`` of the process, shape ``(d,)``."""
-        return self.residual.gradient_variance
-
-    def mean(self, points: Array) -> Array:
-        """Mean of f at points ``(b, d)``, shape ``(b,)``."""
-        return self.residual.mean(points) + self.lesson(points)
-
-    def predict(self, points: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of f at points ``(b, d)``, each of shape ``(b,)``."""
-        mean, sd = self.residual.predict(points)
-        return mean + self.lesson(points), sd
-
-    def predict_with_gradient(self, points: Array) -> Prediction:
-        """Marginals and their gradients at points of shape ``(b, d)``."""
-        p = self.residual.predict_with_gradient(points)
-        slope = p.mean_gradient + self.lesson.gradient(points)
-        return Prediction(p.mean + self.lesson(points), p.sd, slope, p.sd_gradient)
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them."""
-        at, slope = self.residual.linearize(points), self.lesson.gradient(points)
-
-        def pull(by_mean: Array, by_sd: Array) -> Array:
-            return at.pull(by_mean, by_sd) + by_mean[:, None] * slope
-
-        def gradients() -> tuple[Array, Array]:
-            by_mean, by_sd = at.gradients()
-            return by_mean + slope, by_sd
-
-        return Linearization(at.mean + self.lesson(points), at.sd, pull, gradients)
-
-
-class Teachers:
+class SourceStudies:
     """Sources, and their models in the coordinates of the latest search space.
 
     The models follow from the sources and the space: kept to save time, not copied or pickled.
     """
 
-    def __init__(self, sources: tuple[Source, ...] = ()) -> None:
+    def __init__(self, sources: tuple[SourceStudy, ...] = ()) -> None:
         self._sources = sources
         self._leaders = [source.leaders(_FIRST) for source in sources]
         self._kept: tuple[Any, tuple[SourceModel, ...]] = (None, ())
 
-    def __reduce__(self) -> tuple[type[Teachers], tuple[tuple[Source, ...]]]:
-        return Teachers, (self._sources,)
+    def __reduce__(self) -> tuple[type[SourceStudies], tuple[tuple[SourceStudy, ...]]]:
+        return SourceStudies, (self._sources,)
 
-    def lesson(self, search_space: SearchSpace, data: Data) -> Lesson | None:
-        """What the sources say of the target, None if nothing or if it knows enough itself."""
-        if not self._sources or not LEAST_TRIALS <= len(data.y) <= _MOST_TRIALS:
+    def prior_mean(
+        self, search_space: SearchSpace, observations: Observations
+    ) -> TransferMean | None:
+        """The prior mean that the sources make; None if none, or if the target has data enough."""
+        if observations.objectives > 1 or not self._sources:
+            return None
+        if not LEAST_TRIALS <= len(observations) <= _MOST_TRIALS:
             return None
         choices = to_space(search_space).choices
-        return lesson(self._models(search_space), data.x, warp(data.y), choices)
+        y = warp(observations.y[:, 0])
+        return transfer_mean(self._models(search_space), observations.x, y, choices)
 
     def pick(self, number: int) -> Mapping[str, Any]:
         """Parameters that the sources choose for a trial; trials 0, 2 and 4 only, else none."""
@@ -259,28 +140,26 @@ class Teachers:
         """The value that the sources choose for one parameter of a trial, None if they do not."""
         value = self.pick(number).get(name)
         usable = value is not None and _knows(distribution, value)
-        return value if usable and _contains(distribution, value) else None
+        return value if usable and contains(distribution, value) else None
 
-    def before(
-        self, design: Array, number: int, space: Space, search_space: SearchSpace, data: Data
+    def first_point(
+        self, number: int, search_space: SearchSpace, observations: Observations
     ) -> Array:
-        """A design ``(n, d)``, headed by its first point with what the sources choose for it.
+        """Coordinates that the sources choose for a trial of the design, NaN where none, ``(d,)``.
 
         They choose no more once the best of their points is worse than the best of the others.
         """
         wanted = self._wanted(number, search_space)
         if np.isnan(wanted).all():
-            return design
-        theirs = np.zeros(len(data.y), dtype=bool)
+            return wanted
+        y = observations.y[:, 0]
+        theirs = np.zeros(len(y), dtype=bool)
         for earlier in range(number):
             target = self._wanted(earlier, search_space)
             if not np.isnan(target).all():
-                theirs |= (np.isnan(target) | (np.abs(data.x - target) < 1e-6)).all(1)
-        best = [data.y[rows].max(initial=-math.inf) for rows in (theirs, ~theirs)]
-        if theirs.any() and best[0] < best[1]:
-            return design
-        first = space.snap(np.where(np.isnan(wanted), design[0], wanted))
-        return np.concatenate([first[None], design])
+                theirs |= (np.isnan(target) | (np.abs(observations.x - target) < 1e-6)).all(1)
+        best = [y[rows].max(initial=-math.inf) for rows in (theirs, ~theirs)]
+        return np.full_like(wanted, np.nan) if theirs.any() and best[0] < best[1] else wanted
 
     def _wanted(self, number: int, search_space: SearchSpace) -> Array:
         """Coordinates that the sources choose for a trial, NaN where they do not, ``(d,)``."""
@@ -297,58 +176,19 @@ class Teachers:
         return models
 
 
-def read_sources(studies: Sequence[Study]) -> tuple[Source, ...]:
+def read_sources(studies: Sequence[Study]) -> tuple[SourceStudy, ...]:
     """The studies' completed trials; those with too few teach nothing and are left out."""
-    sources = (Source.of(study) for study in studies)
+    sources = (SourceStudy.of(study) for study in studies)
     return tuple(source for source in sources if len(source.y) >= LEAST_TRIALS)
 
 
-def lesson(models: Sequence[SourceModel], x: Array, y: Array, choices: Integers) -> Lesson | None:
-    """What models of sources say of observations ``y`` ``(n,)`` at ``x`` ``(n, d)``."""
-    if not models:
-        return None
-    means = np.array([model.mean(x) for model in models])
-    tau = np.array([rank_correlation(mean, y) for mean in means])
-    gates = np.clip((tau / _chance(len(y)) - 1) / 2, 0, 1)
-    share = gates * tau
-    if not share.sum() > 0:
-        return None
-    scale = share / share.sum() / np.maximum(means.std(1), _LEAST_SPREAD)
-    centre = means.mean(1)
-    combined = scale @ (means - centre[:, None])
-    rho = _coefficient(combined, x, y, choices)
-    fade = np.clip(2 - len(y) / (5 * (x.shape[1] + 1)), 0, 1)
-    trust = float(np.clip(1.5 * float(gates.max()) * rho - 0.5, 0, 1) * fade)
-    weights = trust * scale
-    return Lesson(tuple(models), weights, float(weights @ centre), trust) if trust > 0 else None
-
-
-def _coefficient(feature: Array, x: Array, y: Array, choices: Integers) -> float:
-    """Mean in [0, 1] of the coefficient of a feature ``(n,)`` in ``y``, by generalised ridge."""
-    prior = condition(x, feature, choices, prior_mode(x.shape[1]))
-    along, strength = prior.alpha @ (y - y.mean()), prior.alpha @ feature
-    return float(np.clip(along / (strength + prior.hyper.signal), 0, 1))
-
-
-def rank_correlation(a: Array, b: Array) -> float:
-    """Kendall's τ_b of two samples of shape ``(n,)``; 0 where one is constant."""
-    signs = [np.sign(np.subtract.outer(v, v)) for v in (a, b)]
-    norm = math.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
-    return float((signs[0] * signs[1]).sum() / norm) if norm > 0 else 0.0
-
-
-def _chance(n: int) -> float:
-    """Standard deviation of Kendall's τ of independent samples (Kendall 1938)."""
-    return math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
-
-
-def _model(source: Source, search_space: SearchSpace) -> SourceModel | None:
+def _model(source: SourceStudy, search_space: SearchSpace) -> SourceModel | None:
     shared, x = source.within(search_space)
     if not shared or np.isnan(x).all():
         return None
     space = to_space(shared)
     x = np.where(np.isnan(x), space.centre, x)
-    posterior, _ = believe(x, source.y, space, refit(x, source.y, space, None), None)
+    posterior, _ = conditioned(x, source.y, space, refit(x, source.y, space, None), None)
     names = list(search_space)
     return SourceModel(posterior, np.array([names.index(name) for name in shared]))
 
@@ -372,7 +212,3 @@ def _knows(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return any(type(c) is type(value) and c == value for c in distribution.choices)
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    return distribution._contains(distribution.to_internal_repr(value))

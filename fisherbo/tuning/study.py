@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from torch import nn
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler import optuna_private
 from fisherbo.tuning.batches import as_source
 from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
@@ -228,7 +229,7 @@ def run_study(
     try:
         with (
             deferred(),
-            answering(_name(study._storage)),
+            answering(_name(optuna_private.storage_of(study))),
             progress_bar(study.study_name, n_trials, shown=progress) as update,
         ):
             _loop(study, _claiming(study, objective, n_trials), n_trials, update, checkpoints)
@@ -245,7 +246,7 @@ def _loop(
     update: Callable[[TuningResult], None],
     checkpoints: Checkpoints | None,
 ) -> None:
-    has_heartbeat = optuna.storages._heartbeat.is_heartbeat_enabled(study._storage)
+    has_heartbeat = optuna_private.has_heartbeat(optuna_private.storage_of(study))
     while True:
         check()
         if has_heartbeat:

@@ -15,12 +15,12 @@ from optuna.study import Study
 from scipy.special import ndtr
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.gp.posterior import Posterior
+from fisherbo.gp.transfer import TransferPosterior
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
-from fisherbo.sampler.transfer import Taught
 from fisherbo.space import Array
-from fisherbo.surrogate.posterior import Posterior
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out, subplots
 
@@ -109,7 +109,7 @@ def plot_calibration(
 
 def _posterior(seen: Inspection, objective: int) -> Posterior:
     surrogate = seen.surrogate(objective)
-    if isinstance(surrogate, Taught):
+    if isinstance(surrogate, TransferPosterior):
         surrogate = surrogate.residual
     if not isinstance(surrogate, Posterior):
         raise InvalidInputError(

@@ -12,11 +12,11 @@ from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.lapack import eigh
-from fisherbo.optimize.descent import Evaluation, natural_ascent
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.gp.fisher import damped_metric
+from fisherbo.optimize.descent import LocalModel, natural_ascent
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Mask
-from fisherbo.surrogate.metric import damped_metric
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, SCALE, graph_objects, lay_out
 
@@ -186,12 +186,12 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
     """
     path, heights = [start], [-np.inf]
 
-    def watched(x: Array) -> Evaluation:
+    def watched(x: Array) -> LocalModel:
         found = acquisition.evaluate(x)
         if found.value[0] > heights[-1]:
             path.append(x[0])
             heights.append(float(found.value[0]))
-        flat = Evaluation(
+        flat = LocalModel(
             found.value,
             found.gradient,
             np.ones_like(found.diagonal),

@@ -11,7 +11,7 @@ from optuna.study import Study
 from scipy.special import ndtr
 
 from fisherbo.acquisition.feasibility import Restricted
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.recommend import LEVEL, QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array

@@ -9,7 +9,7 @@ import numpy as np
 from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.visualization import view

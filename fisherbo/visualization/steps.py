@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from optuna.study import Study
-from optuna.trial import TrialState
 from torch.distributions import Normal
 
 from fisherbo.geometry.divergence import kl
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.posterior import condition, extend
+from fisherbo.gp.warp import warp
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.sampler.trials import Status
 from fisherbo.space import Array, Integers
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import condition, extend
-from fisherbo.surrogate.warp import warp
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out
 
@@ -42,11 +42,11 @@ def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
         Numbers of the trials from the second on, at most 1,000 of them, shape ``(m,)``, and
         divergences in nats, shape ``(m,)``.
     """
-    data = seen.task.evidence.objectives[objective]
-    x, y = data.x[:_MOST], warp(data.y)[:_MOST]
+    observations = seen.observations
+    x, y = observations.x[:_MOST], warp(observations.y[:, objective])[:_MOST]
     surrogate = seen.surrogate(objective)
     hyper = Hyper(seen.lengthscale(objective), surrogate.variance, surrogate.noise)
-    numbers = np.array([seen.task.trials[i].number for i in data.trial[:_MOST]])
+    numbers = seen.table.number[observations.row[:_MOST]]
     posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
     means, variances = [], []
     for t in range(1, len(x)):
@@ -76,8 +76,8 @@ def plot_kl_steps(
     seen = view.inspected(study, sampler)
     numbers, steps = kl_steps(seen, objective)
     shown = np.maximum(steps, 1e-12)  # a repeat of the best point has no place on a log axis
-    pruned = {t.number for t in seen.task.trials if t.state != TrialState.COMPLETE}
-    whole = np.array([number not in pruned for number in numbers.tolist()], dtype=bool)
+    complete = seen.table.number[seen.table.have(Status.COMPLETE)]
+    whole = np.isin(numbers, complete)
     figure = go.Figure()
     groups = (("complete", whole, "circle"), ("pruned or failed", ~whole, "circle-open"))
     for name, group, symbol in groups:

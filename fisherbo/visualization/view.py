@@ -10,10 +10,10 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.inspection import Inspection
+from fisherbo.gp.kernel import Embedding, distance, matern
+from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
-from fisherbo.surrogate.kernel import Embedding, distance, matern
 
 _POINTS = 121
 

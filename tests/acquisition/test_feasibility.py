@@ -3,20 +3,19 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.feasibility import Feasibility, Product, Restricted, log_probability
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import Effort, propose
-from fisherbo.acquisition.utility import log_probability
 from fisherbo.geometry.lowrank import LowRankMetric
-from fisherbo.space import Space
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import (
+from fisherbo.gp.fisher import (
     damped_metric,
     posterior_metric,
     pull_back_metric,
     score_metric,
 )
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.posterior import condition
+from fisherbo.space import Space
 
 
 def draw(seed):

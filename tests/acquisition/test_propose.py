@@ -5,14 +5,13 @@ import pytest
 from scipy.optimize import minimize
 
 from fisherbo.acquisition.feasibility import Restricted
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
-from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.gp.fisher import posterior_metric, score_metric
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.posterior import condition
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.space import Space
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import posterior_metric, score_metric
-from fisherbo.surrogate.posterior import condition
 
 
 def cube(*levels):

@@ -8,10 +8,10 @@ from botorch.acquisition.joint_entropy_search import qJointEntropySearch
 from botorch.acquisition.max_value_entropy_search import qMaxValueEntropy
 from botorch.acquisition.predictive_entropy_search import qPredictiveEntropySearch
 
-from fisherbo.acquisition.improvement import ExpectedImprovement
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.botorch import from_botorch, optimize_acqf, to_botorch
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.posterior import condition
 
 BOUNDS = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.double)
 

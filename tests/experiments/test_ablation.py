@@ -8,9 +8,9 @@ import pytest
 from experiments import ablation, rows, traces
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.traces import Run, Trace, append, load, ship
-from fisherbo.acquisition import balls
-from fisherbo.sampler import reader, suggestion
-from fisherbo.surrogate.kernel import Embedding
+from fisherbo.acquisition import exclusion
+from fisherbo.gp.kernel import Embedding
+from fisherbo.sampler import suggest, trials
 
 needs_coco = pytest.mark.skipif(
     importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"
@@ -35,15 +35,15 @@ def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
     assert ablation.work(cell(FULL))["best"] == before
 
 
-def test_variants_of_balls_and_conditions_take_them_out():
+def test_variants_of_zones_and_conditions_take_them_out():
     x = np.array([[0.1], [0.2], [0.9]])
     embedding = Embedding.of(np.ones(1), np.zeros(1, dtype=int))
     y = np.array([1.0, 1.0, 2.0])
-    assert balls.balls(x, y, embedding) is not None
+    assert exclusion.exclusion_zones(x, y, embedding) is not None
     with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
-        assert balls.balls(x, y, embedding) is None
-        assert suggestion.stall_radius(3) == 0
-        assert reader.with_conditions("space", "points") == "space"
+        assert exclusion.exclusion_zones(x, y, embedding) is None
+        assert suggest.stall_radius(3) == 0
+        assert trials.with_conditions("space", "points") == "space"
 
 
 @needs_coco

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from experiments import ascent, faulty, latency, robustness, rows, scale
-from fisherbo.acquisition.utility import log_expected_improvement
+from fisherbo.acquisition.log_ei import log_expected_improvement
 
 
 @pytest.fixture

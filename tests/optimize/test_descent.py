@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fisherbo.optimize.descent import Evaluation, natural_ascent
+from fisherbo.optimize.descent import LocalModel, natural_ascent
 
 PEAK = np.array([0.3, 0.7])
 
@@ -11,13 +11,13 @@ PEAK = np.array([0.3, 0.7])
 def bump(x):
     """Log of a normal density: the score metric's home."""
     gradient = -(x - PEAK) / 0.05
-    return Evaluation(0.5 * ((x - PEAK) * gradient).sum(1), gradient, np.full(2, 1.0))
+    return LocalModel(0.5 * ((x - PEAK) * gradient).sum(1), gradient, np.full(2, 1.0))
 
 
 def holed(x):
     """The same, −∞ right of a half."""
     e = bump(x)
-    return Evaluation(np.where(x[:, 0] > 0.5, -np.inf, e.value), e.gradient, e.diagonal)
+    return LocalModel(np.where(x[:, 0] > 0.5, -np.inf, e.value), e.gradient, e.diagonal)
 
 
 STARTS = np.random.default_rng(0).random((12, 2))
@@ -61,7 +61,7 @@ def quadratic(hessian, peak, diagonal, factors):
     def utility(x):
         gradient = -(x - peak) @ hessian
         value = 0.5 * np.vecdot(x - peak, gradient)
-        return Evaluation(value, gradient, diagonal, np.tile(factors, (len(x), 1, 1)))
+        return LocalModel(value, gradient, diagonal, np.tile(factors, (len(x), 1, 1)))
 
     return utility
 

@@ -8,9 +8,9 @@ from optuna.trial import create_trial
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.convert import from_params, to_params, to_space
 from fisherbo.sampler.fixed import no_longer_asked
-from fisherbo.sampler.reading import read
+from fisherbo.sampler.search_space import from_params, to_params, to_space
+from fisherbo.sampler.trials import read
 
 
 def choice_dropped(trial):

@@ -8,8 +8,8 @@ import pytest
 from optuna.samplers import TPESampler
 
 from fisherbo import FisherSampler
-from fisherbo.sampler import suggestion
-from fisherbo.sampler.slack import constraint_slacks
+from fisherbo.sampler import suggest
+from fisherbo.sampler.constraints import constraint_data
 
 D = 3
 
@@ -96,12 +96,12 @@ def test_a_constraint_that_tells_next_to_nothing_leaves_the_objective(tell):
 def test_untold_means_feasible_of_unknown_slack():
     study = study_of(broken, FisherSampler(seed=0), 12)
     reader = study.sampler._readers.of(study)
-    _, reading = reader.read(reader.parameters(study.trials).varying, study.trials)
-    (slack,) = constraint_slacks(reading)
+    _, table = reader.table(reader.parameters(study.trials).varying, study.trials)
+    (data,) = constraint_data(table)
     untold = np.array([not t.constraints for t in study.trials])
     assert 0 < untold.sum() < 12
-    assert (slack.y[untold] > 0).all() and (slack.noise[untold] > 0).all()
-    assert (slack.y[~untold] < 0).all() and (slack.noise[~untold] == 0).all()
+    assert (data.y[untold] > 0).all() and (data.noise[untold] > 0).all()
+    assert (data.y[~untold] < 0).all() and (data.noise[~untold] == 0).all()
 
 
 def test_what_was_never_broken_and_not_always_told_has_no_model():
@@ -126,14 +126,14 @@ def test_a_constraint_of_a_trial_without_parameters_has_no_model(capfd):
 
 def test_a_search_without_a_feasible_point_is_kept_off_no_point(monkeypatch):
     kept = []
-    known = suggestion._known_balls
+    known = suggest._exclusion_zones
 
-    def spy(task, objectives):
-        found = known(task, objectives)
-        kept.append((bool(task.evidence.usable.any()), found))
+    def spy(request, objectives):
+        found = known(request, objectives)
+        kept.append((bool(request.observations.usable.any()), found))
         return found
 
-    monkeypatch.setattr(suggestion, "_known_balls", spy)
+    monkeypatch.setattr(suggest, "_exclusion_zones", spy)
 
     def objective(trial):
         x = np.array([trial.suggest_float(f"x{j}", 0, 1) for j in range(4)])

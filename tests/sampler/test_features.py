@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler import memory, slack
+from fisherbo.sampler import constraints, fit_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -34,10 +34,12 @@ def test_a_constrained_optimum_is_reached_with_values_missing():
     study = run(objective, 28)
     best = min(t.value for t in study.trials if 0.8 <= sum(t.params.values()) and feasible(t))
     assert best < 0.57  # 0.55 at x = 0.3, y = 0.5
-    texts = [v for t in study.trials for k, v in t.system_attrs.items() if k.startswith(memory.KEY)]
+    texts = [
+        v for t in study.trials for k, v in t.system_attrs.items() if k.startswith(fit_store.KEY)
+    ]
     assert max(map(len, texts)) < 2045
-    keys = {k for t in study.trials for k in t.system_attrs if k.startswith(f"{memory.KEY}:")}
-    assert keys == {f"{memory.KEY}:constraint:{name}" for name in ("sum", "low")}
+    keys = {k for t in study.trials for k in t.system_attrs if k.startswith(f"{fit_store.KEY}:")}
+    assert keys == {f"{fit_store.KEY}:constraint:{name}" for name in ("sum", "low")}
 
 
 def test_from_an_infeasible_start_a_small_feasible_region_is_found():
@@ -50,8 +52,8 @@ def test_from_an_infeasible_start_a_small_feasible_region_is_found():
     assert any(feasible(t) for t in study.trials)
 
 
-def test_slacks_keep_the_threshold_and_resist_outliers():
-    y = slack._scaled(np.array([np.nan, 0.0, -1.0, 2.0, 1e9, np.inf, 1e-3]))
+def test_constraints_keep_the_threshold_and_resist_outliers():
+    y = constraints.scaled(np.array([np.nan, 0.0, -1.0, 2.0, 1e9, np.inf, 1e-3]))
     assert np.isnan(y[0]) and y[1] == 0
     assert y[2] > 0 > y[6] > y[3] > y[4]
     assert np.abs(y[1:]).max() <= 3
@@ -65,7 +67,7 @@ def test_many_failures_make_a_model_of_their_own():
         return -x - y
 
     study = run(objective, 30)
-    assert any(slack.FAILURES in t.system_attrs for t in study.trials)
+    assert any(fit_store.attribute(constraints.FAILURES) in t.system_attrs for t in study.trials)
     late = [sum(t.params.values()) for t in study.trials[15:]]
     assert np.median(late) < 1.0
     assert min(t.value for t in study.trials if t.state == TrialState.COMPLETE) < -0.87

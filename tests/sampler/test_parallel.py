@@ -15,7 +15,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.pending import PATIENCE, without_abandoned
+from fisherbo.sampler.running import PATIENCE, without_abandoned
 
 MINUTE = timedelta(minutes=1)
 

@@ -10,9 +10,9 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.convert import to_space
-from fisherbo.sampler.objectives import observed
-from fisherbo.sampler.reading import read
+from fisherbo.sampler.observations import objective_values
+from fisherbo.sampler.search_space import to_space
+from fisherbo.sampler.trials import read
 
 SPACE = {"x": FloatDistribution(0, 1)}
 MINIMIZE, MAXIMIZE = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
@@ -36,8 +36,10 @@ def pruned(x, reports):
 def values(trials, direction=MINIMIZE):
     """Values as the model sees them, larger is better, by coordinate."""
     space = to_space(SPACE)
-    (data,) = observed(space, read(space, SPACE, trials), trials, [direction])
-    return {round(float(x), 6): float(y) for x, y in zip(data.x[:, 0], data.y, strict=True)}
+    table = read(space, SPACE, trials)
+    found = objective_values(space, table, [direction])[:, 0]
+    pairs = zip(table.x[:, 0].tolist(), found.tolist(), strict=True)
+    return {round(x, 6): y for x, y in pairs if not math.isnan(y)}
 
 
 def test_without_a_complete_trial_the_last_step_counts_then_the_report():

@@ -11,9 +11,9 @@ import pytest
 
 from fisherbo import NOISE_VARIANCE, FisherSampler, Recommendation
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.noise import given_noise, known_noise
-from fisherbo.sampler.recommend import unwarp
-from fisherbo.surrogate.warp import warp
+from fisherbo.gp.warp import unwarp, warp, warped_noise
+from fisherbo.sampler.search_space import to_space
+from fisherbo.sampler.trials import read
 
 
 def truth(params):
@@ -107,14 +107,20 @@ def test_unwarp_inverts_the_warp_and_goes_on_straight():
     assert unwarp(np.array([warped[4] + slope]), y, warped) == pytest.approx([5.0])
 
 
+def noise_of(trials):
+    floats = trials[0].distributions
+    return read(to_space(floats), floats, trials).noise
+
+
 def test_known_noise_is_scaled_as_the_values_are():
     study = run(noisy(0.5, 3, tell=True), 12)
     y = np.array([-t.value for t in study.trials])
-    known = known_noise(given_noise(study.trials), y, warp(y))
-    double = known_noise(given_noise(study.trials), 10 * y, warp(10 * y))
+    noise = noise_of(study.trials)
+    known = warped_noise(noise, y, warp(y))
+    double = warped_noise(noise, 10 * y, warp(10 * y))
     assert known == pytest.approx(np.full(12, known[0]))
     assert double == pytest.approx(known / 100)
-    assert known_noise(given_noise(run(noisy(0.5, 3), 3).trials), y[:3], warp(y[:3])) is None
+    assert warped_noise(noise_of(run(noisy(0.5, 3), 3).trials), y[:3], warp(y[:3])) is None
 
 
 def test_a_value_that_is_known_to_be_noisy_is_believed_less():

@@ -14,10 +14,13 @@ from optuna.trial import TrialState, create_trial
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler import memory, model
-from fisherbo.sampler.convert import to_params, to_space
-from fisherbo.sampler.objectives import observed
-from fisherbo.sampler.reading import read
+from fisherbo.gp import model
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.model import Fit
+from fisherbo.sampler import fit_store
+from fisherbo.sampler.observations import observe
+from fisherbo.sampler.search_space import to_params, to_space
+from fisherbo.sampler.trials import read
 
 
 def bowl(trial):
@@ -182,8 +185,8 @@ def test_failed_and_pruned_trials_inform_the_model():
 
 def observations(search_space, trials):
     space = to_space(search_space)
-    reading = read(space, search_space, trials)
-    return observed(space, reading, trials, [optuna.study.StudyDirection.MINIMIZE])[0]
+    table = read(space, search_space, trials)
+    return observe(space, table, [optuna.study.StudyDirection.MINIMIZE], separate_failures=False)
 
 
 def test_a_killed_workers_trial_teaches_nothing():
@@ -198,7 +201,7 @@ def test_a_killed_workers_trial_teaches_nothing():
     search_space = study.trials[0].distributions
     data = observations(search_space, study.trials)
     assert len(data.y) == 4
-    assert data.y[-1] == -np.inf
+    assert data.y[-1, 0] == -np.inf
 
 
 def test_pruned_trials_take_the_value_of_their_rank():
@@ -221,7 +224,7 @@ def test_pruned_trials_take_the_value_of_their_rank():
     )
     silent = create_trial(params={"x": 0.8}, distributions=space_of, state=TrialState.PRUNED)
     data = observations(space_of, [*trials, pruned, silent])
-    assert data.y.tolist() == [-1.0, -2.0, -3.0, -4.0, -2.5, -np.inf]
+    assert data.y[:, 0].tolist() == [-1.0, -2.0, -3.0, -4.0, -2.5, -np.inf]
     assert data.x[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9, 0.8])
 
 
@@ -242,14 +245,14 @@ def test_parameters_return_as_python_values():
 
 def test_hyperparameters_are_kept_in_the_study_in_little_room():
     study = run(bowl, 14)
-    text = study.trials[-1].system_attrs[memory.KEY]
-    fit = memory.latest(study.trials, ("x", "y"))
+    text = study.trials[-1].system_attrs[fit_store.KEY]
+    fit = fit_store.latest(study.trials, ("x", "y"))
     assert fit is not None and len(fit.hyper.lengthscale) == 2
     assert len(text) < 100
-    assert memory.latest(study.trials, ("x", "y", "z")) is None
-    assert memory.latest(study.trials, ("other", "names")) is None
+    assert fit_store.latest(study.trials, ("x", "y", "z")) is None
+    assert fit_store.latest(study.trials, ("other", "names")) is None
     names = [f"x{j}" for j in range(300)]
-    assert len(memory.encode(memory.Fit(1, memory.Hyper(np.ones(300), 1.0, 1.0)), names)) < 2000
+    assert len(fit_store.encode(Fit(1, Hyper(np.ones(300), 1.0, 1.0)), names)) < 2000
 
 
 def test_bad_arguments_and_studies_are_refused_clearly():

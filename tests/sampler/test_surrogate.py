@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler import memory
+from fisherbo.sampler import fit_store
 
 
 def bowl(trial):
@@ -36,7 +36,7 @@ def test_a_model_class_finds_the_bottom_of_a_bowl():
     before = torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads()
     study = run(bowl, 14, surrogate=SingleTaskGP)
     assert study.best_value < 0.2
-    assert not any(memory.KEY in t.system_attrs for t in study.trials)
+    assert not any(fit_store.KEY in t.system_attrs for t in study.trials)
     after = torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads()
     assert after == before
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.reader import Readers
+from fisherbo.sampler.trials import StudyReaders
 
 
 def objective(centre, d=3):
@@ -61,15 +61,15 @@ def test_studies_that_take_turns_with_one_sampler_go_on_as_alone():
         assert params(study) == params(alone)
 
 
-def test_a_reading_is_that_of_the_study_asked_about():
-    readers, random = Readers(), optuna.samplers.RandomSampler(seed=0)
+def test_a_table_is_that_of_the_study_asked_about():
+    readers, random = StudyReaders(), optuna.samplers.RandomSampler(seed=0)
     studies = [optuna.create_study(sampler=random) for _ in range(2)]
     for centre, study in enumerate(studies):
         study.optimize(objective(centre), n_trials=8)
     known = [readers.of(s).parameters(s.trials).varying for s in studies]
     for study, varying in zip(studies, known, strict=True):  # after the other was asked about
-        _, reading = readers.of(study).read(varying, study.trials)
-        assert reading.value[:, 0].tolist() == [t.value for t in study.trials]
+        _, table = readers.of(study).table(varying, study.trials)
+        assert table.value[:, 0].tolist() == [t.value for t in study.trials]
 
 
 def test_studies_are_not_kept_alive_by_a_sampler():

@@ -13,10 +13,12 @@ from scipy.stats import kendalltau
 
 from fisherbo import FisherSampler
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.convert import to_space
-from fisherbo.sampler.transfer import Source, Taught, Teachers, rank_correlation, read_sources
-from fisherbo.space import Data
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.posterior import condition
+from fisherbo.gp.transfer import TransferPosterior, rank_correlation
+from fisherbo.sampler.observations import observe
+from fisherbo.sampler.search_space import to_space
+from fisherbo.sampler.transfer import SourceStudies, SourceStudy, read_sources
+from fisherbo.sampler.trials import read
 
 D = 3
 
@@ -47,8 +49,8 @@ def gains(source_of, *, n_trials, seeds=range(6)):
     for seed in seeds:
         source = study_of(source_of(seed), 25, seed=seed + 100)
         plain = study_of(bowl(seed), n_trials, seed=seed)
-        taught = study_of(bowl(seed), n_trials, seed=seed, sources=[source])
-        differences.append((_curve(taught) - _curve(plain)).mean())
+        transferred = study_of(bowl(seed), n_trials, seed=seed, sources=[source])
+        differences.append((_curve(transferred) - _curve(plain)).mean())
     return np.array(differences)
 
 
@@ -103,8 +105,8 @@ def test_a_space_that_overlaps_in_part():
 def test_nothing_in_common_changes_nothing():
     source = study_of(lambda t: t.suggest_float("elsewhere", 0, 1), 8)
     plain = study_of(bowl(0), 14, seed=3)
-    taught = study_of(bowl(0), 14, seed=3, sources=[source])
-    assert [t.params for t in plain.trials] == [t.params for t in taught.trials]
+    transferred = study_of(bowl(0), 14, seed=3, sources=[source])
+    assert [t.params for t in plain.trials] == [t.params for t in transferred.trials]
 
 
 def test_small_empty_and_broken_sources_are_passed_over():
@@ -144,17 +146,17 @@ def target(objective, n):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     study.optimize(objective, n_trials=n)
     space_of = study.trials[0].distributions
-    x = np.array([[t.params[name] for name in space_of] for t in study.trials])
-    return space_of, Data(x, -np.array([t.value for t in study.trials]), np.empty((0, D)))
+    space = to_space(space_of)
+    return space_of, observe(space, read(space, space_of, study.trials), study.directions)
 
 
 def test_trust_follows_the_ranking():
     space_of, data = target(bowl(0), 12)
 
     def trust(sign, seed):
-        teachers = Teachers((Source.of(study_of(bowl(0, sign=sign), 25, seed=seed)),))
-        lesson = teachers.lesson(space_of, data)
-        return lesson.trust if lesson else 0.0
+        sources = SourceStudies((SourceStudy.of(study_of(bowl(0, sign=sign), 25, seed=seed)),))
+        mean = sources.prior_mean(space_of, data)
+        return mean.trust if mean else 0.0
 
     assert np.median([trust(1.0, seed) for seed in range(5)]) > 0.3
     assert [trust(-1.0, seed) for seed in range(3)] == [0.0] * 3
@@ -162,25 +164,28 @@ def test_trust_follows_the_ranking():
 
 def test_the_surrogate_has_the_moments_and_gradients_it_says():
     space_of, data = target(bowl(0), 12)
-    lesson = Teachers((Source.of(study_of(bowl(0), 25)),)).lesson(space_of, data)
+    mean = SourceStudies((SourceStudy.of(study_of(bowl(0), 25)),)).prior_mean(space_of, data)
     space = to_space(space_of)
-    hyper = lesson.models[0].posterior.hyper
-    posterior = condition(data.x, data.y - lesson(data.x), space.choices, hyper)
-    taught, points = Taught(posterior, lesson), np.random.default_rng(0).random((5, D))
-    p = taught.predict_with_gradient(points)
-    assert p.mean == pytest.approx(taught.mean(points))
-    assert p.mean == pytest.approx(taught.predict(points)[0])
+    hyper = mean.models[0].posterior.hyper
+    posterior = condition(data.x, data.y[:, 0] - mean(data.x), space.choices, hyper)
+    transferred, points = (
+        TransferPosterior(posterior, mean),
+        np.random.default_rng(0).random((5, D)),
+    )
+    p = transferred.predict_with_gradient(points)
+    assert p.mean == pytest.approx(transferred.mean(points))
+    assert p.mean == pytest.approx(transferred.predict(points)[0])
     for j in range(D):
         h = 1e-5 * np.eye(D)[j]
-        slope = (taught.mean(points + h) - taught.mean(points - h)) / 2e-5
+        slope = (transferred.mean(points + h) - transferred.mean(points - h)) / 2e-5
         assert p.mean_gradient[:, j] == pytest.approx(slope, abs=1e-5)
     by_mean, by_sd = np.random.default_rng(1).standard_normal((2, 5))
-    at = taught.linearize(points)
+    at = transferred.linearize(points)
     chain = by_mean[:, None] * p.mean_gradient + by_sd[:, None] * p.sd_gradient
     assert at.pull(by_mean, by_sd) == pytest.approx(chain)
     assert np.array(at.gradients()) == pytest.approx(np.array((p.mean_gradient, p.sd_gradient)))
-    near = taught.predict(data.x)
-    assert near[0] == pytest.approx(data.y, abs=0.3)
+    near = transferred.predict(data.x)
+    assert near[0] == pytest.approx(data.y[:, 0], abs=0.3)
 
 
 def test_rank_correlation_is_scipys():

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.faults import without_faults
+from fisherbo.sampler.outliers import without_outliers
 
 LARGEST = np.finfo(np.float64).max
 HUGE = [1e20, 1e25, 1e30, np.finfo(np.float32).max, LARGEST]
@@ -97,7 +97,7 @@ def test_the_unit_of_the_values_is_of_no_account(scale):
 def faults(y, penalties=True):
     """1 for what is too good, −1 for penalties, 0 for what stays as it is."""
     y = np.asarray(y, dtype=np.float64)
-    found = without_faults(y, penalties=penalties)
+    found = without_outliers(y, penalties=penalties)
     changed = ~((found == y) | np.isnan(y))
     return np.where(changed, np.sign(found), 0).tolist()
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fisherbo.errors import InvalidInputError, StorageError
-from fisherbo.sampler import memory
+from fisherbo.sampler.trials import FAILED
 from fisherbo.training import KFAC
 from fisherbo.tuning import TunableOptimizer, result_of, tune_training
 from fisherbo.tuning.record import failure, read
@@ -155,7 +155,7 @@ def test_interrupt_keeps_what_was_done_and_the_trial_is_run_again(quick, tmp_pat
         tune_training(**{**quick, "loss": interrupted}, storage=storage, n_trials=4)
     study = optuna.load_study(study_name="tune-adam", storage=f"sqlite:///{storage}")
     assert states(study) == [TrialState.COMPLETE] * 2 + [TrialState.FAIL]
-    assert memory.FAILED not in study.trials[2].system_attrs  # it taught the sampler nothing
+    assert FAILED not in study.trials[2].system_attrs  # it taught the sampler nothing
     result = tune_training(**{**quick, "loss": interrupted}, storage=storage, n_trials=4)
     assert (result.counts.done, result.counts.failed) == (4, 0)
 

@@ -10,9 +10,9 @@ from scipy.stats import norm
 
 import fisherbo
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.surrogate.fit import Hyper
-from fisherbo.surrogate.metric import damped_metric
-from fisherbo.surrogate.posterior import condition
+from fisherbo.gp.fisher import damped_metric
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.posterior import condition
 from fisherbo.visualization import (
     LengthscaleImportanceEvaluator,
     plot_acquisition_slice,
@@ -211,12 +211,12 @@ def test_importance_that_cannot_be_told(two_objectives):
 def test_kl_steps_are_those_of_models_of_the_trials_before(study):
     seen = study.sampler.inspect(study)
     numbers, steps = kl_steps(seen)
-    data, surrogate = seen.task.evidence.objectives[0], seen.surrogate()
+    data, surrogate = seen.observations, seen.surrogate()
     from torch.distributions import Normal, kl_divergence
 
-    from fisherbo.surrogate.warp import warp
+    from fisherbo.gp.warp import warp
 
-    y, t = warp(data.y), 11
+    y, t = warp(data.y[:, 0]), 11
     hyper = Hyper(seen.lengthscale(), surrogate.variance, surrogate.noise)
     before = condition(data.x[:t], y[:t], seen.space.choices, hyper)
     best = int(np.argmax(before.mean(data.x[:t])))
@@ -228,7 +228,7 @@ def test_kl_steps_are_those_of_models_of_the_trials_before(study):
         for m, s in zip(mean, sd, strict=True)
     )
     assert steps[t - 1] == pytest.approx(float(kl_divergence(one, other)), rel=1e-6)
-    assert list(numbers) == [seen.task.trials[i].number for i in data.trial[1:]]
+    assert list(numbers) == seen.table.number[data.row[1:]].tolist()
     assert len(plot_kl_steps(study).data[0].x) == 27
 
 

@@ -1,0 +1,157 @@
+"""Fisher metrics of the posterior on the space of candidates, and metrics to compare them with.
+
+Symbols
+    μ, s        posterior mean and standard deviation of f at a candidate x
+    σ², τ²      prior variance of f; noise variance of the next observation y
+    v           s² + τ², the variance of y; its standard deviation is √v
+    Λ           prior variances of ∂f/∂x_j, a diagonal: c σ²/ℓ_j²
+    p           the predictive density of y at x, N(μ, v)
+    η, T, A     natural parameters of p, its sufficient statistics, its log-partition function
+    F           Fisher information of p in η, ∇²A
+    a           log acquisition, log E_p[u(y)], where u ≥ 0 is the improvement or feasibility
+    q           u p / E_p[u]: the predictive density weighted by what is gained
+    g           ∇a
+    G           the posterior's metric at x
+
+The posterior's metric. A candidate stands for the predictive distribution of its next observation.
+In (μ, v) the Fisher information of a normal distribution is diag(1/v, 1/(2v²)) (Amari 2016).
+Pulled back along x ↦ (μ, v), with ∇v = 2s∇s,
+
+    G = ∇μ∇μᵀ/v + ∇v∇vᵀ/(2v²) = (∇μ∇μᵀ + 2 (s²/v) ∇s∇sᵀ)/v,
+    KL(p_x ‖ p_(x+δ)) = ½ δᵀGδ + O(δ³).
+
+The familiar (∇μ∇μᵀ + 2∇s∇sᵀ)/s² is the case without noise. With noise the second term has the
+gradient of √v, not that of s: s∇s is finite where s vanishes at an observation, ∇s is not. The
+rank is at most two. Observations of independent models (several objectives, constraints) have a
+joint predictive density that is a product, so their metrics add.
+
+Why it suits a log acquisition. With p(y) = exp(ηᵀT(y) − A(η)),
+
+    a = log ∫ u(y) exp(ηᵀT(y)) dy − A(η),       −∇²_η a = F − Cov_q[T]:
+
+minus a is a difference of two convex functions. The generalised Gauss–Newton matrix of −a(η(x))
+drops ∇²_x η and keeps a positive semi-definite part of −∇²_η a (Schraudolph 2002; Martens 2020);
+the part F gives (∂η/∂x)ᵀ F (∂η/∂x) = G, which does not depend on the parametrisation of p. What
+is left out, Cov_q[T] ⪰ 0, is the missing information of Orchard & Woodbury (1972). By Jensen's
+inequality
+
+    a(η') ≥ a(η) + E_q[log p(y | η') − log p(y | η)],
+
+and −F is the Hessian of the right-hand side, so that F⁻¹∇_η a is the Newton step of EM's M step
+(Dempster, Laird & Rubin 1977), and that M step itself in the mean parameters E_p[T]. Where u is a
+function of f rather than of y, p has s² in place of v and its information is larger (observing f
+tells no less than observing y); the metric is that of y in either case, finite at the data.
+
+Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is
+
+    M = G/300 + D,       D = Λ/(σ² + τ²):
+
+before any data, ∇f∇fᵀ has the expectation Λ and y the variance σ² + τ². D is the same everywhere,
+and in units of the lengthscales a multiple of the identity. By Woodbury's identity a natural
+gradient costs O(d) (`fisherbo.geometry.lowrank`).
+
+The step is M⁻¹g/λ, with λ the multiplier of a trust region in M (`fisherbo.optimize.descent`). As a
+Gauss–Newton method, G + λD, it is slow, as EM is where much is missing: F ⪰ −∇²_η a bounds the
+curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has no positive
+curvature along them in (μ, s), and G may exceed the curvature in x, which is that of ∇²μ and ∇²s,
+by any factor. The control "gauss-newton" of `experiments.ascent` shows what that costs. The factor
+300 was chosen on other seeds of the problems there: with 30 and 100 ascents take some more steps,
+with 1 and 10 many more, and without G they end lower.
+
+The score's metric, g gᵀ + λ Λ/σ², is the default of acquisitions. By Sherman and Morrison's formula
+its step is parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end as high
+and a step costs half as much again in M, more than the steps that M saves.
+
+For comparison, of full rank: the expected information of y about x, (∇μ∇μᵀ + Cov(∇f | D))/τ² (Tosi
+et al. 2014); far from the data Cov(∇f | D) is Λ.
+
+References: Amari, Information Geometry and Its Applications, 2016. Martens, JMLR 21(146), 2020.
+Schraudolph, Neural Computation 14, 2002. Orchard & Woodbury, Proc. 6th Berkeley Symposium, 1972.
+Dempster, Laird & Rubin, JRSS B 39, 1977. Tosi, Hauberg, Vellido & Lawrence, UAI 2014.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import numpy as np
+
+from fisherbo.gp.posterior import Linearization, Posterior
+from fisherbo.gp.protocol import Surrogate
+from fisherbo.space import Array
+
+MetricRule = Callable[[Surrogate, Array, Linearization], tuple[Array, Array | None]]
+"""A model, points ``(b, d)`` and its marginals there, to the parts of a metric ``U Uᵀ + diag(w)``.
+
+``w > 0``, of shape ``(d,)`` or ``(b, d)``, and ``U``, of shape ``(b, d, r)``; None for the score.
+"""
+
+
+_WEIGHT = 1 / 300
+
+
+def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+    """``D`` and ``U`` with ``U Uᵀ = G/300``, shapes ``(d,)`` and ``(b, d, 2)``."""
+    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
+
+
+def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, None]:
+    """``Λ/σ²``, shape ``(d,)``, and None: the score's outer product."""
+    return surrogate.gradient_variance / surrogate.variance, None
+
+
+def fisher_factors(
+    surrogate: Surrogate, sd: Array, gradients: tuple[Array, Array], weight: float = 1.0
+) -> Array:
+    """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``.
+
+    Args:
+        surrogate: The model.
+        sd: s, shape ``(b,)``.
+        gradients: ∇μ and ∇s, shape ``(b, d)`` each.
+        weight: A positive factor.
+    """
+    mean_gradient, sd_gradient = gradients
+    precision = 1 / (sd * sd + surrogate.noise)
+    by_sd = math.sqrt(2 * weight) * sd * precision
+    factors = np.empty((*mean_gradient.shape, 2))
+    np.multiply(mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
+    np.multiply(sd_gradient, by_sd[:, None], out=factors[..., 1])
+    return factors
+
+
+def prior_metric(surrogate: Surrogate) -> Array:
+    """``D = Λ/(σ² + τ²)``, shape ``(d,)``."""
+    return surrogate.gradient_variance / (surrogate.variance + surrogate.noise)
+
+
+def joint_metric(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+    """The parts of a sum of metrics, of independent models; the score's if one of them is."""
+    diagonals, factors = zip(*parts, strict=True)
+    some = [u for u in factors if u is not None]
+    joined = np.concatenate(some, -1) if len(some) == len(factors) else None
+    return reduce(np.add, diagonals), joined
+
+
+def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
+    """``G`` at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
+    at = surrogate.predict_with_gradient(points)
+    factors = fisher_factors(surrogate, at.sd, (at.mean_gradient, at.sd_gradient))
+    return factors @ factors.mT
+
+
+def damped_metric(surrogate: Surrogate, points: Array, damping: float) -> Array:
+    """``G + damping · D`` at points ``(b, d)``, shape ``(b, d, d)``."""
+    return pull_back_metric(surrogate, points) + damping * np.diag(prior_metric(surrogate))
+
+
+def expected_metric(posterior: Posterior, points: Array) -> Array:
+    """``(∇μ∇μᵀ + Cov(∇f | D))/τ²`` at points ``(b, d)``, shape ``(b, d, d)``, full rank.
+
+    Its block of categorical coordinates is zero: f has no gradient along them.
+    """
+    gradient = posterior.predict_with_gradient(points).mean_gradient
+    outer = gradient[:, :, None] * gradient[:, None, :]
+    return (outer + posterior.gradient_covariance(points)) / posterior.hyper.noise

@@ -1,0 +1,116 @@
+"""Kernel hyperparameters by natural-gradient ascent to the maximum of their posterior density.
+
+Symbols: θ = (log ℓ_1 … log ℓ_d, log σ², log τ²); g and H gradient and information of −log p(θ|y).
+The mode depends on the measure: θ and its normal prior are stated in log space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from fisherbo.geometry.lapack import solve
+from fisherbo.geometry.trust_region import by_agreement, free_in_box, held
+from fisherbo.gp.hyper import NOISE_FLOOR, Hyper, Prior
+from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
+from fisherbo.gp.replicates import merged
+from fisherbo.space import Array, Integers
+
+_LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
+_SIGNAL_BOUNDS = (math.log(1e-3), math.log(1e3))
+_NOISE_BOUNDS = (math.log(NOISE_FLOOR), math.log(10.0))
+_DAMPING, _SHRINK, _GROW = 0.3, 0.3, 8.0
+
+
+def fit(
+    x: Array,
+    y: Array,
+    choices: Integers,
+    starts: Iterable[Hyper] = (),
+    *,
+    known: Array | None = None,
+    max_steps: int = 50,
+    tolerance: float = 0.01,
+) -> Hyper:
+    """Hyperparameters of highest posterior density that natural steps reach from any of the starts.
+
+    Args:
+        x: Coordinates, shape ``(n, d)``.
+        y: Standardised values, shape ``(n,)``.
+        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        starts: Starting points; default: the prior's mode.
+        known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
+        max_steps: Limit for each start.
+        tolerance: A step that promises a smaller gain is the last, in nats.
+    """
+    likelihood = MarginalLikelihood(merged(x, y, known), choices)
+    prior = Prior.for_dimension(len(choices))
+
+    def loss(theta: Array) -> Likelihood:
+        return with_prior(likelihood(theta), prior, theta)
+
+    thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
+    reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
+    return Hyper.from_vector(min(reached, key=lambda r: r[1])[0])
+
+
+def with_prior(likelihood: Likelihood, prior: Prior, theta: Array) -> Likelihood:
+    """The negative log posterior density at ``θ`` up to a constant, from the likelihood's."""
+    z = (theta - prior.mean) / prior.sd
+    return Likelihood(
+        likelihood.value + 0.5 * float(z @ z),
+        likelihood.gradient + z / prior.sd,
+        likelihood.information + np.diag(prior.sd**-2.0),
+    )
+
+
+def _descend(
+    loss: Callable[[Array], Likelihood], theta: Array, max_steps: int, tolerance: float
+) -> tuple[Array, float]:
+    """Where damped natural steps from ``θ`` end, and the loss there.
+
+    The damping λ shrinks and grows as Levenberg and Marquardt's does. A step that promises a gain
+    below the tolerance is taken untested, and is the last. A step that a bound has turned downhill
+    is not taken: with more damping it is steepest descent in the metric's diagonal, which a bound
+    cannot turn.
+    """
+    low, high = _bounds(len(theta) - 2)
+    theta, lam = np.clip(theta, low, high), _DAMPING
+    here = loss(theta)
+    for _ in range(max_steps):
+        step, promised = _natural_step(here, theta, low, high, lam)
+        if promised <= 0 and step.any():
+            lam *= _GROW
+            continue
+        if (1 + lam) * promised < tolerance:
+            return theta + step, here.value - promised
+        there = loss(theta + step)
+        gain = here.value - there.value
+        lam *= float(by_agreement(gain, promised, _SHRINK, _GROW))
+        if gain > 0:
+            theta, here = theta + step, there
+    return theta, here.value
+
+
+def _natural_step(
+    here: Likelihood, theta: Array, low: Array, high: Array, lam: float
+) -> tuple[Array, float]:
+    """``s = −(H + λ diag H)⁻¹ g`` within bounds, and the gain ``−gᵀs − ½ sᵀ(H + λ diag H)s``.
+
+    What is held at a bound leaves the metric too.
+    """
+    gradient = here.gradient
+    free = free_in_box(-gradient, theta, low, high)
+    damped = here.information * (1 + lam * np.eye(len(theta)))
+    metric = held(damped, free)
+    whole = solve(metric, np.where(free, -gradient, 0.0))
+    step = np.clip(theta + whole, low, high) - theta
+    return step, -float(gradient @ step + 0.5 * (step @ metric @ step))
+
+
+def _bounds(d: int) -> tuple[Array, Array]:
+    """Least and largest ``θ`` for ``d`` coordinates, each of shape ``(d + 2,)``."""
+    low, high = np.array([*[_LENGTH_BOUNDS] * d, _SIGNAL_BOUNDS, _NOISE_BOUNDS]).T
+    return low, high

@@ -1,0 +1,283 @@
+"""The Gaussian-process posterior: condition on data, predict, differentiate. Frozen once made.
+
+Symbols: k* covariance of a point with the data; μ = k*ᵀ α; s² = σ² − k*ᵀ K⁻¹ k*
+(Rasmussen & Williams 2006, eq. 2.25–2.26); f is the noise-free function; ρ = k/σ².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from fisherbo.errors import NumericalError
+from fisherbo.geometry import lapack
+from fisherbo.gp.hyper import NOISE_FLOOR, Hyper
+from fisherbo.gp.kernel import CURVATURE, Embedding, distance, matern
+from fisherbo.space import Array, Integers
+
+_VARIANCE_FLOOR = 1e-10
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Marginals of the posterior at ``b`` points with their gradients in the coordinates.
+
+    Attributes:
+        mean: μ, shape ``(b,)``.
+        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
+        mean_gradient: ∇μ, shape ``(b, d)``; 0 along categorical coordinates.
+        sd_gradient: ∇s, shape ``(b, d)``.
+    """
+
+    mean: Array
+    sd: Array
+    mean_gradient: Array
+    sd_gradient: Array
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """Marginals of the posterior at ``b`` points, and what follows for functions of them.
+
+    Attributes:
+        mean: μ, shape ``(b,)``.
+        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
+        pull: Derivatives of a function in μ and s, each of shape ``(b,)``, to its gradient in the
+            coordinates, shape ``(b, d)``: the chain rule backwards, in one pass for both.
+        gradients: ∇μ and ∇s, shape ``(b, d)`` each, from the same covariances, when asked for.
+    """
+
+    mean: Array
+    sd: Array
+    pull: Callable[[Array, Array], Array]
+    gradients: Callable[[], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gaussian process conditioned on ``n`` observations.
+
+    Attributes:
+        x: Observed coordinates, shape ``(n, d)``.
+        y: Observed values, shape ``(n,)``.
+        choices: Choices of each categorical coordinate, 0 for any other, shape ``(d,)``.
+        hyper: Kernel hyperparameters.
+        nugget: Noise variance of each observation, shape ``(n,)``.
+        constant: Prior mean c of f.
+        precision: ``σ² K⁻¹``, shape ``(n, n)``.
+        alpha: ``σ² K⁻¹ (y − c)``, shape ``(n,)``.
+    """
+
+    x: Array
+    y: Array
+    choices: Integers
+    hyper: Hyper
+    nugget: Array
+    constant: float
+    precision: Array
+    alpha: Array
+
+    @property
+    def noise(self) -> float:
+        """Noise variance τ² of the next observation."""
+        return self.hyper.noise
+
+    @property
+    def variance(self) -> float:
+        """Prior variance of f, σ²."""
+        return self.hyper.signal
+
+    @cached_property
+    def gradient_variance(self) -> Array:
+        """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
+        return CURVATURE * self.hyper.signal / self.hyper.lengthscale**2
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
+        rho, _ = self._correlation(points)
+        return rho @ self.alpha + self.constant, self._sd(rho, rho @ self.precision)
+
+    def mean(self, points: Array) -> Array:
+        """Mean at points ``(b, d)``, shape ``(b,)``, in O(b n d)."""
+        return self._correlation(points)[0] @ self.alpha + self.constant
+
+    def predict_with_gradient(self, points: Array) -> Prediction:
+        """Marginals and gradients at points of shape ``(b, d)``, in O(b n (n + d))."""
+        rho, slope = self._correlation(points)
+        weights = rho @ self.precision
+        sd = self._sd(rho, weights)
+        gradients = self._gradients(points, slope, weights, sd)
+        return Prediction(rho @ self.alpha + self.constant, sd, *gradients)
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them, in O(b n (n + d))."""
+        rho, slope = self._correlation(points)
+        weights = rho @ self.precision
+        sd = self._sd(rho, weights)
+
+        def pull(by_mean: Array, by_sd: Array) -> Array:
+            by_weights = by_sd * (-self.hyper.signal / sd)
+            by_rho = by_mean[:, None] * self.alpha + by_weights[:, None] * weights
+            return self._pull(points, slope * by_rho)
+
+        def gradients() -> tuple[Array, Array]:
+            return self._gradients(points, slope, weights, sd)
+
+        return Linearization(rho @ self.alpha + self.constant, sd, pull, gradients)
+
+    def gradient_covariance(self, points: Array) -> Array:
+        """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
+        _, slope = self._correlation(points)
+        difference = points[:, :, None] - self.x.T  # (b, d, n)
+        jacobian = -self._gradient_scale[:, None] * difference * slope[:, None]
+        prior = np.diag(self._gradient_scale)
+        return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
+
+    def correlation_with(self, points: Array) -> Array:
+        """Prior correlations ``ρ`` of f at the data and points ``(m, d)``, and at these.
+
+        Shape ``(n + m, m)``.
+        """
+        embedded = self._embedding(points)
+        return matern(distance(np.concatenate([self._embedded, embedded]), embedded))[0]
+
+    def _correlation(self, points: Array) -> tuple[Array, Array]:
+        return matern(distance(self._embedding(points), self._embedded))
+
+    def _sd(self, rho: Array, weights: Array) -> Array:
+        explained = np.einsum("bn,bn->b", rho, weights)
+        return np.sqrt(self.hyper.signal * np.maximum(1 - explained, _VARIANCE_FLOOR))
+
+    def _gradients(
+        self, points: Array, slope: Array, weights: Array, sd: Array
+    ) -> tuple[Array, Array]:
+        """∇μ and ∇s, in one pass."""
+        both = np.empty((2, *slope.shape))
+        np.multiply(slope, self.alpha, out=both[0])
+        np.multiply(slope, weights, out=both[1])
+        by_mean, by_explained = self._pull(points, both)
+        return by_mean, by_explained * (-self.hyper.signal / sd)[:, None]
+
+    def _pull(self, points: Array, weights: Array) -> Array:
+        """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(*k, b, n)``, shape ``(*k, b, d)``.
+
+        ∂ρ_i/∂x_j = −3 slope_i (x_j − x_ij)/ℓ_j².
+        """
+        moments = weights @ self._x_and_one
+        return (moments[..., :-1] - points * moments[..., -1:]) * self._gradient_scale
+
+    @cached_property
+    def _embedding(self) -> Embedding:
+        return Embedding.of(self.hyper.lengthscale, self.choices)
+
+    @cached_property
+    def _embedded(self) -> Array:
+        return self._embedding(self.x)
+
+    @cached_property
+    def _x_and_one(self) -> Array:
+        return np.append(self.x, np.ones((len(self.x), 1)), 1)
+
+    @cached_property
+    def _gradient_scale(self) -> Array:
+        return np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
+
+
+def condition(
+    x: Array,
+    y: Array,
+    choices: Integers,
+    hyper: Hyper,
+    *,
+    nugget: Array | None = None,
+    constant: float = 0.0,
+) -> Posterior:
+    """The posterior given observations ``y`` of shape ``(n,)`` at ``x`` of shape ``(n, d)``.
+
+    Args:
+        x: Coordinates.
+        y: Values.
+        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        hyper: Kernel hyperparameters.
+        nugget: Noise variance of each observation, shape ``(n,)``; the hyperparameters' if None.
+        constant: Prior mean of f.
+
+    Raises:
+        NumericalError: If the covariance is not positive definite even with jitter.
+    """
+    embedded = Embedding.of(hyper.lengthscale, choices)(x)
+    rho, _ = matern(distance(embedded, embedded))
+    nugget = np.full(len(x), hyper.noise) if nugget is None else nugget
+    rho.flat[:: len(x) + 1] = 1 + nugget / hyper.signal
+    precision = lapack.inverse(lapack.cholesky(rho))
+    alpha = precision @ (y - constant)
+    return Posterior(x, y, choices, hyper, nugget, constant, precision, alpha)
+
+
+def extend(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior:
+    """The posterior given further observations ``y`` ``(m,)`` at ``x`` ``(m, d)``, in O(n² m).
+
+    By the inverse of a matrix in blocks: with R⁻¹ known, B the correlations of old and new points,
+    V = [R⁻¹B; −I] and S = C − BᵀR⁻¹B, the new inverse is [[R⁻¹, 0], [0, 0]] + V S⁻¹ Vᵀ.
+
+    Args:
+        posterior: What was known.
+        x: New coordinates.
+        y: Their values.
+        nugget: Their noise variances, shape ``(m,)``.
+    """
+    if not len(x):
+        return posterior
+    n, points = len(posterior.x), np.concatenate([posterior.x, x])
+    near = posterior.correlation_with(x)
+    across, among = near[:n], near[n:]
+    among.flat[:: len(x) + 1] = 1 + nugget / posterior.hyper.signal
+    weights = posterior.precision @ across
+    try:
+        inner = lapack.inverse(lapack.cholesky(among - across.T @ weights))
+    except NumericalError:  # rounding left nothing of S: long lengthscales and hardly any noise
+        return _anew(posterior, x, y, nugget)
+    beside = np.concatenate([weights, -np.eye(len(x))])
+    precision = beside @ inner @ beside.T
+    precision[:n, :n] += posterior.precision
+    whole = np.concatenate([posterior.y, y])
+    return replace(
+        posterior,
+        x=points,
+        y=whole,
+        nugget=np.concatenate([posterior.nugget, nugget]),
+        precision=precision,
+        alpha=precision @ (whole - posterior.constant),
+    )
+
+
+def _anew(posterior: Posterior, x: Array, y: Array, nugget: Array) -> Posterior:
+    """The same by one factorisation of all observations."""
+    return condition(
+        np.concatenate([posterior.x, x]),
+        np.append(posterior.y, y),
+        posterior.choices,
+        posterior.hyper,
+        nugget=np.append(posterior.nugget, nugget),
+        constant=posterior.constant,
+    )
+
+
+def with_values(posterior: Posterior, y: Array) -> Posterior:
+    """The posterior of other values ``y`` ``(n,)`` at the same points, in O(n²)."""
+    return replace(posterior, y=y, alpha=posterior.precision @ (y - posterior.constant))
+
+
+def with_fantasies(posterior: Posterior, points: Array) -> Posterior:
+    """The posterior with ``points`` ``(m, d)`` observed at their means (kriging believer).
+
+    Ginsbourger et al. (2010): the mean stays, the variance at the points collapses; it does so too
+    under noise, since another evaluation there is never what a worker should do meanwhile.
+    """
+    if not len(points):
+        return posterior
+    believed, _ = posterior.predict(points)
+    return extend(posterior, points, believed, np.full(len(points), NOISE_FLOOR))

@@ -1,0 +1,36 @@
+"""What the acquisition asks of a model of the objective, whoever made it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fisherbo.gp.posterior import Linearization, Prediction
+from fisherbo.space import Array
+
+
+class Surrogate(Protocol):
+    """Beliefs about an objective f on the unit cube, larger is better."""
+
+    @property
+    def noise(self) -> float:
+        """Noise variance τ² of the next observation."""
+
+    @property
+    def variance(self) -> float:
+        """Typical ``Var(f)``, the unit of ``Λ``."""
+
+    @property
+    def gradient_variance(self) -> Array:
+        """Typical ``E[(∂f/∂x_j)²]``, the diagonal ``Λ`` that damps the metric, shape ``(d,)``."""
+
+    def mean(self, points: Array) -> Array:
+        """Mean of f at points ``(b, d)``, shape ``(b,)``."""
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of f at points ``(b, d)``, each of shape ``(b,)``."""
+
+    def predict_with_gradient(self, points: Array) -> Prediction:
+        """Marginals and their gradients at points of shape ``(b, d)``."""
+
+    def linearize(self, points: Array) -> Linearization:
+        """Marginals at points ``(b, d)`` and gradients of functions of them."""

@@ -1,0 +1,178 @@
+"""Output warps: monotone maps of observed values to values that a Gaussian process models well.
+
+Symbols: y_(1) ≤ … ≤ y_(n) ordered values, g_i = y_(i+1) − y_(i) the gaps between them. Sums of
+gaps replace values, so that neither an offset of 1e14 nor one value of 1e300 rounds others away.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtri
+
+from fisherbo.space import Array
+
+_EXCESSIVE, _KEPT = 100.0, 10.0
+"""A gap of more than `_EXCESSIVE` times the spread of the values on its near side is shortened to
+`_KEPT` times: beyond it lie values of another kind, such as penalties, whose size says nothing."""
+
+_HUGE = 1e307
+
+
+def warp(y: Array, noise: float = 0.0) -> Array:
+    """Values for the model: finite, half-rank warped, standardised; larger is better, ``(n,)``.
+
+    Args:
+        y: Values, shape ``(n,)``.
+        noise: Standard deviation of their noise, as far as it is known.
+    """
+    return standardize(half_rank(without_gaps(finite(y), noise)))
+
+
+def finite(y: Array) -> Array:
+    """Values with infinite ones of either sign at the worst finite one, ``(n,)``.
+
+    An infinitely good value is a fault of the objective, not a success.
+    """
+    known = np.isfinite(y)
+    if known.all():
+        return y
+    worst = y[known].min() if known.any() else 0.0
+    return np.where(known, y, worst)
+
+
+def without_gaps(y: Array, noise: float = 0.0) -> Array:
+    """Finite values mapped to [−1, 0], without excessive gaps between them, shape ``(n,)``.
+
+    From the best three down, and from the third quartile up, no gap is much longer than the
+    distance from where one began, the best or the median; values beyond such a gap move with it,
+    and are scaled as it is. So values that are larger than others by orders of magnitude cannot
+    make those look equal. A distance below the noise counts as that long. Without such a gap the
+    map is linear.
+    """
+    ordered = np.sort(y)
+    smallest, largest = float(ordered[0]), float(ordered[-1])
+    if smallest == largest:
+        return np.zeros_like(y)
+    halved = 0.25 if max(-smallest, largest) > _HUGE else 1.0  # no difference overflows
+    gap, median = np.diff(ordered * halved), len(y) // 2
+    least = noise * halved
+    gap[median:] = _shrunk(gap[median:], 3 * len(y) // 4 - median, least)
+    down = _shrunk(gap[::-1], 2, least)
+    depth = np.concatenate([[0.0], np.cumsum(down / down.max())])  # precise near the best
+    placed: Array = -(depth / depth[-1])[len(y) - 1 - np.searchsorted(ordered, y)]
+    return placed
+
+
+def _shrunk(gap: Array, exempt: int, least: float) -> Array:
+    """Gaps ``(g,)`` where each but the first ones is in proportion to the sum before it."""
+    while True:
+        before = np.concatenate([[0.0], np.cumsum(gap[:-1])])
+        long = (gap / _EXCESSIVE > np.maximum(before, least)) & (before > 0)
+        long[:exempt] = False
+        if not long.any():
+            return gap
+        i = int(long.argmax())
+        kept = _KEPT * max(float(before[i]), least)
+        gap = np.concatenate([gap[:i], [kept], gap[i + 1 :] * (kept / gap[i])])
+        exempt = i + 1
+
+
+def standardize(y: Array) -> Array:
+    """Values with mean 0 and variance 1, shape ``(n,)``; zeros where all values are equal."""
+    deviation = y - y.mean()
+    spread = _root_mean_square(deviation)
+    if spread <= 1e-12 * float(np.abs(y).max()):
+        return np.zeros_like(y)
+    return deviation / spread
+
+
+def half_rank(y: Array) -> Array:
+    """Values whose worse half follows a half-normal distribution of the better half's width.
+
+    Values at or above the median stay; those below become normal quantiles of their ranks, so that
+    one catastrophic value cannot flatten the others (Song et al. 2024, Vizier GP bandit, §3).
+    Finite values, larger is better, shape ``(n,)``.
+    """
+    ordered = np.sort(y)
+    median = (ordered[(len(y) - 1) // 2] + ordered[len(y) // 2]) / 2
+    below = y < median
+    worse = y[below]
+    if not len(worse):
+        return y
+    warped = y.copy()
+    share = _average_rank(worse, ordered) / (2 * len(worse))
+    warped[below] = median + _width_above(ordered, median) * ndtri(share)
+    return warped
+
+
+def slope_at_the_top(y: Array, warped: Array) -> float:
+    """Slope of the warp where values are better than the median; 0 where all are equal.
+
+    The median of the slopes between neighbouring values, since an excessive gap is shortened.
+
+    Args:
+        y: Values, larger is better, shape ``(n,)``.
+        warped: Their warped values, shape ``(n,)``.
+    """
+    finite = np.isfinite(y)
+    if not finite.any():
+        return 0.0
+    raw, place = np.unique(y[finite], return_index=True)
+    values = warped[finite][place]
+    top = raw >= np.median(y[finite])
+    rise, run = np.diff(values[top]), np.diff(raw[top] * 0.25)  # no difference overflows
+    if not len(run):
+        rise, run = np.diff(values), np.diff(raw * 0.25)
+    rise, run = rise[run > 0], run[run > 0]
+    return 0.25 * float(np.median(rise / run)) if len(run) else 0.0
+
+
+def warped_noise(noise: Array, y: Array, warped: Array) -> Array | None:
+    """Noise variances in squared units of the warped values, shape ``(n,)``; None if none is given.
+
+    Above the median the warp is linear; that slope is used for all values.
+
+    Args:
+        noise: Noise variances in squared units of the values, 0 where none is given, ``(n,)``.
+        y: Values, larger is better, shape ``(n,)``.
+        warped: Their warped values, shape ``(n,)``.
+    """
+    if not noise.any():
+        return None
+    deviation = np.sqrt(noise) * slope_at_the_top(y, warped)
+    variance: Array = np.square(np.minimum(deviation, 1e3))
+    return variance
+
+
+def unwarp(values: Array, y: Array, warped: Array) -> Array:
+    """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``.
+
+    Interpolated between the pairs, linear above the best and constant below the worst.
+    """
+    finite = np.isfinite(y)
+    knots, place = np.unique(warped[finite], return_index=True)
+    heights = y[finite][place]
+    inside = np.interp(values, knots, heights)
+    steepness = slope_at_the_top(y, warped)
+    beyond = np.maximum(values - knots[-1], 0.0)
+    return inside + (beyond / steepness if steepness > 0 else 0.0)
+
+
+def _width_above(ordered: Array, median: float) -> float:
+    """Root mean square distance of the better half from the median; of all values if that is 0."""
+    deviation = ordered - median
+    better = deviation[np.searchsorted(ordered, median) :]
+    return _root_mean_square(better) or _root_mean_square(deviation)
+
+
+def _root_mean_square(values: Array) -> float:
+    largest = float(np.abs(values).max()) or 1.0  # no square under- or overflows
+    scaled = values / largest
+    return largest * math.sqrt(scaled @ scaled / len(scaled))
+
+
+def _average_rank(y: Array, ordered: Array) -> Array:
+    """Ranks of values among ordered ones, 0.5 for the smallest, equal ones sharing their mean."""
+    return (np.searchsorted(ordered, y, "left") + np.searchsorted(ordered, y, "right")) / 2

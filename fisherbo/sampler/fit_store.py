@@ -1,0 +1,75 @@
+"""Fitted hyperparameters, kept with the trial that they were fitted for.
+
+The study's storage is the sampler's only memory, so that a resumed study, another process or
+another thread continues exactly where the last trial ended. Nothing else writes hyperparameters.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from fisherbo.gp.hyper import Hyper
+from fisherbo.gp.model import Fit
+from fisherbo.sampler.optuna_private import set_system_attr
+
+KEY = "fisherbo:fit"
+"""Trial attribute of the fit of a single objective, and beginning of the other models' names."""
+
+
+def attribute(label: str) -> str:
+    """Trial attribute in which the fit of a model is kept."""
+    return f"{KEY}:{label}" if label else KEY
+
+
+def write(study: Study, trial: FrozenTrial, names: Sequence[str], fits: Mapping[str, Fit]) -> None:
+    """Keep fits with a trial.
+
+    Args:
+        study: The trial's study.
+        trial: The trial.
+        names: Names of the parameters, in the order of the lengthscales.
+        fits: By the models' labels.
+    """
+    for label, fit in fits.items():
+        set_system_attr(study, trial, attribute(label), encode(fit, names))
+
+
+def latest(trials: Sequence[FrozenTrial], names: Sequence[str], label: str = "") -> Fit | None:
+    """The last fit that a trial holds for a model of these very parameters."""
+    key = attribute(label)
+    for trial in reversed(trials):
+        text = trial.system_attrs.get(key)
+        if text is not None:
+            fit = _decode(text, names)
+            if fit is not None:
+                return fit
+    return None
+
+
+def encode(fit: Fit, names: Sequence[str]) -> str:
+    """Text of at most 2,000 characters for up to 300 parameters (32-bit logarithms).
+
+    Args:
+        fit: The fit.
+        names: Names of the parameters, in the order of the lengthscales.
+    """
+    theta = fit.hyper.to_vector().astype("<f4").tobytes()
+    return json.dumps([fit.count, base64.b64encode(theta).decode(), _checksum(names)])
+
+
+def _decode(text: str, names: Sequence[str]) -> Fit | None:
+    count, code, *checksum = json.loads(text)
+    if checksum != [_checksum(names)]:  # of other parameters, or written by an early version
+        return None
+    return Fit(count, Hyper.from_vector(np.frombuffer(base64.b64decode(code), dtype="<f4")))
+
+
+def _checksum(names: Sequence[str]) -> int:
+    return zlib.crc32(json.dumps(list(names)).encode())

@@ -1,0 +1,216 @@
+"""Values of the objectives as the models see them: of complete, pruned and failed trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from optuna.study import StudyDirection
+
+from fisherbo.gp.warp import warp
+from fisherbo.sampler.constraints import ConstraintData, constraint_data, failure_data
+from fisherbo.sampler.outliers import without_outliers
+from fisherbo.sampler.pruned import with_pruned
+from fisherbo.sampler.trials import Status, TrialTable
+from fisherbo.space import Array, Integers, Mask, Space, distinct
+
+
+@dataclass(frozen=True)
+class KnownPoints:
+    """Points that were or are under evaluation.
+
+    Attributes:
+        x: Shape ``(t, d)``.
+        constraints: Observation of each constraint, NaN where it is not known, shape ``(t, c)``.
+        value: Warped values, shape ``(t,)``; NaN if there are several objectives or pending points,
+            or if the values are noisy.
+    """
+
+    x: Array
+    constraints: Array
+    value: Array
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What a table of trials says of the objectives and constraints.
+
+    Attributes:
+        x: Coordinates of the observations, shape ``(n, d)``.
+        y: Values of each objective, larger is better, shape ``(n, m)``; −inf for a failure, +inf
+            for a value too good to be true.
+        row: The table's row of each observation, shape ``(n,)``.
+        noise: Noise variances, 0 where none is given, shape ``(n,)``.
+        own: Which observations are finite values that their trials ended with, shape ``(n,)``;
+            those of pruned trials are derived from other trials' values.
+        pending: Coordinates under evaluation, shape ``(p, d)``.
+        constraints: Observations of each constraint, and of failures where they are many.
+        points: Coordinates of all rows of the table, shape ``(t, d)``.
+        evaluated: Coordinates that were or are under evaluation, shape ``(v, d)``.
+        count: Number of trials that have values or failed.
+        too_good: Which rows have a value that is infinitely good, or too good to be true, ``(t,)``.
+    """
+
+    x: Array
+    y: Array
+    row: Integers
+    noise: Array
+    own: Mask
+    pending: Array
+    constraints: tuple[ConstraintData, ...]
+    points: Array
+    evaluated: Array
+    count: int
+    too_good: Mask
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def objectives(self) -> int:
+        """Number of objectives ``m``."""
+        return self.y.shape[1]
+
+    @cached_property
+    def warped(self) -> tuple[Array, ...]:
+        """Values of each objective as models see them, each of shape ``(n,)``."""
+        noise = typical_noise(self.noise) if self.objectives == 1 else 0.0
+        return tuple(warp(column, noise) for column in self.y.T)
+
+    @cached_property
+    def usable(self) -> Mask:
+        """Which observations are finite and not known to be infeasible, shape ``(n,)``."""
+        usable = np.isfinite(self.y[:, 0])
+        for constraint in self.constraints:
+            usable &= np.logical_not(constraint.y[self.row] < 0)
+        return usable
+
+    @property
+    def age_of_best(self) -> int:
+        """Observations after the first of the best usable value."""
+        usable = np.where(self.usable, self.y[:, 0], -np.inf)
+        return len(self) - 1 - int(np.argmax(usable))
+
+    @property
+    def merit(self) -> Array:
+        """The first objective's value in each row of the table, −inf where there is none, ``(t,)``.
+
+        Of many trials, models keep those near the best.
+        """
+        merit = np.full(len(self.points), -np.inf)
+        merit[self.row] = self.y[:, 0]
+        return merit
+
+    def known(self, space: Space) -> KnownPoints:
+        """Points with values and pending ones, with coordinates that the space holds, if any."""
+        points = np.concatenate([self.x, self.pending])
+        constraints = np.full((len(points), len(self.constraints)), np.nan)
+        value = np.full(len(points), np.nan)
+        if space.held is None:
+            for column, c in zip(constraints.T, self.constraints, strict=True):
+                column[: len(self)] = c.y[self.row]
+            if self._has_exact_values():
+                value = self.warped[0]
+            return KnownPoints(points, constraints, value)
+        points = space.snap(points)
+        first, _ = distinct(points)
+        return KnownPoints(points[first], constraints[first], value[first])
+
+    def _has_exact_values(self) -> bool:
+        """Whether there is one objective, without noise, and its values are all known."""
+        alone = self.objectives == 1 and not len(self.pending)
+        return alone and len(self) > 0 and not self._noisy
+
+    @cached_property
+    def _noisy(self) -> bool:
+        """Whether values of one point differ, or some trial tells its noise."""
+        if self.noise.any():
+            return True
+        known = np.isfinite(self.y[:, 0])
+        y = self.y[known, 0]
+        first, group = distinct(self.x[known])
+        return bool((y != y[first[group]]).any())
+
+    def with_pending(self, x: Array) -> Observations:
+        """The same with one more point ``(d,)`` under evaluation."""
+        return replace(
+            self,
+            pending=np.concatenate([self.pending, x[None]]),
+            evaluated=np.concatenate([self.evaluated, x[None]]),
+        )
+
+
+def observe(
+    space: Space,
+    table: TrialTable,
+    directions: Sequence[StudyDirection],
+    *,
+    separate_failures: bool = True,
+) -> Observations:
+    """The observations that a table of trials contains.
+
+    Failures count as the worst values while they are few; otherwise they have a model of their own,
+    and are no values.
+
+    Args:
+        space: The space.
+        table: The trials.
+        directions: Of the objectives.
+        separate_failures: Whether many failures have a model of their own.
+    """
+    value, points = objective_values(space, table, directions), table.points(space)
+    observed = ~np.isnan(value[:, 0])
+    row = observed.nonzero()[0]
+    failed = observed & ~np.isfinite(value).all(1)
+    constraints = constraint_data(table)
+    failures = failure_data(failed, observed) if separate_failures and failed.any() else None
+    if failures is not None:
+        constraints.append(failures)
+        row = row[~failed[row]]
+    located = table.located
+    return Observations(
+        x=points[row],
+        y=value[row],
+        row=row,
+        noise=table.noise[row],
+        own=table.have(Status.COMPLETE)[row] & np.isfinite(value[row, 0]),
+        pending=points[located & table.have(Status.RUNNING)],
+        constraints=tuple(constraints),
+        points=points,
+        evaluated=points[located & ~table.have(Status.KILLED)],
+        count=int(observed.sum()),
+        too_good=observed & (value == np.inf).any(1),
+    )
+
+
+def objective_values(
+    space: Space, table: TrialTable, directions: Sequence[StudyDirection]
+) -> Array:
+    """Values of each objective by row, larger is better, NaN where there is none, ``(t, m)``.
+
+    A complete trial counts with its values; −inf stands for one that failed by itself or returned a
+    penalty, +inf for values too good to be true: the warp maps both to the last rank. With one
+    objective a pruned trial counts with the value that its rank among the trials suggests. Trials
+    without any parameter of the space are ignored.
+
+    Args:
+        space: The space.
+        table: The trials.
+        directions: Of the objectives.
+    """
+    sign = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions])
+    failed = table.have(Status.FAILED)
+    value = np.where(failed[:, None], -math.inf, table.value * sign)
+    value = np.stack([without_outliers(c, penalties=len(sign) == 1) for c in value.T], 1)
+    if len(sign) == 1:
+        value[:, 0] = with_pruned(value[:, 0], table.points(space), table, float(sign[0]))
+    return np.where(table.located[:, None], value, np.nan)
+
+
+def typical_noise(noise: Array) -> float:
+    """Median standard deviation of the noise that trials tell, 0 if none does."""
+    told = noise[noise > 0]
+    return math.sqrt(float(np.median(told))) if len(told) else 0.0

@@ -1,0 +1,76 @@
+"""What one suggestion is made of, before any model: steps 1 to 3 of the sampler's algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
+from fisherbo.sampler.input_constraints import InputConstraint, Rule
+from fisherbo.sampler.observations import Observations, observe
+from fisherbo.sampler.search_space import SearchSpace
+from fisherbo.sampler.trials import StudyReader, TrialTable
+from fisherbo.space import Array, Space
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one suggestion is made of, before any model.
+
+    Attributes:
+        number: Of the trial to suggest for.
+        search_space: Parameters, by name.
+        space: Their coordinates, with the conditions that the trials obey.
+        target: The same with the coordinates held that are not to be chosen.
+        table: The other trials.
+        observations: What they say.
+        rule: The user's input constraint.
+    """
+
+    number: int
+    search_space: SearchSpace
+    space: Space
+    target: Space
+    table: TrialTable
+    observations: Observations
+    rule: InputConstraint | None = None
+
+    def with_pending(self, x: Array) -> Request:
+        """The same with one more point ``(d,)`` under evaluation."""
+        return replace(self, observations=self.observations.with_pending(x))
+
+
+def read_request(
+    study: Study,
+    trial: FrozenTrial,
+    trials: Sequence[FrozenTrial],
+    search_space: SearchSpace,
+    reader: StudyReader,
+    rule: Rule | None,
+) -> Request | None:
+    """What is asked for; None where every parameter is fixed.
+
+    Args:
+        study: The study.
+        trial: The trial to suggest for.
+        trials: The other trials.
+        search_space: Parameters to suggest.
+        reader: Of the study's trials.
+        rule: The user's input constraint.
+    """
+    known = reader.parameters(trials)
+    varying = {**known.varying, **search_space}
+    fixed = fixed_values(study.sampler, trial, set(search_space), varying, trials)
+    if search_space.keys() <= fixed.keys():
+        return None
+    parameters = widened(search_space, varying, fixed)
+    space, table = reader.table(parameters, trials, len(study.directions))
+    target = hold(space, parameters, fixed, no_longer_asked(space, table))
+    observations = observe(space, table, study.directions)
+    constraint = None
+    if rule is not None:
+        constraint = InputConstraint(rule, target, parameters, known.constants)
+    return Request(trial.number, parameters, space, target, table, observations, constraint)

@@ -1,0 +1,229 @@
+"""From models to the next point: a point of the first design, or the largest acquisition found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from fisherbo.acquisition.exclusion import ExclusionZones, exclusion_zones, stall_radius
+from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
+from fisherbo.acquisition.log_ei import ExpectedImprovement
+from fisherbo.acquisition.propose import grid, propose, unvisited
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.gp.kernel import CURVATURE, Embedding
+from fisherbo.gp.subset import Region, active_set
+from fisherbo.sampler.models import FittedModel, Models
+from fisherbo.sampler.observations import KnownPoints
+from fisherbo.sampler.request import Request
+from fisherbo.space import Array, Mask
+
+_ANCHORS = 4
+_DESIGN_REPEATS = 64
+_MOST_COMPARED = 512
+_MOST_HALVINGS = 8
+_MOST_CONCURRENT = 2
+_ANYWHERE = 8  # one of so many trials may leave the region that the model knows
+
+
+def design_point(request: Request, seed: int, rng: np.random.Generator, first: Array) -> Array:
+    """The trial's point of a Sobol design scrambled by the seed, or the next that is new, (d,).
+
+    Args:
+        request: What is asked for.
+        seed: Of the design.
+        rng: Source of randomness.
+        first: Coordinates that earlier studies choose, NaN where they choose none, shape ``(d,)``.
+    """
+    from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
+
+    space, visited, rule = request.target, request.observations.evaluated, request.rule
+    engine = Sobol(space.dimension, rng=np.random.default_rng(seed))
+    if request.number:
+        engine.fast_forward(request.number)
+    points = space.spread(engine.random(_DESIGN_REPEATS))
+    if not np.isnan(first).all():
+        chosen = space.snap(np.where(np.isnan(first), points[0], first))
+        points = np.concatenate([chosen[None], points])
+    if rule is not None:
+        points = rule.require(np.concatenate([points, rule.draw(rng)]))
+        points = points[_apart(points, visited)]
+    fresh = unvisited(space, points, visited)
+    if not fresh.any():
+        others = grid(space, rng)
+        others = others if rule is None else rule.require(others)
+        points = np.concatenate([points, others])
+        fresh = unvisited(space, points, visited)
+    return points[int(np.argmax(fresh))]
+
+
+def suggested_point(
+    request: Request, models: Models, rng: np.random.Generator, concurrent: int
+) -> Array:
+    """The next point, shape ``(d,)``, after those of trials that are being suggested for too.
+
+    Args:
+        request: What is asked for.
+        models: Of the objectives and constraints.
+        rng: Source of randomness.
+        concurrent: Earlier trials whose points are being chosen at this moment from the same data.
+    """
+    x, _ = best_point(request, models, rng)
+    for _ in range(min(concurrent, _MOST_CONCURRENT)):
+        request, models = request.with_pending(x), models.with_pending(x)
+        x, _ = best_point(request, models, rng)
+    return x
+
+
+def best_point(
+    request: Request, models: Models, rng: np.random.Generator
+) -> tuple[Array, Acquisition]:
+    """The point of largest acquisition, shape ``(d,)``, and that acquisition.
+
+    The acquisition is −∞ in exclusion zones and outside the region that the model knows.
+
+    A point outside the zones must be expected to be feasible: that the feasible region is known to
+    be flat is no reason to evaluate what is known to fail.
+    """
+    target, observations, rule = request.target, request.observations, request.rule
+    known, further = observations.known(target), None
+    full, anchors = acquisition_of(models.objectives, models.constraints, known, rng)
+    if rule is not None:
+        drawn = np.concatenate([rule.draw(rng), target.snap(known.x)])
+        further = rule.require(drawn)
+        full = Restricted(full, rule)
+    anchors = target.snap(anchors)
+
+    def best(acquisition: Acquisition) -> tuple[Array, float]:
+        visited = observations.evaluated
+        found = propose(acquisition, target, anchors, rng, visited=visited, further=further)
+        return found.x, found.utility
+
+    acquisition = full
+    region = _region(request, models.objectives)
+    if region is not None:
+        acquisition = Restricted(acquisition, region.holds)
+    zones = _exclusion_zones(request, models.objectives)
+    if zones is not None:
+        promising = models.constraints if observations.usable.any() else ()
+        for halvings in range(_MOST_HALVINGS):  # smaller zones where these leave no room
+            free = partial(_is_free, zones, promising, 0.5**halvings)
+            outside = Restricted(acquisition, free)
+            x, utility = best(outside)
+            if utility > -np.inf:
+                return x, outside
+    x, utility = best(acquisition)
+    if region is None or utility > -np.inf:
+        return x, acquisition
+    return best(full)[0], full
+
+
+def acquisition_of(
+    objectives: Sequence[FittedModel],
+    constraints: Sequence[FittedModel],
+    known: KnownPoints,
+    rng: np.random.Generator,
+) -> tuple[Acquisition, Array]:
+    """Expected improvement on the feasible points times the probability to be feasible.
+
+    Where no point is feasible yet, or no objective has a value, feasibility alone. The incumbent is
+    the best value where values repeat exactly, and otherwise the best posterior mean.
+
+    Args:
+        objectives: Models of each, larger is better.
+        constraints: Models of each, feasible where they are at least 0.
+        known: Points that were or are under evaluation.
+        rng: Source of randomness.
+
+    Returns:
+        The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
+    """
+    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.fantasized) for c in constraints)
+    points = known.x
+    holds = _holds(constraints, points, known.constraints)
+    if not objectives or not holds.any():
+        promise = product(tuple(Feasibility(c.surrogate) for c in constraints)).value(points)
+        leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
+        return product(factors), points[leaders]
+    if len(objectives) > 1:
+        return _hypervolume_of(objectives, factors, points[holds], rng)
+    feasible, surrogate = points[holds], objectives[0].fantasized
+    exact = not np.isnan(known.value[holds]).any()
+    value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
+    noise = surrogate.noise if exact else 0.0
+    improvement = ExpectedImprovement(surrogate, float(value.max()), noise)
+    leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
+    return product((improvement, *factors)), feasible[leaders]
+
+
+def _hypervolume_of(
+    objectives: Sequence[FittedModel],
+    factors: tuple[Acquisition, ...],
+    feasible: Array,
+    rng: np.random.Generator,
+) -> tuple[Acquisition, Array]:
+    """Hypervolume improvement; anchors are points of the front: the best, and some at random."""
+    from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated
+    from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
+
+    means = np.stack([o.surrogate.mean(feasible) for o in objectives], 1)
+    improvement = improvement_over(tuple(o.fantasized for o in objectives), means, decompose)
+    acquisition = product((improvement, *factors))
+    front = feasible[non_dominated(means)]
+    best = np.argsort(-acquisition.value(front), kind="stable")
+    drawn = rng.permutation(best[_ANCHORS:])[:_ANCHORS]
+    return acquisition, front[np.append(best[:_ANCHORS], drawn)]
+
+
+def _holds(constraints: Sequence[FittedModel], points: Array, observed: Array) -> Mask:
+    """Which points are feasible: as observed, or as expected where that is not known."""
+    holds = np.ones(len(points), dtype=bool)
+    for model, seen in zip(constraints, observed.T, strict=True):
+        expected = model.surrogate.mean(points)
+        holds &= np.where(np.isnan(seen), expected, seen) >= 0
+    return holds
+
+
+def _is_free(
+    zones: ExclusionZones, constraints: Sequence[FittedModel], share: float, points: Array
+) -> Mask:
+    """Which points ``(b, d)`` are outside all zones and expected to be feasible, ``(b,)``."""
+    free = zones.outside(points, share)
+    for model in constraints:
+        free &= model.fantasized.mean(points) >= 0
+    return free
+
+
+def _region(request: Request, objectives: Sequence[FittedModel]) -> Region | None:
+    """Where the trial is to stay, of a single objective; every eighth trial may go anywhere."""
+    anywhere = request.number % _ANYWHERE == 0 or not request.target.continuous.any()
+    return None if anywhere or len(objectives) != 1 else objectives[0].region
+
+
+def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> ExclusionZones | None:
+    """Where another evaluation of a single objective is presumed to say little.
+
+    Only in spaces that are not all discrete: in others no point is chosen twice as it is. While no
+    point is feasible, only around points under evaluation.
+    """
+    if len(objectives) != 1 or not request.target.continuous.any():
+        return None
+    observations, surrogate = request.observations, objectives[0].surrogate
+    searching = bool(observations.usable.any())
+    radius = stall_radius(observations.age_of_best) if searching else 0.0
+    own = observations.own & searching
+    x, y, pending = observations.x[own], observations.y[own, 0], observations.pending
+    if radius == 0 and not len(pending) and len(set(y.tolist())) == len(y):
+        return None
+    lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
+    chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
+    embedding = Embedding.of(lengthscale, request.space.choices)
+    return exclusion_zones(x[chosen], y[chosen], embedding, radius, pending)
+
+
+def _apart(points: Array, visited: Array) -> Mask:
+    """Which of the points are none of those visited; all of them if there are no others."""
+    far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
+    fresh: Mask = far.all(1)
+    return fresh if fresh.any() else ~fresh

@@ -1,0 +1,296 @@
+"""A study's trials as one table, a row a trial; each finished trial is read once.
+
+Parameters need not be the same in all trials: the search space is the union of all that were ever
+asked for, each with its latest distribution.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.sampler.optuna_private import get_trials, storage_of, study_id
+from fisherbo.sampler.search_space import (
+    Parameters,
+    SearchSpace,
+    from_params,
+    to_space,
+    with_conditions,
+)
+from fisherbo.space import Array, Integers, Mask, Space
+
+FAILED = "fisherbo:failed"
+"""Attribute of a trial that failed by itself. Trials of killed workers do not have it; they are
+ignored, since they say nothing of the objective."""
+
+NOISE_VARIANCE = "fisherbo:noise_variance"
+"""User attribute of a trial: the noise variance of its value, in squared units of the objective, as
+a cross-validated mean or a Monte Carlo estimate has it.
+
+Noise that the model infers from the data comes on top, for what the variance leaves out. A
+number that is no variance counts as not given.
+"""
+
+_FAR = 10.5  # from the centre, in widths of the range
+_MOST_STUDIES = 8  # of a storage, that are remembered at a time
+_NO_CONSTRAINTS: Mapping[str, float] = {}
+_BEGUN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+
+
+class Status(IntEnum):
+    """How a trial ended, if it did."""
+
+    COMPLETE = 0
+    PRUNED = 1
+    FAILED = 2
+    """By itself: an error of the objective, or a value of NaN."""
+    KILLED = 3
+    """With its worker."""
+    RUNNING = 4
+    WAITING = 5
+
+
+_STATUS = {
+    TrialState.COMPLETE: Status.COMPLETE,
+    TrialState.PRUNED: Status.PRUNED,
+    TrialState.RUNNING: Status.RUNNING,
+    TrialState.WAITING: Status.WAITING,
+}
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """What ``n`` trials of a study with ``m`` objectives say, a row a trial, in their order.
+
+    Attributes:
+        number: Numbers of the trials, shape ``(n,)``.
+        status: As `Status`, shape ``(n,)``.
+        x: Coordinates, NaN where a trial does not have the parameter, shape ``(n, d)``.
+        value: Values of complete trials in units of the objectives, NaN for others, ``(n, m)``.
+        noise: Noise variances of the values, 0 where none is given, shape ``(n,)``.
+        constraints: Values of the constraints that each finished trial tells, by name.
+        reports: Intermediate values of finished trials, by step.
+    """
+
+    number: Integers
+    status: Integers
+    x: Array
+    value: Array
+    noise: Array
+    constraints: tuple[Mapping[str, float], ...]
+    reports: tuple[Mapping[int, float], ...]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def __add__(self, other: TrialTable) -> TrialTable:
+        def joined(name: str) -> Any:
+            a, b = getattr(self, name), getattr(other, name)
+            return a + b if isinstance(a, tuple) else np.concatenate([a, b])
+
+        return TrialTable(*(joined(f.name) for f in fields(self)))
+
+    def first(self, count: int) -> TrialTable:
+        """The first rows alone."""
+        if count == len(self):
+            return self
+        return TrialTable(*(getattr(self, f.name)[:count] for f in fields(self)))
+
+    def have(self, *status: Status) -> Mask:
+        """Which trials have one of some statuses, shape ``(n,)``."""
+        return np.isin(self.status, status)
+
+    @property
+    def located(self) -> Mask:
+        """Which trials have a parameter of the space and are not far outside, shape ``(n,)``.
+
+        A value 10 widths of its range beyond it says nothing of the range.
+        """
+        absent = np.isnan(self.x)
+        inside = np.abs(np.where(absent, 0.5, self.x) - 0.5) <= _FAR
+        located: Mask = inside.all(1) & np.logical_not(absent.all(1))
+        return located
+
+    def points(self, space: Space) -> Array:
+        """Coordinates with parameters that a trial does not have at the centre, ``(n, d)``."""
+        return np.where(np.isnan(self.x), space.centre, self.x)
+
+
+def read(
+    space: Space, search_space: SearchSpace, trials: Sequence[FrozenTrial], objectives: int = 1
+) -> TrialTable:
+    """The table of trials of a study with so many objectives."""
+    value = np.full((len(trials), objectives), np.nan)
+    for row, trial in zip(value, trials, strict=True):
+        if trial.state == TrialState.COMPLETE:
+            row[:] = trial.values
+    return TrialTable(
+        np.array([t.number for t in trials], dtype=np.int64),
+        np.array([_status(t) for t in trials], dtype=np.int64),
+        from_params(space, search_space, [t.params for t in trials]),
+        value,
+        np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials], dtype=np.float64),
+        tuple(_constraints(t) for t in trials),
+        tuple(t.intermediate_values if t.state.is_finished() else {} for t in trials),
+    )
+
+
+def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
+    """All trials of the study that were begun, less one."""
+    trials = get_trials(study, _BEGUN, use_cache=use_cache)
+    if trials and trials[-1].number == trial.number:
+        return trials[:-1]
+    return [t for t in trials if t.number != trial.number]
+
+
+def _status(trial: FrozenTrial) -> Status:
+    if trial.state == TrialState.FAIL:
+        return Status.FAILED if FAILED in trial.system_attrs else Status.KILLED
+    return _STATUS[trial.state]
+
+
+def _variance(value: Any) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) and value > 0 else 0.0
+
+
+def _constraints(trial: FrozenTrial) -> Mapping[str, float]:
+    """Constraints that a finished trial tells, by name; a value of NaN counts as not told."""
+    if not trial.state.is_finished():
+        return _NO_CONSTRAINTS
+    told = trial.constraints
+    if not told:
+        return _NO_CONSTRAINTS
+    return {name: value for name, value in told.items() if not math.isnan(value)}
+
+
+class StudyReaders:
+    """A reader for each of the latest studies; copies and pickles are empty. Threads may share it.
+
+    One sampler object may serve several studies at the same time, each in threads of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of_storage: WeakKeyDictionary[Any, OrderedDict[int, StudyReader]] = (
+            WeakKeyDictionary()
+        )
+
+    def __reduce__(self) -> tuple[type[StudyReaders], tuple[()]]:
+        return StudyReaders, ()
+
+    def of(self, study: Study) -> StudyReader:
+        """The reader of a study's trials."""
+        identity = study_id(study)
+        with self._lock:
+            readers = self._of_storage.setdefault(storage_of(study), OrderedDict())
+            reader = readers.setdefault(identity, StudyReader())
+            readers.move_to_end(identity)
+            while len(readers) > _MOST_STUDIES:
+                readers.popitem(last=False)
+            return reader
+
+
+class StudyReader:
+    """Reads the trials of one study; what it keeps saves time and can be lost at any moment.
+
+    What a call returns follows from its arguments alone, whatever other threads ask in between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known = _Finished()
+        self._seen: set[int] = set()
+        self._latest: dict[str, tuple[int, BaseDistribution]] = {}
+        self._parameters: Parameters | None = None
+        self._key: tuple[Any, ...] = ()
+        self._read = _Finished()
+        self._space: Space | None = None
+        self._table: TrialTable | None = None
+
+    def parameters(self, trials: Sequence[FrozenTrial]) -> Parameters:
+        """Every parameter that a trial has, of these or of others that were read before.
+
+        Args:
+            trials: Trials of the study, in order of their numbers.
+        """
+        with self._lock:
+            for trial in trials[self._known.within(trials) :]:
+                if trial.number not in self._seen:
+                    self._note(trial)
+            self._known = self._known.extended(trials)
+            if self._parameters is None:
+                self._parameters = Parameters.of({n: d for n, (_, d) in self._latest.items()})
+            return self._parameters
+
+    def table(
+        self, search_space: SearchSpace, trials: Sequence[FrozenTrial], objectives: int = 1
+    ) -> tuple[Space, TrialTable]:
+        """The space of parameters, with the conditions that trials obey, and the trials' table.
+
+        Args:
+            search_space: Parameters, in the order of the columns.
+            trials: Trials of the study, in order of their numbers.
+            objectives: Number of its objectives.
+        """
+        with self._lock:
+            key = (*search_space.items(), objectives)
+            if self._space is None or key != self._key:
+                self._key, self._space = key, to_space(search_space)
+                self._read, self._table = _Finished(), None
+            count = self._read.within(trials)
+            table = read(self._space, search_space, trials[count:], objectives)
+            if self._table is not None and count:
+                table = self._table.first(count) + table
+            self._read = self._read.extended(trials)
+            self._table = table
+            if not np.isnan(table.x).any():
+                return self._space, table
+            return with_conditions(self._space, table.x[table.have(Status.COMPLETE)]), table
+
+    def _note(self, trial: FrozenTrial) -> None:
+        """Note the distributions of a trial's parameters."""
+        for name, distribution in trial.distributions.items():
+            number, known = self._latest.get(name, (-1, None))
+            if number <= trial.number:
+                if known is None or known != distribution:
+                    known, self._parameters = distribution, None
+                self._latest[name] = trial.number, known
+        if trial.state.is_finished():
+            self._seen.add(trial.number)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The trials before the first that has not finished: no other trial can come between them.
+
+    Attributes:
+        count: How many they are.
+        last: Number of the last of them.
+    """
+
+    count: int = 0
+    last: int = -1
+
+    def within(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials begin the list as they did; 0 if one came between after all."""
+        same = 0 < self.count <= len(trials) and trials[self.count - 1].number == self.last
+        return self.count if same else 0
+
+    def extended(self, trials: Sequence[FrozenTrial]) -> _Finished:
+        """The trials up to the first that has not finished by now."""
+        count = self.within(trials)
+        while count < len(trials) and trials[count].state.is_finished():
+            count += 1
+        return _Finished(count, trials[count - 1].number) if count else _Finished()
