@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Show = Callable[[int, str], None]
 """Shows how much is done, and words."""
@@ -27,6 +34,8 @@ def bar(name: str, total: int, unit: str, *, shown: bool) -> Iterator[Show]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[words]}"),
     )
     # One refresh a second: the bar's thread is of the process whose CPU seconds are measured.
