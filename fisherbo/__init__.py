@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from fisherbo.training import NaturalGradient as NaturalGradient
     from fisherbo.tuning import TuningResult as TuningResult
     from fisherbo.tuning import tune_training as tune_training
-    from fisherbo.tuning.tables.model import TableModel as TableModel
-    from fisherbo.tuning.tables.model import load_model as load_model
     from fisherbo.tuning.policy import PolicyTuning as PolicyTuning
     from fisherbo.tuning.policy import tune_policy as tune_policy
+    from fisherbo.tuning.tables.model import TableModel as TableModel
+    from fisherbo.tuning.tables.model import load_model as load_model
 
 __version__ = "0.1.0"
 

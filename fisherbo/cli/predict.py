@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 HELP = "predict new rows with a model that tune made"
 DESCRIPTION = (
-    "Predict the rows of a file with a model that `fisherbo tune` saved. The file needs the columns "
-    "that the model was trained on, in any order; others are not looked at."
+    "Predict the rows of a file with a model that `fisherbo tune` saved. The file needs the "
+    "columns that the model was trained on, in any order; others are not looked at."
 )
 EXAMPLES = """examples:
   fisherbo predict runs/houses-regression.pt --data new.csv
@@ -75,7 +75,5 @@ def _predicted(model: TableModel, rows: pd.DataFrame, proba: bool) -> pd.DataFra
     columns = {model.target: model.predict(rows)}
     if proba:
         probabilities = model.predict_proba(rows)
-        columns |= {
-            f"p({label})": probabilities[:, k] for k, label in enumerate(model.classes)
-        }
+        columns |= {f"p({label})": probabilities[:, k] for k, label in enumerate(model.classes)}
     return pd.DataFrame(columns)

@@ -23,8 +23,8 @@ DEFAULT_STORAGE = "sqlite:///runs/tune.db"
 HELP = "from a table to a tuned, tested and saved model"
 DESCRIPTION = (
     "Tune the training of a network on a table, train it again with the best settings, test it on "
-    "held-out rows beside baselines, and save it. Without a target column an autoencoder's training "
-    "is tuned. Run it again to resume."
+    "held-out rows beside baselines, and save it. Without a target column an autoencoder's "
+    "training is tuned. Run it again to resume."
 )
 EXAMPLES = """examples:
   fisherbo tune
@@ -118,8 +118,8 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--max-steps", type=positive_int, metavar="N",
-        help="steps of a trial (default: 300 for kfac, 6000 for adam and sgd, and on large tables "
-        "at least 10 epochs)",
+        help="steps of a trial (default: of a model of a target 100 for kfac, 1000 for adam and "
+        "sgd, at least 10 epochs; of the autoencoder 300 and 6000)",
     )  # fmt: skip
     group.add_argument(
         "--max-seconds", type=positive_float, default=60.0, metavar="S",
@@ -302,6 +302,7 @@ def _tune_one(
         measure=task.measure,
         schedule=task.schedule,
         timeout=left,
+        folds=task.folds,
     )
 
 

@@ -22,7 +22,7 @@ from fisherbo.tuning.result import TuningResult
 from fisherbo.tuning.tables import baselines, supervised
 from fisherbo.tuning.tables.model import TableModel
 from fisherbo.tuning.tables.scores import Score, with_intervals
-from fisherbo.tuning.tables.supervised import Fitted, Supervised
+from fisherbo.tuning.tables.supervised import Supervised
 from fisherbo.tuning.tables.values import Array
 from fisherbo.tuning.tasks import Learned, Task, loss_of, network_of
 
@@ -75,9 +75,7 @@ def finish(task: Task, results: Sequence[TuningResult]) -> Final:
     learned = replace(task.learned, fitted=fitted)
     test = problem.frame.iloc[problem.split.test]
     inputs, target = fitted.encoder.transform(test), problem.target[problem.split.test]
-    models = {
-        result.optimizer: _model(task, learned, _trained(learned, result)) for result in results
-    }
+    models = {result.optimizer: _model(learned, _trained(learned, result)) for result in results}
     predicted = {
         f"{name} network": _predicted(problem, model.output(inputs), model)
         for name, model in models.items()
@@ -147,7 +145,7 @@ def _trained(learned: Learned, result: TuningResult) -> nn.Module:
     return objective.model(result.best_trial.params, result.run.steps)
 
 
-def _model(task: Task, learned: Learned, network: nn.Module) -> TableModel:
+def _model(learned: Learned, network: nn.Module) -> TableModel:
     problem, fitted = learned.problem, learned.fitted
     return TableModel(
         name=problem.name,
@@ -173,7 +171,10 @@ def _cell(score: Score) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-__all__ = ["Final", "Fitted", "finish", "print_scores"]
+    return (
+        f"{value:.3f}"
+        if abs(value) < 10
+        else f"{value:,.4g}"
+        if abs(value) < 1e4
+        else f"{value:,.0f}"
+    )

@@ -4,7 +4,8 @@ The value of a trial, which the study minimises:
 
     target reached        log10(steps to the target)
     target not reached    log10(step budget) + log10(best loss / target)
-    no target             loss at the end: mean of the last tenth of the reports
+    no target             loss at the end: mean of the last tenth of the reports; with further folds
+                          the mean of it and of their last losses
 
 The second line continues the first: it is equal where the target is reached at the last step. A run
 that ends by its CPU seconds is scored by the step budget like one that ends by its steps.
@@ -77,6 +78,21 @@ class Budget:
 
 
 @dataclass(frozen=True, eq=False)
+class Fold:
+    """Other training rows and what is measured after them, for cross-validation.
+
+    Attributes:
+        build_model: returns a new model of these rows.
+        training: their batches.
+        measure: the metric on the rows that they leave out.
+    """
+
+    build_model: Callable[[], nn.Module]
+    training: Source
+    measure: Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True, eq=False)
 class Objective:
     """Function from a trial to its value; everything about the problem but the tuned parameters."""
 
@@ -92,6 +108,7 @@ class Objective:
     checkpoints: Checkpoints | None = None
     measured: Callable[[nn.Module], float] | None = None
     schedule: str = "constant"
+    folds: Sequence[Fold] = ()
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Value of the trial after one training run, whose record is stored in the trial.
@@ -106,6 +123,7 @@ class Objective:
         try:
             with seeded(self.setting.seed):
                 _, result = self._train(parameters, [journal], path)
+            further = [self._last_loss(fold, parameters) for fold in self.folds]
         except (optuna.TrialPruned, *FAILURES) as error:
             failed = not isinstance(error, optuna.TrialPruned)
             record.write(trial, journal.cut_short("failed" if failed else "pruned"))
@@ -113,7 +131,7 @@ class Objective:
                 record.write_failure(trial, error)
             self._end(trial)
             raise
-        run = journal.complete(result)
+        run = journal.complete(result, further)
         record.write(trial, run)
         self._end(trial)
         return score(run, self.target, self.budget.max_steps)
@@ -131,12 +149,22 @@ class Objective:
             model, _ = unlimited._train(parameters, [], None, max(1, steps))
         return model.eval()
 
+    def _last_loss(self, fold: Fold, parameters: Mapping[str, Any]) -> float:
+        """The metric after a run on another fold."""
+        of_fold = replace(
+            self, build_model=fold.build_model, training=fold.training, measured=fold.measure
+        )
+        with seeded(self.setting.seed):
+            _, result = of_fold._train(parameters, [], None, report_every=self.budget.max_steps)
+        return result.trace[-1].loss - self.offset
+
     def _train(
         self,
         parameters: Mapping[str, Any],
         callbacks: Sequence[Callable[[Report], object]],
         path: Path | None,
         steps: int | None = None,
+        report_every: int | None = None,
     ) -> tuple[nn.Module, TrainingResult]:
         """The model after a run, which ends early where `steps` are given."""
         model = self.build_model()
@@ -150,7 +178,7 @@ class Objective:
             max_seconds=self.budget.max_seconds,
             target=None if self.target is None else self.target + self.offset,
             measure=self._measure(),
-            report_every=self.budget.report_every,
+            report_every=report_every or self.budget.report_every,
             callbacks=callbacks,
             scheduler=self._scheduler(optimizer),
             checkpoint=path,
@@ -228,12 +256,13 @@ class _Journal:
                 f"{last.loss + self._offset:.3g} after {last.step} steps; lower lr"
             )
 
-    def complete(self, result: TrainingResult) -> record.Run:
-        """The record of a run that came to its end."""
+    def complete(self, result: TrainingResult, further: Sequence[float]) -> record.Run:
+        """The record of a run that came to its end, and of the last losses of further folds."""
+        ends = [self._smoothed(), *further]
         return record.Run(
             trace=tuple(self._trace),
             best_loss=result.best_loss - self._offset,
-            final_loss=self._smoothed(),
+            final_loss=math.fsum(ends) / len(ends),
             steps=result.steps,
             cpu_seconds=result.cpu_seconds,
             stopped=result.stopped,

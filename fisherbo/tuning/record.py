@@ -3,7 +3,8 @@
 User attributes of a trial:
 
     trace_step, trace_loss, trace_cpu_seconds   the metric during the run, thinned
-    best_loss, final_loss                       the least, and the mean of the last reports
+    best_loss, final_loss                       the least, and the mean of the last reports (and of
+                                                the last losses of further folds)
     steps, cpu_seconds, stopped                 where the run ended and why
     steps_to_target, cpu_seconds_to_target      None if the target was not reached
     failure                                     why the run failed; only on failed runs

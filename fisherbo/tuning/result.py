@@ -69,8 +69,8 @@ class TuningResult:
     def best_params(self) -> dict[str, Any]:
         """Keyword arguments of the best trial's optimizer; empty without one.
 
-        They are as the optimizer's own class takes them: ``torch.optim.Adam(model.parameters(),
-        **best_params)``, ``fisherbo.KFAC(model, **best_params)``. The point that was searched, where
+        They are as the optimizer's own class takes them: ``fisherbo.KFAC(model, **best_params)``,
+        ``torch.optim.Adam(model.parameters(), **best_params)``. The point that was searched, where
         1 - momentum stands for the momentum, is in ``best_trial.params``.
         """
         if self.best_trial is None:

@@ -217,9 +217,7 @@ _FULL = {
     "kl_clip": FloatDistribution(1e-3, 1e1, log=True),
 }
 KFAC_FULL_SPACE = replace(KFAC_SPACE, name="kfac_full", space=_FULL)
-EKFAC_SPACE = replace(
-    KFAC_FULL_SPACE, name="ekfac", build=_ekfac, arguments=_ekfac_arguments
-)
+EKFAC_SPACE = replace(KFAC_FULL_SPACE, name="ekfac", build=_ekfac, arguments=_ekfac_arguments)
 NATURAL_SPACE = TunableOptimizer(
     name="natural",
     space={
@@ -265,9 +263,9 @@ def as_optimizer(optimizer: str | TunableOptimizer) -> TunableOptimizer:
 def of_table(optimizer: TunableOptimizer, rows: int) -> TunableOptimizer:
     """The optimizer as it is tuned on a table: the weight decay too, around 9/rows.
 
-    K-FAC comes to the minimum of the penalised loss with nearly all learning rates and dampings, so
-    that the penalty decides what a network of a small table is worth. Its momentum is .9 then, and
-    a step may be longer than in minibatches of large networks (`kl_clip`).
+    K-FAC comes to the minimum of the penalised loss in 100 steps with nearly all learning rates and
+    dampings, so that the penalty decides what a network of a small table is worth. Its momentum is
+    .9 then, and a step may be longer than in minibatches of large networks (`kl_clip`).
 
     Args:
         optimizer: what it is tuned as elsewhere.
@@ -275,7 +273,8 @@ def of_table(optimizer: TunableOptimizer, rows: int) -> TunableOptimizer:
     """
     decay = FloatDistribution(min(0.3 / rows, 1e-2), min(300 / rows, 1.0), log=True)
     if optimizer.name != "kfac":
-        return replace(optimizer, space={**optimizer.space, "weight_decay": decay})
+        steps = min(optimizer.max_steps, 1000)
+        return replace(optimizer, space={**optimizer.space, "weight_decay": decay}, max_steps=steps)
     start = {"lr": 0.3, "damping": 5e-3, "weight_decay": math.sqrt(decay.low * decay.high)}
     return replace(
         optimizer,
@@ -284,6 +283,7 @@ def of_table(optimizer: TunableOptimizer, rows: int) -> TunableOptimizer:
             "damping": FloatDistribution(5e-4, 5e-2, log=True),
             "weight_decay": decay,
         },
+        max_steps=100,
         fixed={"momentum": 0.9, "kl_clip": 0.03},
         start=start,
     )

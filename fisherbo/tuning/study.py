@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.batches import as_source
 from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
-from fisherbo.tuning.objective import FAILURES, SCHEDULES, Budget, Objective, seeded
+from fisherbo.tuning.objective import FAILURES, SCHEDULES, Budget, Fold, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
 from fisherbo.tuning.result import CONFIG, TuningResult, count, result_of
 from fisherbo.tuning.resume import Checkpoints
@@ -69,6 +69,7 @@ def tune_training(
     measure: Callable[[nn.Module], float] | None = None,
     schedule: str = "constant",
     timeout: float | None = None,
+    folds: Sequence[Fold] = (),
 ) -> TuningResult:
     """Tune an optimizer for a model, a loss and data; returns the best run and its study.
 
@@ -79,8 +80,8 @@ def tune_training(
     Example:
         ```python
         result = tune_training(build_model, (x, y), loss="cross_entropy", validation=(x2, y2))
-        result.best_params            # keyword arguments of fisherbo.KFAC
-        result.best_model()           # the best trial's model, trained again
+        result.best_params  # keyword arguments of fisherbo.KFAC
+        result.best_model()  # the best trial's model, trained again
         result.make_optimizer(model)  # the best trial's optimizer for another model
         ```
 
@@ -116,6 +117,8 @@ def tune_training(
             the validation rows, or of the training rows without them.
         schedule: "constant" learning rate, or "linear": down to zero at the last step.
         timeout: seconds after which no trial is begun; None is no limit.
+        folds: further training and validation rows: a trial's value, without a `target`, is the
+            mean over all folds. A trial is pruned by its run on `data` alone.
 
     Raises:
         InvalidInputError: an argument breaks its rule, or the study in the storage was made with
@@ -151,6 +154,7 @@ def tune_training(
         checkpoints=None if checkpoints is None else Checkpoints.of(checkpoints, name),
         measured=measure,
         schedule=schedule,
+        folds=() if target is not None else folds,
     )
     described = {
         **describe(objective),
@@ -209,6 +213,7 @@ def describe(objective: Objective) -> dict[str, Any]:
         "value": "loss at the end" if objective.target is None else None,
         "schedule": objective.schedule if objective.schedule != "constant" else None,
         "fixed": dict(objective.optimizer.fixed) or None,
+        "folds": [fold.training.fingerprint for fold in objective.folds] or None,
     }
     return {
         **{name: value for name, value in optional.items() if value is not None},

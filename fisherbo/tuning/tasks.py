@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,19 +22,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.batches import FULL_BATCH_ROWS, Batch
+from fisherbo.tuning.batches import FULL_BATCH_ROWS, Batch, as_source
 from fisherbo.tuning.losses import LOSSES, Loss
 from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.objective import Fold
 from fisherbo.tuning.search_spaces import TunableOptimizer, as_optimizer, of_table
 from fisherbo.tuning.table import Table
 from fisherbo.tuning.tables import encoder, supervised
 from fisherbo.tuning.tables.columns import examine
 from fisherbo.tuning.tables.supervised import Choices, Fitted, Supervised
+from fisherbo.tuning.tables.values import Array
 
 TASKS = ("autoencoder", "classification", "regression")
 AUTOENCODER_HIDDEN = (128, 64, 32, 8)
 NETWORK_HIDDEN = (64, 32)
 DIGITS_TARGET = 3.0  # excess in nats; Adam's best run needs some 5000 steps to get there
+EVERYTHING = Choices()  # as they come
 BATCH_ROWS = 1024  # of a step on more than 4096 rows
 EPOCHS = 10  # at least, where batches are smaller than the rows
 
@@ -57,6 +60,7 @@ class Task:
         measure: the metric, where it is not the loss.
         batch_size: rows of a step unless the user gives another number.
         min_steps: steps of a trial at least, unless the user gives another budget.
+        folds: further training and validation rows of a small table.
         learned: the table with its split and preprocessing; None for an autoencoder.
     """
 
@@ -73,6 +77,7 @@ class Task:
     measure: Callable[[nn.Module], float] | None = None
     batch_size: int | None = None
     min_steps: int = 1
+    folds: tuple[Fold, ...] = ()
     learned: Learned | None = None
 
     def optimizer(self, name: str) -> TunableOptimizer:
@@ -103,7 +108,7 @@ def make_task(
     hidden: Sequence[int] | None = None,
     target_loss: float | None = None,
     seed: int = 0,
-    choices: Choices = Choices(),
+    choices: Choices = EVERYTHING,
 ) -> Task:
     """Task of the table; without a name the one that suits its target.
 
@@ -245,7 +250,17 @@ def _supervised(
         measure=measure,
         batch_size=BATCH_ROWS if many else None,
         min_steps=math.ceil(EPOCHS * len(split.train) / BATCH_ROWS) if many else 1,
+        folds=tuple(_fold(learned, *rows, seed) for rows in split.folds()),
         learned=learned,
+    )
+
+
+def _fold(learned: Learned, training: Array, validation: Array, seed: int) -> Fold:
+    fitted = supervised.fit(learned.problem, training)
+    return Fold(
+        build_model=network_of(replace(learned, fitted=fitted), seed),
+        training=as_source((fitted.x, fitted.y), batch_size=None, seed=seed),
+        measure=supervised.measure(learned.problem, fitted, validation),
     )
 
 

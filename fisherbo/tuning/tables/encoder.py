@@ -214,11 +214,11 @@ class Encoder:
     @classmethod
     def from_state(cls, state: Sequence[Mapping[str, Any]]) -> Encoder:
         """What `state` was of."""
-        kinds = {"Number": Number, "Category": Category}
+        kinds: dict[str, Callable[..., Feature]] = {"Number": Number, "Category": Category}
         features = []
         for entry in state:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-            features.append(kinds[values.pop("kind")](**values))
+            features.append(kinds[str(values.pop("kind"))](**values))
         return cls(tuple(features))
 
 
@@ -244,15 +244,14 @@ def fit(
     for column in columns:
         if column.kind == "left out":
             continue
-        made: list[Feature]
         if column.kind == "category":
             category, rows = _category(frame, column.name, target, classes, seed)
-            made = [category]
+            features.append(category)
             fitted.append(rows)
         else:
             made = [_number(frame, one) for one in _parts(frame, column)]
-            fitted += [one.encoded(frame) for one in made]  # type: ignore[union-attr]
-        features += made
+            features += made
+            fitted += [one.encoded(frame) for one in made]
     return Encoder(tuple(features)), np.hstack(fitted).astype(np.float32)
 
 
@@ -294,6 +293,7 @@ def _number(frame: pd.DataFrame, empty: Number) -> Number:
 def _category(
     frame: pd.DataFrame, name: str, target: Array | None, classes: bool, seed: int
 ) -> tuple[Category, Array]:
+    from sklearn.model_selection import KFold, StratifiedKFold
     from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
     bare = Category(name, (), {})
@@ -315,7 +315,8 @@ def _category(
     kind = "continuous"
     if classes:
         kind = "binary" if len(np.unique(target)) == 2 else "multiclass"
-    encoder = TargetEncoder(target_type=kind, cv=_folds(target, classes), random_state=seed)
+    folds = (StratifiedKFold if classes else KFold)(5, shuffle=True, random_state=seed)
+    encoder = TargetEncoder(target_type=kind, cv=folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rare classes are not in every fold
         crossed = encoder.fit_transform(read, target)
@@ -330,10 +331,6 @@ def _category(
     rows = category.encoded(frame)
     rows[:, -crossed.shape[1] :] = (crossed - centre) / scale
     return category, rows
-
-
-def _folds(target: Array, classes: bool) -> int:
-    return 5 if not classes else int(min(5, max(2, np.bincount(target.astype(int)).min())))
 
 
 def _require_read(feature: Number, frame: pd.DataFrame) -> None:

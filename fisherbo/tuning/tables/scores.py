@@ -12,7 +12,7 @@ Each score is a function of means over rows, so that a resample is a weighted me
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,18 +106,24 @@ def with_intervals(
     draws: dict[str, list[Array]] = {name: [] for name in points}
     rng, count = np.random.default_rng(seed), len(values)
     for _ in range(DRAWS // CHUNK):
-        weights = rng.multinomial(count, np.full(count, 1 / count), CHUNK) / count
+        times = rng.multinomial(count, np.full(count, 1 / count), CHUNK)
         for name, (columns, function) in terms.items():
-            draws[name].append(function(weights @ columns))
+            draws[name].append(function(times @ columns / count))
     return {
         name: Score(value, *map(float, np.nanquantile(np.concatenate(draws[name]), (0.025, 0.975))))
         for name, value in points.items()
     }
 
 
-def as_loss(metric: str, scores: Mapping[str, float]) -> float:
-    """The metric as something to minimise: itself, or 1 less it where greater is better."""
-    return 1 - scores[metric] if metric in GREATER_IS_BETTER else scores[metric]
+def one(metric: str, values: Array, predicted: Array, *, classes: bool) -> float:
+    """One score alone, as in `with_intervals`."""
+    columns, function = (_class_terms if classes else _number_terms)(values, predicted)[metric]
+    return float(function(columns.mean(0)[None])[0])
+
+
+def as_loss(metric: str, value: float) -> float:
+    """A score as something to minimise: itself, or 1 less it where greater is better."""
+    return 1 - value if metric in GREATER_IS_BETTER else value
 
 
 Terms = dict[str, tuple[Array, Callable[[Array], Array]]]

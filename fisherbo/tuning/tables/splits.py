@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,21 +13,38 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.tables.values import Array
 
 HELD_OUT = 0.2  # of all rows, for validation and again for the test
+FOLDS = 4  # of the rows that are not tested; the validation rows are one
+FOLD_ROWS = 3000  # a fifth of fewer rows is too few to choose settings by
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of the three parts, and how they were made in words."""
+    """Row numbers of the three parts.
+
+    Attributes:
+        train: to train on.
+        validation: to choose settings by.
+        test: for the test alone.
+        how: how they were made, in words.
+        parts: the training rows in three parts of the size of the validation rows, for
+            cross-validation; empty where rows are many or ordered by time.
+    """
 
     train: Array
     validation: Array
     test: Array
     how: str
+    parts: tuple[Array, ...] = ()
 
     @property
     def fitted(self) -> Array:
         """Rows that the final model is trained on."""
         return np.sort(np.concatenate([self.train, self.validation]))
+
+    def folds(self) -> Iterator[tuple[Array, Array]]:
+        """Training and validation rows of the further folds."""
+        for part in self.parts:
+            yield np.setdiff1d(self.fitted, part), part
 
 
 def at_random(classes: Array | None, count: int, seed: int) -> Split:
@@ -41,7 +60,8 @@ def at_random(classes: Array | None, count: int, seed: int) -> Split:
     rest, test = _held_out(np.arange(count), classes, HELD_OUT, seed)
     train, validation = _held_out(rest, classes, HELD_OUT / (1 - HELD_OUT), seed)
     kind = "at random" if classes is None else "at random, by class"
-    return Split(train, validation, test, f"{kind}, seed {seed}")
+    parts = _parts(train, classes, None, seed) if count <= FOLD_ROWS else ()
+    return Split(train, validation, test, f"{kind}, seed {seed}", parts)
 
 
 def by_group(groups: Array, name: str, seed: int) -> Split:
@@ -70,7 +90,8 @@ def by_group(groups: Array, name: str, seed: int) -> Split:
 
     rest, test = held_out(np.arange(len(groups)), HELD_OUT)
     train, validation = held_out(rest, HELD_OUT / (1 - HELD_OUT))
-    return Split(train, validation, test, f"by whole groups of {name}, seed {seed}")
+    parts = _parts(train, None, groups, seed) if len(groups) <= FOLD_ROWS else ()
+    return Split(train, validation, test, f"by whole groups of {name}, seed {seed}", parts)
 
 
 def by_time(times: Array, name: str) -> Split:
@@ -93,6 +114,27 @@ def by_time(times: Array, name: str) -> Split:
     first, second = round((1 - 2 * HELD_OUT) * len(order)), round((1 - HELD_OUT) * len(order))
     train, validation, test = np.split(order, [first, second])
     return Split(train, validation, test, f"by {name}, the latest rows last")
+
+
+def _parts(
+    rows: Array, classes: Array | None, groups: Array | None, seed: int
+) -> tuple[Array, ...]:
+    """The rows in parts, of each class or in whole groups; classes of few rows are left out."""
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+    count = FOLDS - 1
+    if groups is not None:
+        if len(set(groups[rows])) < count:
+            return ()
+        splitter: Any = GroupKFold(count, shuffle=True, random_state=seed)
+        found = splitter.split(rows, groups=groups[rows])
+    elif classes is None:
+        found = KFold(count, shuffle=True, random_state=seed).split(rows)
+    else:
+        rows = rows[np.bincount(classes[rows])[classes[rows]] >= count]
+        splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+        found = splitter.split(rows, classes[rows])
+    return tuple(rows[part] for _, part in found)
 
 
 def _held_out(

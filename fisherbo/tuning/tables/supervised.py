@@ -126,13 +126,14 @@ def prepare(table: Table, task: str | None, choices: Choices, seed: int) -> Supe
     cells = _cells(table.target)
     known = cells.notna().to_numpy()
     frame, cells = table.inputs[known].reset_index(drop=True), cells[known]
+    _require_exact(cells, table)
     require_rows(len(frame), f"{table.source}: rows with a target")
     kind = task or kind_of(table.target)
     coded, classes = (_classes if kind == CLASSIFICATION else _values)(cells, table)
     choices = _known(choices, table)
     split = _split(frame, coded if classes else None, choices, seed)
-    group_dropped = {choices.group} - {None}
-    columns = examine(frame, drop={*choices.drop, *group_dropped}, keep=choices.keep)
+    grouped = [] if choices.group is None else [choices.group]  # would tell rows by heart
+    columns = examine(frame, drop=[*choices.drop, *grouped], keep=choices.keep)
     metric = "log loss" if classes else "RMSE"
     if choices.metric is not None:
         metric = scores.metric_named(choices.metric, kind)
@@ -198,11 +199,11 @@ def measure(problem: Supervised, fitted: Fitted, rows: Array) -> Callable[[nn.Mo
         if not bool(torch.isfinite(output).all()):
             return float("nan")
         if problem.classes:
-            found = scores.of_classes(target, output.double().softmax(1).numpy())
+            found = output.double().softmax(1).numpy()
         else:
-            predicted = output[:, 0].double().numpy() * fitted.scale + fitted.centre
-            found = scores.of_numbers(target, predicted)
-        return scores.as_loss(problem.metric, found)
+            found = output[:, 0].double().numpy() * fitted.scale + fitted.centre
+        score = scores.one(problem.metric, target, found, classes=bool(problem.classes))
+        return scores.as_loss(problem.metric, score)
 
     return measured
 
@@ -266,7 +267,6 @@ def _values(cells: pd.Series, table: Table) -> tuple[Array, tuple[Any, ...]]:
             f"{table.source}: the target of a regression must be numbers, got dates; use another "
             "--target"
         )
-    _require_exact(cells, table)
     values = cells.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise InvalidInputError(
@@ -278,6 +278,10 @@ def _values(cells: pd.Series, table: Table) -> tuple[Array, tuple[Any, ...]]:
 
 def _require_exact(cells: pd.Series, table: Table) -> None:
     """Pass unless different whole numbers, such as ids of 19 digits, become the same."""
+    import pandas as pd
+
+    if not pd.api.types.is_integer_dtype(cells):
+        return
     given, kept = int(cells.nunique()), len(np.unique(cells.to_numpy(dtype=np.float64)))
     if kept < given:
         raise InvalidInputError(
@@ -346,11 +350,13 @@ def _notes(
         f"{len(frame)} rows: {parts[0]} to train, {parts[1]} to choose settings by, "
         f"{parts[2]} held out for the test ({split.how})"
     ]
+    if split.parts:
+        notes.append(f"few rows: settings are chosen by {1 + len(split.parts)}-fold validation")
     gone = len(table.inputs) - len(frame)
     if gone:
         notes.append(f"{gone} rows without a target are left out")
     notes.append(_target_note(table, coded, classes, split))
-    used = Counter(column.kind for column in columns if column.kind != "left out")
+    used = Counter[str](column.kind for column in columns)
     plural = {"number": "numbers", "date": "dates", "category": "categories"}
     kinds = [f"{used[kind]} {plural[kind]}" for kind in plural if used[kind]]
     notes.append(f"columns used: {', '.join(kinds)}")

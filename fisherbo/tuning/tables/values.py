@@ -69,10 +69,15 @@ def numbers(column: pd.Series) -> Array:
 def date_format(texts: pd.Series, share: float) -> str | None:
     """The first known format that reads at least this share of the texts, or None."""
     sample = texts.iloc[:: max(1, len(texts) // SAMPLE)]
-    if len(texts) == 0 or sum(bool(_DATE_LIKE.match(text)) for text in sample) < share * len(sample):
+    if len(texts) == 0 or sum(bool(_DATE_LIKE.match(text)) for text in sample) < share * len(
+        sample
+    ):
         return None
     for code in FORMATS:
-        if _read(sample, code).notna().mean() >= share and _read(texts, code).notna().mean() >= share:
+        if (
+            _read(sample, code).notna().mean() >= share
+            and _read(texts, code).notna().mean() >= share
+        ):
             return code
     return None
 
