@@ -94,12 +94,17 @@ def examine(
 
 
 def _column(column: pd.Series, name: str, *, kept: bool) -> Column:
-    filled = column.dropna()
+    import pandas as pd
+
+    if pd.api.types.is_complex_dtype(column):
+        return Column(name, "left out", "complex numbers")
+    cells = words(column) if is_text(column) else column
+    filled = cells.dropna()
     if len(filled) == 0:
         return Column(name, "left out", "empty")
-    if len(filled) == len(column) and filled.nunique() == 1:
+    if not kept and len(filled) == len(column) and filled.nunique() == 1:
         return Column(name, "left out", "constant")
-    return _text(column, name, kept) if is_text(column) else _typed(column, name, kept)
+    return _text(cells, name, kept) if is_text(column) else _typed(column, name, kept)
 
 
 def _typed(column: pd.Series, name: str, kept: bool) -> Column:
@@ -142,11 +147,9 @@ def _id(column: pd.Series, name: str, known: Array) -> str | None:
     return None
 
 
-def _text(column: pd.Series, name: str, kept: bool) -> Column:
-    texts = words(column).dropna()
-    if len(texts) == 0:
-        return Column(name, "left out", "empty")
-    values = numbers(column)
+def _text(cells: pd.Series, name: str, kept: bool) -> Column:
+    texts = cells.dropna()
+    values = numbers(texts)
     other = len(texts) - int((~np.isnan(values)).sum())
     if other <= (1 - NUMBERS_SHARE) * len(texts):
         note = f"{other} cells are no numbers and count as missing" if other else ""

@@ -239,20 +239,19 @@ def fit(
         classes: whether the target is class numbers.
         seed: of the cross-fit.
     """
-    features: list[Feature] = []
-    fitted: list[Array] = []
-    for column in columns:
-        if column.kind == "left out":
-            continue
+    used = [column for column in columns if column.kind != "left out"]
+    bare = [part for column in used if column.kind != "category" for part in _parts(frame, column)]
+    of_column: dict[str, list[Feature]] = {}
+    for number in _fitted(frame, bare):
+        of_column.setdefault(number.column, []).append(number)
+    rows = {name: [f.encoded(frame) for f in found] for name, found in of_column.items()}
+    for column in used:
         if column.kind == "category":
-            category, rows = _category(frame, column.name, target, classes, seed)
-            features.append(category)
-            fitted.append(rows)
-        else:
-            made = [_number(frame, one) for one in _parts(frame, column)]
-            features += made
-            fitted += [one.encoded(frame) for one in made]
-    return Encoder(tuple(features)), np.hstack(fitted).astype(np.float32)
+            category, encoded = _category(frame, column.name, target, classes, seed)
+            of_column[column.name], rows[column.name] = [category], [encoded]
+    features = tuple(feature for column in used for feature in of_column[column.name])
+    matrix = np.hstack([block for column in used for block in rows[column.name]])
+    return Encoder(features), matrix.astype(np.float32)
 
 
 def _parts(frame: pd.DataFrame, column: Column) -> list[Number]:
@@ -273,21 +272,27 @@ def _parts(frame: pd.DataFrame, column: Column) -> list[Number]:
     return [Number(column.name, part, code) for part in parts]
 
 
-def _number(frame: pd.DataFrame, empty: Number) -> Number:
+def _fitted(frame: pd.DataFrame, bare: Sequence[Number]) -> list[Number]:
+    """The numbers with their medians, centres and scales."""
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    values = empty.raw(frame)[:, None]
-    holes = bool(np.isnan(values).any()) and empty.part in ("", "days")
+    if not bare:
+        return []
+    values = np.column_stack([number.raw(frame) for number in bare])
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     scaler = StandardScaler().fit(imputer.fit_transform(values))
-    return replace(
-        empty,
-        median=float(imputer.statistics_[0]),
-        holes=holes,
-        centre=float(scaler.mean_[0]),
-        scale=float(scaler.scale_[0]),
-    )
+    holes = np.isnan(values).any(0)
+    return [
+        replace(
+            number,
+            median=float(imputer.statistics_[k]),
+            holes=bool(holes[k]) and number.part in ("", "days"),
+            centre=float(scaler.mean_[k]),
+            scale=float(scaler.scale_[k]),
+        )
+        for k, number in enumerate(bare)
+    ]
 
 
 def _category(

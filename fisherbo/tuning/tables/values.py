@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 MISSING = ("", "?", "-", "--", ".")  # besides what pandas reads as missing
+TRUTH = {"true": 1, "false": 0}
 SAMPLE = 200  # cells that a date's format is first tried on
 
 _TIMES = ("", " %H:%M", " %H:%M:%S")
@@ -58,7 +59,8 @@ def numbers(column: pd.Series) -> Array:
     if pd.api.types.is_timedelta64_dtype(column):
         values = column.dt.total_seconds().to_numpy(dtype=np.float64)
     elif is_text(column):
-        values = pd.to_numeric(words(column), errors="coerce").to_numpy(dtype=np.float64)
+        texts = words(column).map(lambda text: TRUTH.get(text.lower(), text), na_action="ignore")
+        values = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
     elif pd.api.types.is_datetime64_any_dtype(column):
         values = np.full(len(column), np.nan)
     else:
