@@ -373,7 +373,8 @@ def _say(
     _say_failures(results)
     for result in results:
         if result.best_trial is not None:
-            print(f"best {result.optimizer}: {result.best_call}")
+            falls = f", lr falling to 0 in {result.max_steps} steps" * (task.schedule == "linear")
+            print(f"best {result.optimizer}: {result.best_call}{falls}")
     if final is not None:
         print_scores(final, console)
         print(f"model: {model} ({final.optimizer}; fisherbo predict {model} --data NEW.csv)")
@@ -383,8 +384,7 @@ def _say(
 
 def _notes(task: Task) -> list[str]:
     """What was done to the table's rows, a line each."""
-    assert task.learned is not None
-    first, *others = task.learned.problem.notes
+    first, *others = task.notes
     return [f"{task.name}: {first}", *(f"  {note}" for note in others)]
 
 

@@ -36,12 +36,14 @@ class Final:
         optimizer: what it was trained by.
         scores: by name of the model or peer, then by name of the score.
         problem: the table.
+        notes: how it was read and learned, in words.
     """
 
     model: TableModel
     optimizer: str
     scores: Mapping[str, Mapping[str, Score]]
     problem: Supervised
+    notes: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
         """The scores and what was done to the rows, in JSON's own types."""
@@ -53,7 +55,7 @@ class Final:
                 "validation": len(split.validation),
                 "test": len(split.test),
             },
-            "notes": list(self.problem.notes),
+            "notes": list(self.notes),
             "test": {
                 name: {metric: asdict(score) for metric, score in scores.items()}
                 for name, scores in self.scores.items()
@@ -97,7 +99,7 @@ def finish(task: Task, results: Sequence[TuningResult]) -> Final:
         name: (score.value, score.low, score.high)
         for name, score in scores[f"{best} network"].items()
     }
-    return Final(replace(models[best], scores=kept), best, scores, problem)
+    return Final(replace(models[best], scores=kept), best, scores, problem, task.notes)
 
 
 def print_scores(final: Final, console: Console) -> None:

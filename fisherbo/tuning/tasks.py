@@ -80,6 +80,16 @@ class Task:
     folds: tuple[Fold, ...] = ()
     learned: Learned | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the table is read and learned; none of an autoencoder."""
+        if self.learned is None:
+            return []
+        notes = list(self.learned.problem.notes)
+        if self.folds:
+            notes.append(f"few rows: settings are chosen by {1 + len(self.folds)}-fold validation")
+        return notes
+
     def optimizer(self, name: str) -> TunableOptimizer:
         """The optimizer of that name as it is tuned on this task."""
         tunable = as_optimizer(name)
@@ -250,7 +260,7 @@ def _supervised(
         measure=measure,
         batch_size=BATCH_ROWS if many else None,
         min_steps=math.ceil(EPOCHS * len(split.train) / BATCH_ROWS) if many else 1,
-        folds=tuple(_fold(learned, *rows, seed) for rows in split.folds()),
+        folds=() if target_loss else tuple(_fold(learned, *f, seed) for f in split.folds()),
         learned=learned,
     )
 

@@ -77,6 +77,15 @@ def test_the_metric_of_a_regression_is_in_the_targets_units():
     assert made.measure(Mean()) == pytest.approx(math.sqrt((rows**2).mean()), rel=1e-6)
 
 
+def test_few_rows_are_learned_in_folds_unless_there_is_a_target_to_reach():
+    made = make_task(load("iris"))
+    assert len(made.folds) == 3
+    assert "few rows: settings are chosen by 4-fold validation" in made.notes
+    raced = make_task(load("iris"), target_loss=0.1)
+    assert not raced.folds and "folds" not in "".join(raced.notes)
+    assert make_task(load("iris"), "autoencoder").notes == []
+
+
 def test_classes_weigh_alike_in_a_balanced_loss():
     target = np.array(["no"] * 90 + ["yes"] * 10)
     made = make_task(table(target), choices=Choices(balanced=True))

@@ -109,10 +109,16 @@ def with_intervals(
         times = rng.multinomial(count, np.full(count, 1 / count), CHUNK)
         for name, (columns, function) in terms.items():
             draws[name].append(function(times @ columns / count))
-    return {
-        name: Score(value, *map(float, np.nanquantile(np.concatenate(draws[name]), (0.025, 0.975))))
-        for name, value in points.items()
-    }
+    return {name: _score(value, np.concatenate(draws[name])) for name, value in points.items()}
+
+
+def _score(value: float, drawn: Array) -> Score:
+    """The score with its interval; draws that have none, as R² of equal rows, are left out."""
+    finite = drawn[np.isfinite(drawn)]
+    if len(finite) == 0:
+        return Score(value, float("nan"), float("nan"))
+    low, high = np.quantile(finite, (0.025, 0.975))
+    return Score(value, float(low), float(high))
 
 
 def one(metric: str, values: Array, predicted: Array, *, classes: bool) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +133,10 @@ def prepare(table: Table, task: str | None, choices: Choices, seed: int) -> Supe
     choices = _known(choices, table)
     split = _split(frame, coded if classes else None, choices, seed)
     grouped = [] if choices.group is None else [choices.group]  # would tell rows by heart
-    columns = examine(frame, drop=[*choices.drop, *grouped], keep=choices.keep)
+    columns = tuple(
+        replace(column, note="rows are split by it") if column.name in grouped else column
+        for column in examine(frame, drop=[*choices.drop, *grouped], keep=choices.keep)
+    )
     metric = "log loss" if classes else "RMSE"
     if choices.metric is not None:
         metric = scores.metric_named(choices.metric, kind)
@@ -350,8 +353,6 @@ def _notes(
         f"{len(frame)} rows: {parts[0]} to train, {parts[1]} to choose settings by, "
         f"{parts[2]} held out for the test ({split.how})"
     ]
-    if split.parts:
-        notes.append(f"few rows: settings are chosen by {1 + len(split.parts)}-fold validation")
     gone = len(table.inputs) - len(frame)
     if gone:
         notes.append(f"{gone} rows without a target are left out")

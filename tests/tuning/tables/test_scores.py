@@ -45,6 +45,12 @@ def test_intervals_are_of_the_score_with_rare_classes():
     assert np.isfinite([found["balanced accuracy"].low, found["balanced accuracy"].high]).all()
 
 
+def test_two_rows_have_intervals_of_the_draws_that_have_scores():
+    found = with_intervals(np.array([1.0, 2.0]), np.array([1.5, 1.5]), classes=False)
+    assert (found["R²"].low, found["R²"].high) == (0.0, 0.0)
+    assert np.isfinite([found["RMSE"].low, found["RMSE"].high]).all()
+
+
 def test_a_certain_mistake_is_not_infinite():
     found = with_intervals(np.array([0, 1, 1]), np.array([[0.0, 1.0]] * 3), classes=True)
     assert np.isfinite(found["log loss"].value)

@@ -83,6 +83,7 @@ def test_the_group_is_no_feature_and_stays_together():
     inputs = {"x": RNG.normal(size=100), "who": who}
     problem = prepare(table([0, 1] * 50, **inputs), None, Choices(group="who"), 0)
     assert [c.kind for c in problem.columns] == ["number", "left out"]
+    assert "columns left out: who (rows are split by it)" in "\n".join(problem.notes)
     assert not set(who[problem.split.test]) & set(who[problem.split.fitted])
 
 
