@@ -161,7 +161,7 @@ def _cell(scores: dict[str, Any], metric: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tables", nargs="+", default=[*BUNDLED, *TABLES])
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="make all rows anew")
     parser.add_argument("--write", action="store_true", help="also to experiments/results")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections import Counter
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from fisherbo.cli.arguments import add_format, names, positive_float, positive_int, seed, widths
-from fisherbo.cli.output import print_json
-from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
+from fisherbo.cli.outcome import notes, tell
+from fisherbo.errors import FisherboError, InvalidInputError
 
 if TYPE_CHECKING:
     from fisherbo.tuning import TuningResult
-    from fisherbo.tuning.final import Final
     from fisherbo.tuning.tasks import Task
 
 DEFAULT_STORAGE = "sqlite:///runs/tune.db"
@@ -189,13 +187,13 @@ def run(arguments: argparse.Namespace) -> int:
             "--save is for models of a target, and an autoencoder has none; give --target or --task"
         )
     if watched and task.learned is not None:
-        print("\n".join(_notes(task)), file=sys.stderr)
+        print("\n".join(notes(task)), file=sys.stderr)
     if arguments.study_name is not None:
         _note_other_names(arguments, studies)
     arguments.watched = watched
     with beside(arguments.jobs - 1, _assist, arguments, optimizers):
         results = [_tune_one(arguments, task, *names) for names in studies.items()]
-    return _report(arguments, task, results, page, model)
+    return tell(arguments, task, results, page, model)
 
 
 def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
@@ -304,97 +302,6 @@ def _tune_one(
         timeout=left,
         folds=task.folds,
     )
-
-
-def _report(
-    arguments: argparse.Namespace,
-    task: Task,
-    results: list[TuningResult],
-    page: Path,
-    model: Path,
-) -> int:
-    """Make the model, write the page, print the tables; fails if an optimizer has no trial."""
-    from fisherbo.tuning.final import finish
-    from fisherbo.tuning.report import write_html
-    from fisherbo.tuning.result import failures
-
-    complete = [result for result in results if result.best_trial is not None]
-    written: Path | None = page
-    final = None
-    if task.learned is not None and complete:
-        final = finish(task, complete)
-        final.model.save(model)
-    try:
-        write_html(results, page)
-    except MissingExtraError as error:
-        print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
-        written = None
-    _say(arguments, task, results, final, written, model)
-    for result in results:
-        if result.best_trial is None:
-            reasons = failures(result.study) or [_nothing_complete(result)]
-            raise FisherboError(f"no trial of {result.optimizer} is complete: {reasons[0]}")
-    return 0
-
-
-def _nothing_complete(result: TuningResult) -> str:
-    return "all were pruned" if result.counts.done else "the time was over before one began"
-
-
-def _say(
-    arguments: argparse.Namespace,
-    task: Task,
-    results: list[TuningResult],
-    final: Final | None,
-    page: Path | None,
-    model: Path,
-) -> None:
-    """The tables for people, or JSON for programs, and where the model and the report are."""
-    from rich.console import Console
-
-    from fisherbo.tuning.final import print_scores
-    from fisherbo.tuning.report import as_json, print_table
-
-    if arguments.format == "json":
-        print_json(
-            {
-                "results": [as_json(result) for result in results],
-                "report": None if page is None else str(page),
-                "model": None if final is None else {"file": str(model), **final.as_json()},
-            }
-        )
-        return
-    if arguments.quiet:
-        return
-    if task.learned is not None and not arguments.watched:
-        print("\n".join(_notes(task)))
-    console = Console()
-    print_table(results, console)
-    _say_failures(results)
-    for result in results:
-        if result.best_trial is not None:
-            falls = f", lr falling to 0 in {result.max_steps} steps" * (task.schedule == "linear")
-            print(f"best {result.optimizer}: {result.best_call}{falls}")
-    if final is not None:
-        print_scores(final, console)
-        print(f"model: {model} ({final.optimizer}; fisherbo predict {model} --data NEW.csv)")
-    if page is not None:
-        print(f"report: {page}")
-
-
-def _notes(task: Task) -> list[str]:
-    """What was done to the table's rows, a line each."""
-    first, *others = task.notes
-    return [f"{task.name}: {first}", *(f"  {note}" for note in others)]
-
-
-def _say_failures(results: list[TuningResult]) -> None:
-    """Why trials failed, each reason once."""
-    from fisherbo.tuning.result import failures
-
-    for result in results:
-        for reason, count in Counter(failures(result.study)).items():
-            print(f"{count} of {result.counts.done} {result.optimizer} trials failed: {reason}")
 
 
 def _beside_storage(

@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fisherbo.errors import InvalidInputError
+from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.tuning.batches import FULL_BATCH_ROWS, Batch, as_source
 from fisherbo.tuning.losses import LOSSES, Loss
 from fisherbo.tuning.names import suggestion
@@ -132,6 +133,7 @@ def make_task(
 
     Raises:
         InvalidInputError: an unknown task, or a table that does not suit it.
+        MissingExtraError: scikit-learn is not installed.
     """
     chosen = task or default_task(table)
     if chosen not in TASKS:
@@ -142,6 +144,8 @@ def make_task(
         raise InvalidInputError(f"hidden layers must be widths of at least 1, got {list(hidden)}")
     if target_loss is not None and not target_loss > 0:
         raise InvalidInputError(f"the target loss must be > 0, got {target_loss}")
+    if find_spec("sklearn") is None:
+        raise MissingExtraError("scikit-learn", "sklearn")
     if chosen == "autoencoder":
         return _autoencoder(table, hidden, target_loss, seed, choices)
     return _supervised(table, chosen, hidden, target_loss, seed, choices)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Kind = Literal["number", "date", "category", "left out"]
 NUMBERS_SHARE = 0.9
 DATES_SHARE = 0.95
+CONSECUTIVE_SHARE = 0.9  # of the numbers from the least to the greatest: rows may be left out
 DISTINCT_SHARE = 0.9  # of the cells: what differs as often is a name of its row
 TEXT_WORDS = 4.0
 LARGEST_EXACT = 2**53
@@ -138,7 +139,8 @@ def _id(column: pd.Series, name: str, known: Array) -> str | None:
     if len(known) < 3 or not (known == np.round(known)).all() or known.min() < 0:
         return None
     distinct, named = int(column.nunique()), bool(_ID_NAME.search(name) or _ID_CAMEL.search(name))
-    if distinct == len(column) and known.max() - known.min() == len(column) - 1:
+    span = known.max() - known.min() + 1
+    if distinct == len(column) and span <= len(column) / CONSECUTIVE_SHARE:
         return "row number"
     if distinct == len(known) and (named or np.abs(known).max() > LARGEST_EXACT):
         return "id, all values differ"

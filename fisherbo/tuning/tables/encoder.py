@@ -1,12 +1,12 @@
-"""The inputs as numbers that a network likes: fitted on training rows, applied to any rows.
+"""The inputs of a network from a table: fitted on training rows, applied to any rows.
 
     number     median where missing, and a 0/1 column that says so; centred, scaled, cut at ±4
     date       days, and sine and cosine of the year, week and day where the rows span them
     category   one 0/1 column a level; of more than 20 levels the 20 most frequent, and the mean
                target of each level, shrunk (cross-fitted on the training rows)
 
-scikit-learn fits it; what is kept are plain numbers and words, so that a saved model needs no code
-of others to be read.
+scikit-learn fits it; what is kept are plain numbers and words, so that reading a saved model runs
+no code of the file.
 """
 
 from __future__ import annotations
@@ -21,127 +21,16 @@ import numpy as np
 from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.names import listed
 from fisherbo.tuning.tables.columns import Column
-from fisherbo.tuning.tables.values import Array, dates, numbers, words
+from fisherbo.tuning.tables.features import OTHER, WEEK, YEAR, Category, Feature, Number, days_of
+from fisherbo.tuning.tables.values import Array, dates, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST = 4.0  # scaled values are cut there: a far value is far, but does not lead
 MAX_LEVELS = 20
 MIN_ROWS = 5  # of a level, or it is one of the others
 MANY_ROWS = 200  # training rows from which rare levels are put together
-YEAR, WEEK, HALF = 365.2425, 7.0, 0.5
-OTHER, NOTHING = "(other)", "(missing)"
 MOST_CODES = 250  # scikit-learn's gradient boosting takes 255 levels
-
-_PARTS: dict[str, Callable[[pd.Series], Array]] = {
-    "days": lambda when: _days(when),
-    "year sin": lambda when: np.sin(2 * np.pi * _days(when) / YEAR),
-    "year cos": lambda when: np.cos(2 * np.pi * _days(when) / YEAR),
-    "week sin": lambda when: np.sin(2 * np.pi * np.floor(_days(when)) / WEEK),
-    "week cos": lambda when: np.cos(2 * np.pi * np.floor(_days(when)) / WEEK),
-    "day sin": lambda when: np.sin(2 * np.pi * _days(when)),
-    "day cos": lambda when: np.cos(2 * np.pi * _days(when)),
-}
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number a row.
-
-    Attributes:
-        column: where it is from.
-        part: of a date, one of `_PARTS`; else empty.
-        format: of a date.
-        median: for missing values.
-        holes: whether training rows had missing values, and a column says where.
-        centre, scale: of the filled values.
-    """
-
-    column: str
-    part: str = ""
-    format: str = ""
-    median: float = 0.0
-    holes: bool = False
-    centre: float = 0.0
-    scale: float = 1.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the encoded columns."""
-        name = f"{self.column} {self.part}".strip()
-        return (name, f"{self.column} missing") if self.holes else (name,)
-
-    def raw(self, frame: pd.DataFrame) -> Array:
-        """Values (n,) in their own units, NaN where missing."""
-        if self.part:
-            return _PARTS[self.part](dates(frame[self.column], self.format))
-        return numbers(frame[self.column])
-
-    def filled(self, frame: pd.DataFrame) -> Array:
-        """Values (n, 1) or, with those that say where there was none, (n, 2)."""
-        values = self.raw(frame)
-        holes = np.isnan(values)
-        values = np.where(holes, self.median, values)
-        return np.column_stack([values, holes] if self.holes else [values])
-
-    def encoded(self, frame: pd.DataFrame) -> Array:
-        """The same, scaled."""
-        found = self.filled(frame)
-        scaled = (found[:, 0] - self.centre) / self.scale
-        found[:, 0] = np.clip(scaled, -LARGEST, LARGEST)
-        return found
-
-
-@dataclass(frozen=True)
-class Category:
-    """One of several words a row.
-
-    Attributes:
-        column: where it is from.
-        levels: those with a 0/1 column of their own; `OTHER` stands for all others.
-        means: the mean targets of more levels; empty where there are few.
-        overall: those of all rows, for levels that training rows did not have.
-    """
-
-    column: str
-    levels: tuple[str, ...]
-    means: Mapping[str, tuple[float, ...]]
-    overall: tuple[float, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the encoded columns."""
-        return (
-            *(f"{self.column}={level}" for level in self._shown),
-            *(f"{self.column} mean target {k}" for k in range(len(self.overall))),
-        )
-
-    @property
-    def _shown(self) -> tuple[str, ...]:
-        """Levels with a column; of two one says all."""
-        return self.levels[:1] if len(self.levels) == 2 else self.levels
-
-    def read(self, frame: pd.DataFrame) -> Array:
-        """The words (n,), those that are missing by their name."""
-        return words(frame[self.column]).fillna(NOTHING).to_numpy(dtype=object)
-
-    def named(self, frame: pd.DataFrame) -> Array:
-        """The words (n,), those that are no level as `OTHER`."""
-        found = self.read(frame)
-        return np.where(np.isin(found, self.levels), found, OTHER)
-
-    def encoded(self, frame: pd.DataFrame) -> Array:
-        """0/1 columns and mean targets."""
-        read, named = self.read(frame), self.named(frame)
-        columns = [named == level for level in self._shown]
-        if self.overall:
-            means = np.array([self.means.get(word, self.overall) for word in read])
-            columns += list(means.reshape(len(read), -1).T)
-        return np.column_stack(columns).astype(np.float64)
-
-
-Feature = Number | Category
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,11 +148,11 @@ def _parts(frame: pd.DataFrame, column: Column) -> list[Number]:
     if column.kind == "number":
         return [Number(column.name)]
     code = column.format or "ISO8601"
-    days = _days(dates(frame[column.name], code))
+    days = days_of(dates(frame[column.name], code))
     days = days[~np.isnan(days)]
     span = np.ptp(days) if len(days) else 0.0
     parts = ["days"]
-    if span > HALF * YEAR:
+    if span > YEAR / 2:
         parts += ["year sin", "year cos"]
     if span > 2 * WEEK:
         parts += ["week sin", "week cos"]
@@ -355,13 +244,6 @@ def _require_read(feature: Number, frame: pd.DataFrame) -> None:
             UserWarning,
             stacklevel=5,
         )
-
-
-def _days(when: pd.Series) -> Array:
-    """Days since 1970, with fractions; NaN where missing."""
-    import pandas as pd
-
-    return ((when - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

@@ -6,7 +6,6 @@ number. Rows without a target are left out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ from fisherbo.tuning.table import Table, require_rows
 from fisherbo.tuning.tables import encoder, scores, splits
 from fisherbo.tuning.tables.columns import NUMBERS_SHARE, Column, examine
 from fisherbo.tuning.tables.encoder import Encoder
+from fisherbo.tuning.tables.features import NOTHING
+from fisherbo.tuning.tables.notes import notes_of
 from fisherbo.tuning.tables.splits import Split
 from fisherbo.tuning.tables.values import Array, date_format, dates, is_text, numbers, words
 
@@ -132,7 +133,9 @@ def prepare(table: Table, task: str | None, choices: Choices, seed: int) -> Supe
     coded, classes = (_classes if kind == CLASSIFICATION else _values)(cells, table)
     choices = _known(choices, table)
     split = _split(frame, coded if classes else None, choices, seed)
-    grouped = [] if choices.group is None else [choices.group]  # would tell rows by heart
+    grouped = (
+        [] if choices.group is None else [choices.group]
+    )  # its values are not in the test rows
     columns = tuple(
         replace(column, note="rows are split by it") if column.name in grouped else column
         for column in examine(frame, drop=[*choices.drop, *grouped], keep=choices.keep)
@@ -154,7 +157,7 @@ def prepare(table: Table, task: str | None, choices: Choices, seed: int) -> Supe
         balanced=choices.balanced,
         metric=metric,
         seed=seed,
-        notes=tuple(_notes(table, frame, columns, coded, classes, split, choices)),
+        notes=tuple(notes_of(table, frame, columns, coded, classes, split, choices.balanced)),
     )
 
 
@@ -309,7 +312,7 @@ def _known(choices: Choices, table: Table) -> Choices:
 
 def _split(frame: pd.DataFrame, classes: Array | None, choices: Choices, seed: int) -> Split:
     if choices.group is not None:
-        cells = words(frame[choices.group]).fillna(encoder.NOTHING).to_numpy(dtype=object)
+        cells = words(frame[choices.group]).fillna(NOTHING).to_numpy(dtype=object)
         return splits.by_group(cells.astype(str), choices.group, seed)
     if choices.time is not None:
         return splits.by_time(_times(frame[choices.time]), choices.time)
@@ -336,64 +339,3 @@ def _require_several(coded: Array, classes: tuple[Any, ...], split: Split, table
             f"{table.source}: the training rows have one class only, split {split.how}; use "
             "another --group or --time"
         )
-
-
-def _notes(
-    table: Table,
-    frame: pd.DataFrame,
-    columns: tuple[Column, ...],
-    coded: Array,
-    classes: tuple[Any, ...],
-    split: Split,
-    choices: Choices,
-) -> list[str]:
-    """What a user should know of how the rows are read."""
-    parts = [len(rows) for rows in (split.train, split.validation, split.test)]
-    notes = [
-        f"{len(frame)} rows: {parts[0]} to train, {parts[1]} to choose settings by, "
-        f"{parts[2]} held out for the test ({split.how})"
-    ]
-    gone = len(table.inputs) - len(frame)
-    if gone:
-        notes.append(f"{gone} rows without a target are left out")
-    notes.append(_target_note(table, coded, classes, split))
-    used = Counter[str](column.kind for column in columns)
-    plural = {"number": "numbers", "date": "dates", "category": "categories"}
-    kinds = [f"{used[kind]} {plural[kind]}" for kind in plural if used[kind]]
-    notes.append(f"columns used: {', '.join(kinds)}")
-    left = [f"{c.name} ({c.note})" for c in columns if c.kind == "left out"]
-    if left:
-        notes.append(f"columns left out: {'; '.join(left)}; --keep NAME keeps one")
-    notes += [f"{c.name}: {c.note}" for c in columns if c.kind != "left out" and c.note]
-    holes = {c.name: _missing(frame, c) for c in columns if c.kind != "left out"}
-    holed = [f"{name} {count}" for name, count in holes.items() if count]
-    if holed:
-        notes.append(
-            f"missing values: {listed(holed)}; filled with the median of the training rows, "
-            "categories with a level of their own"
-        )
-    if choices.balanced:
-        notes.append("classes weigh alike in the training")
-    return notes
-
-
-def _missing(frame: pd.DataFrame, column: Column) -> int:
-    cells = frame[column.name]
-    if column.kind == "number":
-        return int(np.isnan(numbers(cells)).sum())
-    if column.kind == "date":
-        return int(dates(cells, column.format or "ISO8601").isna().sum())
-    return int(words(cells).isna().sum())
-
-
-def _target_note(table: Table, coded: Array, classes: tuple[Any, ...], split: Split) -> str:
-    name = "" if table.target is None else str(table.target.name)
-    if not classes:
-        return f"target {name}: a number from {coded.min():.6g} to {coded.max():.6g}"
-    counts = np.bincount(coded)
-    shown = listed([f"{label} {count}" for label, count in zip(classes, counts, strict=True)])
-    note = f"target {name}: {len(classes)} classes ({shown})"
-    untested = sorted(set(range(len(classes))) - set(coded[split.test].tolist()))
-    if untested:
-        note += f"; too rare to be tested: {listed([str(classes[k]) for k in untested])}"
-    return note
