@@ -129,6 +129,16 @@ def load_model(path: str | Path) -> TableModel:
     state = load_checkpoint(Path(path), MAKER)
     if state.get("kind") != KIND:
         raise InvalidInputError(f"{path} is no model of {MAKER}; name another file")
+    try:
+        return _of_state(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"{path} is of another version of fisherbo, or damaged: {error}; make it anew with "
+            f"{MAKER}"
+        ) from error
+
+
+def _of_state(state: Mapping[str, Any]) -> TableModel:
     encoder = Encoder.from_state(state["encoder"])
     network = mlp(len(encoder.names), state["hidden"], max(1, len(state["classes"])))
     network.load_state_dict(state["network"])

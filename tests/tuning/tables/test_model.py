@@ -111,7 +111,8 @@ def test_a_harmful_file_is_refused_and_runs_nothing(tmp_path, monkeypatch):
     torch.save({"kind": "table model", "version": 1, "more": Harmful()}, tmp_path / "b.pt")
     torch.save({"kind": "policy", "version": 1}, tmp_path / "c.pt")
     (tmp_path / "d.pt").write_text("words")
-    for name in "abcd":
+    torch.save({"kind": "table model", "version": 1, "encoder": []}, tmp_path / "f.pt")
+    for name in "abcdf":
         with pytest.raises(InvalidInputError, match="fisherbo tune"):
             load_model(tmp_path / f"{name}.pt")
     with pytest.raises(InvalidInputError, match="no such file"):
