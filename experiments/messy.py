@@ -129,7 +129,7 @@ def sensors(rng: np.random.Generator) -> tuple[pd.DataFrame, str]:
     when = pd.Timestamp("2022-01-01") + pd.to_timedelta(minutes, unit="min")
     station = rng.integers(0, 12, n)
     hour = when.hour.to_numpy() + when.minute.to_numpy() / 60
-    day = when.dayofyear.to_numpy()
+    day = when.day_of_year.to_numpy()
     temperature = (
         10
         - 10 * np.cos(2 * np.pi * (day - 20) / 365)
@@ -139,7 +139,7 @@ def sensors(rng: np.random.Generator) -> tuple[pd.DataFrame, str]:
     wind = rng.weibull(1.8, n) * 4
     humidity = np.clip(95 - 2 * temperature + rng.normal(0, 12, n), 10, 100)
     peaks = 0.3 + np.exp(-((hour - 8) ** 2) / 4) + 1.1 * np.exp(-((hour - 17.5) ** 2) / 6)
-    traffic = np.where(when.dayofweek < 5, 1, 0.55) * peaks
+    traffic = np.where(when.day_of_week < 5, 1, 0.55) * peaks
     no2 = (
         12
         + 25 * traffic / (1 + 0.35 * wind)
