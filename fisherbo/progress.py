@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 Show = Callable[[int, str], None]
 """Shows how much is done, and words."""
@@ -31,15 +32,17 @@ def bar(name: str, total: int, unit: str, *, shown: bool) -> Iterator[Show]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn(
+            "{task.fields[words]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     # One refresh a second: the bar's thread is of the process whose CPU seconds are measured.
-    with Progress(*columns, console=console, refresh_per_second=1) as progress:
+    with Progress(*columns, console=console, refresh_per_second=1, expand=True) as progress:
         task = progress.add_task(name, total=total, words="")
         yield lambda done, words: progress.update(
             task, completed=min(done, total), words=words, refresh=True

@@ -27,5 +27,5 @@ def best_so_far(result: TuningResult) -> str:
         )
     loss = result.final_loss if result.target is None else result.best_loss
     if loss is not None:
-        return f"best: {result.metric} {loss:.4g}"
+        return f"best: {loss:.4g} {result.metric}"
     return "no complete trial yet"
