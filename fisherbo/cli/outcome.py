@@ -99,6 +99,9 @@ def _say(
         if result.best_trial is not None:
             falls = f", lr falling to 0 in {result.max_steps} steps" * (task.schedule == "linear")
             print(f"best {result.optimizer}: {result.best_call}{falls}")
+    if task.learned is None:
+        option = "--task classification" if task.name.startswith("digits-") else "--target COLUMN"
+        print(f"no model is saved of an autoencoder; {option} makes one that predicts")
     if final is not None:
         print_scores(final, console)
         print(f"model: {model} ({final.optimizer}; fisherbo predict {model} --data NEW.csv)")

@@ -423,6 +423,18 @@ def test_json_is_what_the_study_holds(folder, capsys):
         assert model["test"]["kfac network"][name] == {"value": value, "low": low, "high": high}
 
 
+def test_an_autoencoder_has_no_model_that_predicts(folder, capsys):
+    words = ["tune", "--max-steps", "3", "--trials", "1", "--sampler", "random"]
+    assert main(words) == 0
+    assert "autoencoder; --task classification makes one that predicts" in capsys.readouterr().out
+    assert main([*words, "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] is None
+    write(folder, rows(lambda k: f"{k * k},{k % 3},{k % 7}"))
+    assert main([*words, "--data", "data.csv"]) == 0
+    assert "no model is saved of an autoencoder; --target COLUMN" in capsys.readouterr().out
+    assert not list(folder.glob("runs/*.pt"))
+
+
 def messy(folder, rows=200):
     """A table as people have them: ids, dates, missing values, text, a rare class."""
     number = np.arange(rows)
