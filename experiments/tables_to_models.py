@@ -124,7 +124,7 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
         table.add_column(name, justify="left" if name == "table" else "right")
     table.add_column("seconds", justify="right")
     table.add_column("predict")
-    linear, boosted = [], []
+    linear, boosted, losses = [], [], []
     for cell, row in found.items():
         scores, metric = row["scores"], _metric(row["scores"])
         own = scores[row["network"]]
@@ -132,6 +132,8 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
         trees = scores["gradient boosting"]
         linear.append(own[metric]["value"] - line[metric]["value"])
         boosted.append(own[metric]["value"] - trees[metric]["value"])
+        if "log loss" in own:
+            losses.append(own["log loss"]["value"] - line["log loss"]["value"])
         table.add_row(
             cell.table,
             f"{row['rows']:,}",
@@ -151,6 +153,12 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
         f"{sum(gap >= -CLOSE for gap in boosted)} (least difference {min(boosted):+.3f})",
         highlight=False,
     )
+    if losses:
+        console.print(
+            f"log loss at most logistic's on {sum(gap <= 0 for gap in losses)} of {len(losses)} "
+            f"tables of classes (largest difference {max(losses):+.4f})",
+            highlight=False,
+        )
 
 
 def _cell(scores: dict[str, Any], metric: str) -> str:
