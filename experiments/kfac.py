@@ -185,7 +185,7 @@ def tune(cell: Tuning) -> rows.Row:
         seed=TUNING_SEED,
     )
     return {
-        "params": result.best_params,
+        "params": result.best_trial.params if result.best_trial else {},
         "value": result.best_value,
         "cpu_seconds": time.process_time() - start,
         **asdict(result.counts),

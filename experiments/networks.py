@@ -71,10 +71,10 @@ def digits_convnet() -> Problem:
     """Two convolutions and a linear layer, 6 thousand weights, on all 1797 digits."""
     table = data.load("digits")
     assert table.target is not None
-    images = table.features.reshape(-1, 1, 8, 8)
+    images = torch.tensor(table.inputs.to_numpy(), dtype=torch.float32).reshape(-1, 1, 8, 8)
     return Problem(
         convnet,
-        (images, table.target.long()),
+        (images, torch.tensor(table.target.to_numpy())),
         LOSSES["cross_entropy"],
         target=0.01,
         seconds=20.0,

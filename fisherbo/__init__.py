@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fisherbo.tuning import tune_training as tune_training
     from fisherbo.tuning.policy import PolicyTuning as PolicyTuning
     from fisherbo.tuning.policy import tune_policy as tune_policy
+    from fisherbo.tuning.tables.model import TableModel as TableModel
+    from fisherbo.tuning.tables.model import load_model as load_model
 
 __version__ = "0.1.0"
 
@@ -34,7 +36,9 @@ _HOME = {
     "NaturalGradient": "fisherbo.training",
     "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",
+    "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
+    "load_model": "fisherbo.tuning.tables.model",
     "tune_policy": "fisherbo.tuning.policy",
     "tune_training": "fisherbo.tuning",
 }
@@ -49,8 +53,10 @@ __all__ = [
     "NaturalGradient",
     "PolicyTuning",
     "Recommendation",
+    "TableModel",
     "TuningResult",
     "__version__",
+    "load_model",
     "tune_policy",
     "tune_training",
 ]

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 Show = Callable[[int, str], None]
 """Shows how much is done, and words."""
@@ -24,13 +32,17 @@ def bar(name: str, total: int, unit: str, *, shown: bool) -> Iterator[Show]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn(
+            "{task.fields[words]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     # One refresh a second: the bar's thread is of the process whose CPU seconds are measured.
-    with Progress(*columns, console=console, refresh_per_second=1) as progress:
+    with Progress(*columns, console=console, refresh_per_second=1, expand=True) as progress:
         task = progress.add_task(name, total=total, words="")
         yield lambda done, words: progress.update(
             task, completed=min(done, total), words=words, refresh=True

@@ -6,19 +6,24 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from fisherbo.cli.arguments import add_format, names, positive_float, positive_int, seed, widths
-from fisherbo.cli.output import print_json
-from fisherbo.errors import FisherboError, MissingExtraError
+from fisherbo.cli.outcome import notes, tell
+from fisherbo.errors import FisherboError, InvalidInputError
 
 if TYPE_CHECKING:
     from fisherbo.tuning import TuningResult
     from fisherbo.tuning.tasks import Task
 
 DEFAULT_STORAGE = "sqlite:///runs/tune.db"
-HELP = "tune an optimizer's hyperparameters on a training problem"
-DESCRIPTION = f"{HELP[0].upper()}{HELP[1:]}; run it again to resume."
+HELP = "from a table to a tuned, tested and saved model"
+DESCRIPTION = (
+    "Tune the training of a network on a table, train it again with the best settings, test it on "
+    "held-out rows beside baselines, and save it. Without a target column an autoencoder's "
+    "training is tuned. Run it again to resume."
+)
 EXAMPLES = """examples:
   fisherbo tune
       tune K-FAC on a deep autoencoder of handwritten digits: 30 trials, stored in runs/tune.db
@@ -26,8 +31,12 @@ EXAMPLES = """examples:
       the same, then Adam and SGD with as many trials each, in one table and one report
   fisherbo tune --data wine --trials 20
       a classifier of the wine data; run again with --trials 40 it goes on from 20
-  fisherbo tune --data houses.csv --target price --hidden 64,32
-      a regression on a CSV file; .parquet and .npz files work alike
+  fisherbo tune --data houses.csv --target price
+      a model of a CSV file's prices, saved beside the study; .parquet and .npz files work alike
+  fisherbo predict runs/houses-regression.pt --data new.csv
+      what the model says of new rows
+  fisherbo tune --data visits.csv --target outcome --group patient --class-weight balanced
+      no patient is both trained on and tested on; rare outcomes weigh as much as common ones
   fisherbo tune --storage postgresql://user:password@host/database
       run it in several processes or on several machines: they share the study
 """
@@ -49,6 +58,28 @@ def _add_problem(tune: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--target", metavar="COLUMN", help="target column of the file")
     group.add_argument(
+        "--drop", type=names, default=[], metavar="COLUMN,...", help="columns to leave out"
+    )
+    group.add_argument(
+        "--keep", type=names, default=[], metavar="COLUMN,...",
+        help="columns to use though they look like ids, text or constants",
+    )  # fmt: skip
+    group.add_argument(
+        "--group", metavar="COLUMN",
+        help="rows of one value of it stay together: all trained on, or all tested on",
+    )  # fmt: skip
+    group.add_argument(
+        "--time", metavar="COLUMN", help="early rows are trained on, the latest are tested on"
+    )
+    group.add_argument(
+        "--class-weight", choices=["balanced"], help="rare classes weigh as much as common ones"
+    )
+    group.add_argument(
+        "--metric", metavar="NAME",
+        help="what settings are chosen by: accuracy, balanced_accuracy or log_loss; rmse, mae or "
+        "r2 (default: log_loss, rmse)",
+    )  # fmt: skip
+    group.add_argument(
         "--task", metavar="TASK",
         help="autoencoder, classification or regression (default: what suits the target)",
     )  # fmt: skip
@@ -62,7 +93,7 @@ def _add_problem(tune: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--batch-size", type=positive_int, metavar="N",
-        help="rows a batch (default: all rows up to 4096, else 512)",
+        help="rows a batch (default: all rows up to 4096, else 1024; 512 for the autoencoder)",
     )  # fmt: skip
 
 
@@ -85,11 +116,16 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--max-steps", type=positive_int, metavar="N",
-        help="steps of a trial (default: 300 for kfac, 6000 for adam and sgd)",
+        help="steps of a trial (default: of a model of a target 100 for kfac, 1000 for adam and "
+        "sgd, at least 10 epochs; of the autoencoder 300 and 6000)",
     )  # fmt: skip
     group.add_argument(
         "--max-seconds", type=positive_float, default=60.0, metavar="S",
         help="CPU seconds of a trial (default: 60)",
+    )  # fmt: skip
+    group.add_argument(
+        "--timeout", type=positive_float, metavar="S",
+        help="seconds after which no trial is begun (default: no limit)",
     )  # fmt: skip
     group.add_argument(
         "--jobs", type=positive_int, default=1, metavar="N",
@@ -117,30 +153,52 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="FILE",
         help="HTML report (default: NAME.html beside the storage's file)",
     )  # fmt: skip
-    group.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    group.add_argument(
+        "--save", type=Path, metavar="FILE",
+        help="the model, with all that `fisherbo predict` needs (default: NAME.pt beside the "
+        "storage's file)",
+    )  # fmt: skip
+    group.add_argument(
+        "--quiet", action="store_true",
+        help="no table, and no progress bar, which is drawn on terminals only",
+    )  # fmt: skip
     add_format(tune)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo tune`: a study for each optimizer, with further processes, then the reports."""
+    optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
+    watched = sys.stderr.isatty() and not arguments.quiet
+    if watched:  # before what takes seconds
+        print(f"fisherbo: tuning {', '.join(optimizers)} on {arguments.data} ...", file=sys.stderr)
+    arguments.deadline = None if arguments.timeout is None else monotonic() + arguments.timeout
     from fisherbo.files import require_writable
     from fisherbo.tuning.workers import beside
 
-    optimizers = list(dict.fromkeys([arguments.optimizer, *arguments.compare]))
     task = _prepare(arguments, optimizers)
     studies = _study_names(arguments, task, optimizers)
-    page = arguments.report or _report_path(arguments.storage, arguments.study_name or task.name)
+    page = _beside_storage(arguments, task, arguments.report, ".html")
+    model = _beside_storage(arguments, task, arguments.save, ".pt")
     require_writable(page, "--report")
+    if task.learned is not None:
+        require_writable(model, "--save")
+    elif arguments.save is not None:
+        raise InvalidInputError(
+            "--save is for models of a target, and an autoencoder has none; give --target or --task"
+        )
+    if watched and task.learned is not None:
+        print("\n".join(notes(task)), file=sys.stderr)
     if arguments.study_name is not None:
         _note_other_names(arguments, studies)
+    arguments.watched = watched
     with beside(arguments.jobs - 1, _assist, arguments, optimizers):
         results = [_tune_one(arguments, task, *names) for names in studies.items()]
-    return _report(arguments, results, page)
+    return tell(arguments, task, results, page, model)
 
 
 def _assist(arguments: argparse.Namespace, optimizers: list[str]) -> None:
     """Work on the studies of another process, which tells what there is to tell."""
-    arguments.quiet = True
+    arguments.watched = False
     with contextlib.suppress(FisherboError, KeyboardInterrupt):
         task = _prepare(arguments, optimizers)
         for names in _study_names(arguments, task, optimizers).items():
@@ -154,6 +212,7 @@ def _prepare(arguments: argparse.Namespace, optimizers: list[str]) -> Task:
 
     from fisherbo.tuning.data import load
     from fisherbo.tuning.search_spaces import as_optimizer
+    from fisherbo.tuning.tables.supervised import Choices
     from fisherbo.tuning.tasks import make_task
 
     torch.set_num_threads(arguments.threads)
@@ -166,6 +225,14 @@ def _prepare(arguments: argparse.Namespace, optimizers: list[str]) -> Task:
         hidden=arguments.hidden,
         target_loss=arguments.target_loss,
         seed=arguments.seed,
+        choices=Choices(
+            drop=arguments.drop,
+            keep=arguments.keep,
+            group=arguments.group,
+            time=arguments.time,
+            balanced=arguments.class_weight == "balanced",
+            metric=arguments.metric,
+        ),
     )
 
 
@@ -206,17 +273,22 @@ def _tune_one(
 ) -> TuningResult:
     from fisherbo.tuning import tune_training
 
+    tunable = task.optimizer(optimizer)
+    left = None
+    if arguments.deadline is not None:
+        left = max(1e-3, arguments.deadline - monotonic())
     return tune_training(
         task.build_model,
         task.train,
-        loss=task.loss.name,
-        optimizer=optimizer,
+        loss=task.loss.function,
+        likelihood=task.loss.likelihood,
+        optimizer=tunable,
         n_trials=arguments.trials,
         target=task.target,
         validation=task.validation,
         offset=task.offset,
-        batch_size=arguments.batch_size,
-        max_steps=arguments.max_steps,
+        batch_size=arguments.batch_size or task.batch_size,
+        max_steps=arguments.max_steps or max(tunable.max_steps, task.min_steps),
         max_seconds=arguments.max_seconds,
         storage=arguments.storage,
         study_name=study_name,
@@ -224,48 +296,23 @@ def _tune_one(
         seed=arguments.seed,
         metric=task.metric,
         config=task.config,
-        progress=not arguments.quiet,
+        progress=arguments.watched,
+        measure=task.measure,
+        schedule=task.schedule,
+        timeout=left,
+        folds=task.folds,
     )
 
 
-def _report(arguments: argparse.Namespace, results: list[TuningResult], page: Path) -> int:
-    """Print the table, write the page; fails if an optimizer has no complete trial."""
-    from fisherbo.tuning.report import write_html
-    from fisherbo.tuning.result import failures
-
-    try:
-        write_html(results, page)
-    except MissingExtraError as error:
-        print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
-        _say(arguments, results, None)
-    else:
-        _say(arguments, results, page)
-    for result in results:
-        if result.best_trial is None:
-            reasons = failures(result.study) or ["all were pruned"]
-            raise FisherboError(f"no trial of {result.optimizer} is complete: {reasons[0]}")
-    return 0
-
-
-def _say(arguments: argparse.Namespace, results: list[TuningResult], path: Path | None) -> None:
-    """The table for people, or JSON for programs, and where the report is."""
-    from rich.console import Console
-
-    from fisherbo.tuning.report import as_json, print_table
-
-    if arguments.format == "json":
-        report = None if path is None else str(path)
-        print_json({"results": [as_json(result) for result in results], "report": report})
-    elif not arguments.quiet:
-        print_table(results, Console())
-        if path is not None:
-            print(f"report: {path}")
-
-
-def _report_path(storage: str, name: str) -> Path:
-    """Beside the storage's file; in the working directory for a database server."""
+def _beside_storage(
+    arguments: argparse.Namespace, task: Task, given: Path | None, suffix: str
+) -> Path:
+    """The path given; else beside the storage's file, or here for a database server."""
     from fisherbo.tuning.storage import parse_url, sqlite_file
 
-    file = sqlite_file(parse_url(storage))
+    if given is not None:
+        return given
+    name = (arguments.study_name or task.name).replace("/", "-")
+    file = sqlite_file(parse_url(arguments.storage))
     folder = Path() if file is None else file.parent
-    return folder / f"{name.replace('/', '-')}.html"
+    return folder / f"{name}{suffix}"

@@ -1,4 +1,4 @@
-"""Tables of numbers: the bundled data sets and files, checked before anything is trained.
+"""Tables: the bundled data sets and files, checked before anything is trained.
 
 `load` is the one door. It returns a frozen `Table` or raises `InvalidInputError` with one line
 that says what was wrong, what was found and what to do.
@@ -7,14 +7,15 @@ that says what was wrong, what was found and what to do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.tuning.files import read_frame, table_of_frame
 from fisherbo.tuning.names import suggestion
 from fisherbo.tuning.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BUNDLED = ("digits", "breast_cancer", "diabetes", "wine", "iris")
 
@@ -47,18 +48,28 @@ def load(source: str, target: str | None = None) -> Table:
     return table_of_frame(frame, target, path)
 
 
+def read_rows(path: Path) -> pd.DataFrame:
+    """Columns of a CSV, Parquet or NPZ file, whatever they are.
+
+    Raises:
+        InvalidInputError: no such file, another kind of file, or one that cannot be read.
+        MissingExtraError: pandas or pyarrow is not installed.
+    """
+    return read_frame(path, None)[0]
+
+
 def _bundled(name: str) -> Table:
     try:
         from sklearn import datasets
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "sklearn") from error
-    bunch: Any = getattr(datasets, f"load_{name}")()
-    scale = 16.0 if name == "digits" else 1.0  # digits are grey levels 0 to 16
-    labels = () if name == "diabetes" else tuple(str(label) for label in bunch.target_names)
-    return Table(
-        name=name,
-        features=torch.tensor(bunch.data / scale, dtype=torch.float32),
-        feature_names=tuple(str(column) for column in bunch.feature_names),
-        target=torch.tensor(bunch.target, dtype=torch.float64),
-        labels=labels,
-    )
+    try:
+        bunch: Any = getattr(datasets, f"load_{name}")(as_frame=True)
+    except ImportError as error:
+        raise MissingExtraError("pandas", "sklearn") from error
+    inputs, target = bunch.data.rename(columns=str), bunch.target
+    if name == "digits":
+        inputs = inputs / 16.0  # grey levels 0 to 16
+    elif name != "diabetes":
+        target = target.map(dict(enumerate(map(str, bunch.target_names))))
+    return Table(name, inputs, target.rename("target"), name)

@@ -4,26 +4,34 @@ The value of a trial, which the study minimises:
 
     target reached        log10(steps to the target)
     target not reached    log10(step budget) + log10(best loss / target)
-    no target             best loss
+    no target             loss at the end: mean of the last tenth of the reports; with further folds
+                          the mean of it and of their last losses
 
 The second line continues the first: it is equal where the target is reached at the last step. A run
 that ends by its CPU seconds is scored by the step budget like one that ends by its steps.
-Intermediate values are the best loss so far at a step, so that trials compare at equal steps.
+Intermediate values are, with a target, the best loss so far at a step, else the mean of the last
+reports, so that trials compare at equal steps. The loss at the end is that of the model which the
+run leaves; a run that was good once, by chance or before it became unstable, is not.
+
+A run explodes where, after the first tenth of its steps, its loss is above the first one by ten
+times that or more. It has diverged and fails, whatever its least loss was.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from fisherbo.errors import InvalidInputError, NumericalError
+from fisherbo.errors import DivergedError, InvalidInputError, NumericalError
 from fisherbo.training import Report, StepReport, TracePoint, TrainingResult, fit
 from fisherbo.training.checkpoint import generator_states, set_generator_states
 from fisherbo.tuning import record
@@ -35,6 +43,8 @@ from fisherbo.tuning.search_spaces import Setting, TunableOptimizer
 
 REPORTS = 60  # reports of a run that uses up its steps
 CHECKPOINTS = 20  # checkpoints of such a run
+EXPLOSION = 10.0  # times the first loss
+SCHEDULES = ("constant", "linear")
 FAILURES = (NumericalError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]  # not in stubs
 
 
@@ -57,9 +67,29 @@ class Budget:
         return max(1, self.max_steps // REPORTS)
 
     @property
+    def window(self) -> int:
+        """Reports, of a run that uses up its steps, whose mean is the loss at the end."""
+        return max(1, self.max_steps // self.report_every // 10)
+
+    @property
     def checkpoint_every(self) -> int:
         """Steps from one checkpoint to the next."""
         return max(1, self.max_steps // CHECKPOINTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Other training rows and what is measured after them, for cross-validation.
+
+    Attributes:
+        build_model: returns a new model of these rows.
+        training: their batches.
+        measure: the metric on the rows that they leave out.
+    """
+
+    build_model: Callable[[], nn.Module]
+    training: Source
+    measure: Callable[[nn.Module], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +106,9 @@ class Objective:
     offset: float
     target: float | None
     checkpoints: Checkpoints | None = None
+    measured: Callable[[nn.Module], float] | None = None
+    schedule: str = "constant"
+    folds: Sequence[Fold] = ()
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Value of the trial after one training run, whose record is stored in the trial.
@@ -84,12 +117,13 @@ class Objective:
             TrialPruned: the study's pruner ended the run.
             NumericalError: the run left the finite numbers; the reason is stored in the trial.
         """
-        journal = _Journal(trial, self.offset, self.target, self.budget.max_steps)
+        journal = _Journal(trial, self.offset, self.target, self.budget)
         parameters = self.optimizer.suggest(trial)
         path = None if self.checkpoints is None else self.checkpoints.begin(trial)
         try:
             with seeded(self.setting.seed):
-                result = self._train(journal, parameters, path)
+                _, result = self._train(parameters, [journal], path)
+            further = [self._last_loss(fold, parameters) for fold in self.folds]
         except (optuna.TrialPruned, *FAILURES) as error:
             failed = not isinstance(error, optuna.TrialPruned)
             record.write(trial, journal.cut_short("failed" if failed else "pruned"))
@@ -97,30 +131,66 @@ class Objective:
                 record.write_failure(trial, error)
             self._end(trial)
             raise
-        run = journal.complete(result)
+        run = journal.complete(result, further)
         record.write(trial, run)
         self._end(trial)
         return score(run, self.target, self.budget.max_steps)
 
+    def model(self, parameters: Mapping[str, Any], steps: int) -> nn.Module:
+        """The model that a run of so many steps leaves, in evaluation mode.
+
+        On the same data it is, to the bit, the model of the trial that took these steps.
+
+        Raises:
+            NumericalError: the run left the finite numbers.
+        """
+        unlimited = replace(self, target=None, budget=replace(self.budget, max_seconds=math.inf))
+        with seeded(self.setting.seed):
+            model, _ = unlimited._train(parameters, [], None, max(1, steps))
+        return model.eval()
+
+    def _last_loss(self, fold: Fold, parameters: Mapping[str, Any]) -> float:
+        """The metric after a run on another fold."""
+        of_fold = replace(
+            self, build_model=fold.build_model, training=fold.training, measured=fold.measure
+        )
+        with seeded(self.setting.seed):
+            _, result = of_fold._train(parameters, [], None, report_every=self.budget.max_steps)
+        return result.trace[-1].loss - self.offset
+
     def _train(
-        self, journal: _Journal, parameters: dict[str, float], path: Path | None
-    ) -> TrainingResult:
+        self,
+        parameters: Mapping[str, Any],
+        callbacks: Sequence[Callable[[Report], object]],
+        path: Path | None,
+        steps: int | None = None,
+        report_every: int | None = None,
+    ) -> tuple[nn.Module, TrainingResult]:
+        """The model after a run, which ends early where `steps` are given."""
         model = self.build_model()
-        optimizer = self.optimizer.build(model, parameters, self.setting)
-        return fit(
+        optimizer = self.optimizer.make(model, parameters, self.setting)
+        result = fit(
             model,
             optimizer,
             self.loss.function,
             self.training.fresh(),
-            max_steps=self.budget.max_steps,
+            max_steps=steps or self.budget.max_steps,
             max_seconds=self.budget.max_seconds,
             target=None if self.target is None else self.target + self.offset,
             measure=self._measure(),
-            report_every=self.budget.report_every,
-            callbacks=[journal],
+            report_every=report_every or self.budget.report_every,
+            callbacks=callbacks,
+            scheduler=self._scheduler(optimizer),
             checkpoint=path,
             checkpoint_every=self.budget.checkpoint_every,
         )
+        return model, result
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> LambdaLR | None:
+        """Of the learning rate: none, or down to zero at the last step of the budget."""
+        if self.schedule == "constant":
+            return None
+        return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / self.budget.max_steps))
 
     def _end(self, trial: optuna.Trial) -> None:
         if self.checkpoints is not None:
@@ -128,6 +198,8 @@ class Objective:
 
     def _measure(self) -> Callable[[nn.Module], float] | None:
         """Loss over all rows that the metric is about; None where the batch loss is just that."""
+        if self.measured is not None:
+            return self.measured
         if self.validation is not None:
             return mean_loss(self.validation.fresh(), self.loss.function)
         if self.training.full:
@@ -139,10 +211,10 @@ class _Journal:
     """Tells a trial of its run as it goes on, and keeps what its record will hold."""
 
     def __init__(
-        self, trial: optuna.Trial, offset: float, target: float | None, max_steps: int
+        self, trial: optuna.Trial, offset: float, target: float | None, budget: Budget
     ) -> None:
         self._trial = trial
-        self._offset, self._target, self._max_steps = offset, target, max_steps
+        self._offset, self._target, self._budget = offset, target, budget
         self._trace: list[TracePoint] = []
         self._curvature: dict[int, StepReport] = {}
 
@@ -152,18 +224,45 @@ class _Journal:
             self._curvature[report.point.step] = report.last_step
         for point in report.trace[len(self._trace) :]:
             self._trace.append(replace(point, loss=point.loss - self._offset))
-            self._trial.report(min(p.loss for p in self._trace), point.step)
+            self._trial.report(self._so_far(), point.step)
         check()
         last = self._trace[-1]
+        self._require_calm(last)
         reached = self._target is not None and last.loss <= self._target
-        if not reached and last.step < self._max_steps and self._trial.should_prune():
+        if not reached and last.step < self._budget.max_steps and self._trial.should_prune():
             raise optuna.TrialPruned(f"pruned at step {last.step}")
 
-    def complete(self, result: TrainingResult) -> record.Run:
-        """The record of a run that came to its end."""
+    def _so_far(self) -> float:
+        """Intermediate value at the last report."""
+        losses = [point.loss for point in self._trace]
+        return min(losses) if self._target is not None else self._smoothed()
+
+    def _smoothed(self) -> float:
+        """Mean loss of the last reports."""
+        last = self._trace[-self._budget.window :]
+        return math.fsum(point.loss for point in last) / len(last)
+
+    def _require_calm(self, last: TracePoint) -> None:
+        """Pass unless the run exploded.
+
+        Raises:
+            DivergedError: it did.
+        """
+        first = self._trace[0].loss + self._offset
+        risen = last.loss + self._offset - first
+        if last.step > self._budget.max_steps / 10 and risen > EXPLOSION * abs(first):
+            raise DivergedError(
+                f"the run exploded: the loss was {first:.3g} at first and is "
+                f"{last.loss + self._offset:.3g} after {last.step} steps; lower lr"
+            )
+
+    def complete(self, result: TrainingResult, further: Sequence[float]) -> record.Run:
+        """The record of a run that came to its end, and of the last losses of further folds."""
+        ends = [self._smoothed(), *further]
         return record.Run(
             trace=tuple(self._trace),
             best_loss=result.best_loss - self._offset,
+            final_loss=math.fsum(ends) / len(ends),
             steps=result.steps,
             cpu_seconds=result.cpu_seconds,
             stopped=result.stopped,
@@ -179,6 +278,7 @@ class _Journal:
         return record.Run(
             trace=tuple(self._trace),
             best_loss=best,
+            final_loss=self._smoothed() if self._trace else math.inf,
             steps=last.step,
             cpu_seconds=last.cpu_seconds,
             stopped=stopped,
@@ -189,7 +289,7 @@ class _Journal:
 def score(run: record.Run, target: float | None, max_steps: int) -> float:
     """Value of a run, as the head of this module defines it."""
     if target is None:
-        return run.best_loss
+        return run.final_loss
     if run.steps_to_target is not None:
         return math.log10(max(1, run.steps_to_target))
     return math.log10(max_steps) + math.log10(max(run.best_loss / target, 1.0))

@@ -25,6 +25,7 @@ def best_so_far(result: TuningResult) -> str:
             f"best: {result.steps_to_target} steps, {result.cpu_seconds_to_target:.1f} CPU s "
             f"to {result.metric} {result.target:g}"
         )
-    if result.best_loss is not None:
-        return f"best: {result.metric} {result.best_loss:.4g}"
+    loss = result.final_loss if result.target is None else result.best_loss
+    if loss is not None:
+        return f"best: {loss:.4g} {result.metric}"
     return "no complete trial yet"

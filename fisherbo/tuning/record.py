@@ -3,7 +3,9 @@
 User attributes of a trial:
 
     trace_step, trace_loss, trace_cpu_seconds   the metric during the run, thinned
-    best_loss, steps, cpu_seconds, stopped      where the run ended and why
+    best_loss, final_loss                       the least, and the mean of the last reports (and of
+                                                the last losses of further folds)
+    steps, cpu_seconds, stopped                 where the run ended and why
     steps_to_target, cpu_seconds_to_target      None if the target was not reached
     failure                                     why the run failed; only on failed runs
     damping, ratio, kl, slope                   λ, ρ, KL divergence and v·g of the last reported
@@ -34,6 +36,7 @@ class Run:
     Attributes:
         trace: the metric against steps and CPU seconds.
         best_loss: least value of the metric.
+        final_loss: mean of the metric over the last tenth of the reports.
         steps: steps taken.
         cpu_seconds: CPU seconds of training, without reports.
         stopped: "target", "steps", "seconds", "pruned" or "failed".
@@ -45,6 +48,7 @@ class Run:
 
     trace: tuple[TracePoint, ...]
     best_loss: float
+    final_loss: float
     steps: int
     cpu_seconds: float
     stopped: str
@@ -61,6 +65,7 @@ def write(trial: Trial, run: Run) -> None:
         "trace_loss": [_short(point.loss) for point in points],
         "trace_cpu_seconds": [round(point.cpu_seconds, 3) for point in points],
         "best_loss": run.best_loss if math.isfinite(run.best_loss) else None,
+        "final_loss": run.final_loss if math.isfinite(run.final_loss) else None,
         "steps": run.steps,
         "cpu_seconds": run.cpu_seconds,
         "stopped": run.stopped,
@@ -93,6 +98,7 @@ def read(trial: FrozenTrial) -> Run | None:
     return Run(
         trace=tuple(TracePoint(*row) for row in zip(*columns, strict=True)),
         best_loss=math.inf if stored["best_loss"] is None else stored["best_loss"],
+        final_loss=math.inf if stored.get("final_loss") is None else stored["final_loss"],
         steps=stored["steps"],
         cpu_seconds=stored["cpu_seconds"],
         stopped=stored["stopped"],

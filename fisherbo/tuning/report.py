@@ -33,7 +33,7 @@ def lines(results: Sequence[TuningResult]) -> list[list[str]]:
         ("best parameters", _params),
         (f"steps{goal}", _steps),
         (f"CPU seconds{goal}", _seconds),
-        (f"best {first.metric}", lambda result: _number(result.best_loss)),
+        (_loss_name(first), _loss),
         ("trials complete / pruned / failed", _ends),
     ]
     if has_target:
@@ -58,7 +58,9 @@ def as_json(result: TuningResult) -> dict[str, Any]:
         "best_params": result.best_params,
         "best_value": result.best_value,
         "metric": result.metric,
+        "best_call": result.best_call if result.best_trial else None,
         "best_loss": result.best_loss,
+        "final_loss": result.final_loss,
         "target": result.target,
         "steps_to_target": result.steps_to_target,
         "cpu_seconds_to_target": result.cpu_seconds_to_target,
@@ -131,7 +133,7 @@ def _of_study(result: TuningResult, value: str) -> list[Figure]:
     """Response map and parallel coordinates, where trials allow them."""
     if result.best_trial is None:
         return []
-    names = list(result.best_params)
+    names = list(result.best_trial.params)
     drawn: list[Figure] = []
     if {"lr", "damping"} <= set(names):
         title = f"{result.optimizer}: {value} over lr and damping"
@@ -143,6 +145,14 @@ def _of_study(result: TuningResult, value: str) -> list[Figure]:
 
 def _params(result: TuningResult) -> str:
     return "\n".join(f"{name} {_number(v)}" for name, v in result.best_params.items()) or "-"
+
+
+def _loss_name(result: TuningResult) -> str:
+    return f"best {result.metric}" if result.target is not None else f"{result.metric} at the end"
+
+
+def _loss(result: TuningResult) -> str:
+    return _number(result.best_loss if result.target is not None else result.final_loss)
 
 
 def _ends(result: TuningResult) -> str:
@@ -186,4 +196,6 @@ def _ratio(
 
 
 def _number(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_number, value))
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

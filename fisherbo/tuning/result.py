@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from torch import nn
+from torch.optim import Optimizer
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.training import TracePoint
 from fisherbo.tuning import record
+from fisherbo.tuning.objective import Objective
+from fisherbo.tuning.search_spaces import OPTIMIZERS, Setting, TunableOptimizer, as_optimizer
 
 CONFIG = "fisherbo"  # user attribute of the study: what makes it the same study
 
@@ -46,6 +51,7 @@ class TuningResult:
         best_trial: complete trial of the least value, or None.
         run: the record of that trial's training run, or None.
         config: what the study was made with.
+        objective: what its trials run, where `tune_training` made this.
     """
 
     study: optuna.Study
@@ -57,11 +63,100 @@ class TuningResult:
     best_trial: FrozenTrial | None
     run: record.Run | None
     config: dict[str, Any] = field(default_factory=dict)
+    objective: Objective | None = None
 
     @property
     def best_params(self) -> dict[str, Any]:
-        """Parameters of the best trial; empty without one."""
-        return dict(self.best_trial.params) if self.best_trial else {}
+        """Keyword arguments of the best trial's optimizer; empty without one.
+
+        They are as the optimizer's own class takes them: ``fisherbo.KFAC(model, **best_params)``,
+        ``torch.optim.Adam(model.parameters(), **best_params)``. The point that was searched, where
+        1 - momentum stands for the momentum, is in ``best_trial.params``.
+        """
+        if self.best_trial is None:
+            return {}
+        return self._written(self.best_trial.params)
+
+    @property
+    def best_call(self) -> str:
+        """The best trial's optimizer as a line of Python for a variable ``model``."""
+        known = self.objective is not None or self.optimizer in OPTIMIZERS
+        made_by = (self._tunable().made_by if known else "") or f"{self.optimizer}(model"
+        values = ", ".join(f"{name}={_literal(v)}" for name, v in self.best_params.items())
+        return f"{made_by}, {values})"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record a trial, in order: what it tried and how it ended; rows of a data frame.
+
+        Its keys are number, state, value, loss (at the end), steps, cpu_seconds, failure (why it
+        failed, or None), and the keyword arguments of its optimizer.
+        """
+        found = []
+        for trial in self.study.get_trials(deepcopy=False):
+            run = record.read(trial)
+            found.append(
+                {
+                    "number": trial.number,
+                    "state": trial.state.name,
+                    "value": trial.value if trial.state == TrialState.COMPLETE else None,
+                    "loss": run.final_loss if run else None,
+                    "steps": run.steps if run else None,
+                    "cpu_seconds": run.cpu_seconds if run else None,
+                    "failure": record.failure(trial),
+                    **(self._written(trial.params) if trial.params else {}),
+                }
+            )
+        return found
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """The best trial's optimizer for the weights of a model.
+
+        Raises:
+            InvalidInputError: no trial is complete.
+        """
+        return self._tunable().make(model, self._best().params, self._setting())
+
+    def best_model(self) -> nn.Module:
+        """The best trial's model, in evaluation mode.
+
+        It is trained again as in the trial: on the same data, with the same seed and as many steps.
+
+        Raises:
+            InvalidInputError: no trial is complete, or the result is of a study that was only read.
+        """
+        best = self._best()
+        if self.objective is None:
+            raise InvalidInputError(
+                "best_model needs the data and the model of the study, which its storage does not "
+                "hold; run tune_training with the same arguments, it only returns what is there"
+            )
+        return self.objective.model(best.params, self.run.steps if self.run else 1)
+
+    def _best(self) -> FrozenTrial:
+        if self.best_trial is None:
+            raise InvalidInputError(
+                f"study {self.study.study_name!r} has no complete trial; run more of them"
+            )
+        return self.best_trial
+
+    def _written(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments at a point; the point itself of an optimizer that is not known here."""
+        if self.objective is None and self.optimizer not in OPTIMIZERS:
+            return dict(params)
+        return self._tunable().written(params, self._setting())
+
+    def _tunable(self) -> TunableOptimizer:
+        """The optimizer; of a study that was only read the one of its name."""
+        if self.objective is not None:
+            return self.objective.optimizer
+        return replace(as_optimizer(self.optimizer), fixed=self.config.get("fixed", {}))
+
+    def _setting(self) -> Setting:
+        if self.objective is not None:
+            return self.objective.setting
+        stored = (self.config[name] for name in ("likelihood", "weight_decay", "seed"))
+        return Setting(*stored)
 
     @property
     def best_value(self) -> float | None:
@@ -72,6 +167,11 @@ class TuningResult:
     def best_loss(self) -> float | None:
         """Least value of the metric in the best trial's run."""
         return self.run.best_loss if self.run else None
+
+    @property
+    def final_loss(self) -> float | None:
+        """The metric at the end of the best trial's run."""
+        return self.run.final_loss if self.run else None
 
     @property
     def steps_to_target(self) -> int | None:
@@ -125,6 +225,15 @@ def count(trials: list[FrozenTrial]) -> Counts:
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
         reached=sum(trial.user_attrs.get("steps_to_target") is not None for trial in trials),
     )
+
+
+def _literal(value: Any) -> str:
+    """A value as Python writes it, numbers to four significant digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_literal, value))})"
+    return repr(value)
 
 
 def failures(study: optuna.Study) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import (
@@ -38,6 +38,7 @@ class Setting:
 
 
 Build = Callable[[nn.Module, Mapping[str, Any], Setting], optim.Optimizer]
+Arguments = Callable[[Mapping[str, Any], Setting], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class TunableOptimizer:
         build: returns the optimizer of a model's weights at one point of the space.
         max_steps: steps of a trial unless the user gives another budget.
         needs_likelihood: whether `build` cannot do without `Setting.likelihood`.
+        arguments: keyword arguments of the optimizer's own class at one point, to be pasted; None
+            is the point itself.
+        made_by: how that class is called, up to the keyword arguments, such as
+            "torch.optim.Adam(model.parameters()".
+        fixed: parameters that `build` is given besides the point.
+        start: a point that is known to work, tried first.
     """
 
     name: str
@@ -57,6 +64,22 @@ class TunableOptimizer:
     build: Build
     max_steps: int
     needs_likelihood: bool = False
+    arguments: Arguments | None = None
+    made_by: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] | None = None
+
+    def make(
+        self, model: nn.Module, parameters: Mapping[str, Any], setting: Setting
+    ) -> optim.Optimizer:
+        """The optimizer of a model's weights at one point of the space."""
+        return self.build(model, {**self.fixed, **parameters}, setting)
+
+    def written(self, parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+        """The point as keyword arguments of the optimizer's own class."""
+        if self.arguments is None:
+            return {**self.fixed, **parameters}
+        return self.arguments({**self.fixed, **parameters}, setting)
 
     def middle(self) -> dict[str, Any]:
         """The centre of the space, on a log scale where the space has one."""
@@ -72,68 +95,81 @@ class TunableOptimizer:
 
 
 def _kfac(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
-    return _built_kfac(model, parameters, setting, eigen_correction=False)
-
-
-def _ekfac(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
-    return _built_kfac(model, parameters, setting, eigen_correction=True)
-
-
-def _built_kfac(
-    model: nn.Module, parameters: Mapping[str, Any], setting: Setting, *, eigen_correction: bool
-) -> optim.Optimizer:
     from fisherbo.training import KFAC
 
+    return KFAC(model, **_kfac_arguments(parameters, setting), seed=setting.seed)
+
+
+def _kfac_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     assert setting.likelihood is not None  # `needs_likelihood` is checked before any trial
     damping = parameters.get("damping")
     if damping is None:
         damping = parameters["damping_per_lr"] * parameters["lr"]
-    return KFAC(
-        model,
-        likelihood=setting.likelihood,
-        lr=parameters["lr"],
-        damping=damping,
-        momentum=parameters["momentum"],
-        weight_decay=setting.weight_decay,
-        factor_decay=1 - parameters.get("one_minus_factor_decay", 0.05),
-        kl_clip=parameters.get("kl_clip", "auto"),
-        eigen_correction=eigen_correction,
-        seed=setting.seed,
-    )
+    found: dict[str, Any] = {
+        "likelihood": setting.likelihood,
+        "lr": parameters["lr"],
+        "damping": damping,
+        "momentum": parameters["momentum"],
+        "weight_decay": parameters.get("weight_decay", setting.weight_decay),
+    }
+    if "one_minus_factor_decay" in parameters:
+        found["factor_decay"] = 1 - parameters["one_minus_factor_decay"]
+    if "kl_clip" in parameters:
+        found["kl_clip"] = parameters["kl_clip"]
+    return found
+
+
+def _ekfac(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
+    from fisherbo.training import KFAC
+
+    return KFAC(model, **_ekfac_arguments(parameters, setting), seed=setting.seed)
+
+
+def _ekfac_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    return {**_kfac_arguments(parameters, setting), "eigen_correction": True}
 
 
 def _natural(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
     from fisherbo.training import NaturalGradient
 
+    return NaturalGradient(model, **_natural_arguments(parameters, setting))
+
+
+def _natural_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     assert setting.likelihood is not None
-    return NaturalGradient(
-        model,
-        likelihood=setting.likelihood,
-        lr=parameters["lr"],
-        damping=parameters["damping_per_lr"] * parameters["lr"],
-        kl_clip=parameters["kl_clip"],
-        weight_decay=setting.weight_decay,
-    )
+    return {
+        "likelihood": setting.likelihood,
+        "lr": parameters["lr"],
+        "damping": parameters["damping_per_lr"] * parameters["lr"],
+        "kl_clip": parameters["kl_clip"],
+        "weight_decay": parameters.get("weight_decay", setting.weight_decay),
+    }
 
 
 def _adam(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
-    return optim.Adam(
-        model.parameters(),
-        lr=parameters["lr"],
-        betas=(1 - parameters["one_minus_beta1"], 0.999),
-        eps=parameters["eps"],
-        weight_decay=setting.weight_decay,
-    )
+    return optim.Adam(model.parameters(), **_adam_arguments(parameters, setting))
+
+
+def _adam_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    return {
+        "lr": parameters["lr"],
+        "betas": (1 - parameters["one_minus_beta1"], 0.999),
+        "eps": parameters["eps"],
+        "weight_decay": parameters.get("weight_decay", setting.weight_decay),
+    }
 
 
 def _sgd(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
-    return optim.SGD(
-        model.parameters(),
-        lr=parameters["lr"],
-        momentum=1 - parameters["one_minus_momentum"],
-        nesterov=True,
-        weight_decay=setting.weight_decay,
-    )
+    return optim.SGD(model.parameters(), **_sgd_arguments(parameters, setting))
+
+
+def _sgd_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    return {
+        "lr": parameters["lr"],
+        "momentum": 1 - parameters["one_minus_momentum"],
+        "nesterov": True,
+        "weight_decay": parameters.get("weight_decay", setting.weight_decay),
+    }
 
 
 KFAC_SPACE = TunableOptimizer(
@@ -146,6 +182,8 @@ KFAC_SPACE = TunableOptimizer(
     build=_kfac,
     max_steps=300,
     needs_likelihood=True,
+    arguments=_kfac_arguments,
+    made_by="fisherbo.KFAC(model",
 )
 ADAM_SPACE = TunableOptimizer(
     name="adam",
@@ -156,6 +194,8 @@ ADAM_SPACE = TunableOptimizer(
     },
     build=_adam,
     max_steps=6000,
+    arguments=_adam_arguments,
+    made_by="torch.optim.Adam(model.parameters()",
 )
 SGD_SPACE = TunableOptimizer(
     name="sgd",
@@ -165,6 +205,8 @@ SGD_SPACE = TunableOptimizer(
     },
     build=_sgd,
     max_steps=6000,
+    arguments=_sgd_arguments,
+    made_by="torch.optim.SGD(model.parameters()",
 )
 
 _FULL = {
@@ -174,12 +216,8 @@ _FULL = {
     "one_minus_factor_decay": FloatDistribution(1e-2, 0.5, log=True),
     "kl_clip": FloatDistribution(1e-3, 1e1, log=True),
 }
-EKFAC_SPACE = TunableOptimizer(
-    name="ekfac", space=_FULL, build=_ekfac, max_steps=300, needs_likelihood=True
-)
-KFAC_FULL_SPACE = TunableOptimizer(
-    name="kfac_full", space=_FULL, build=_kfac, max_steps=300, needs_likelihood=True
-)
+KFAC_FULL_SPACE = replace(KFAC_SPACE, name="kfac_full", space=_FULL)
+EKFAC_SPACE = replace(KFAC_FULL_SPACE, name="ekfac", build=_ekfac, arguments=_ekfac_arguments)
 NATURAL_SPACE = TunableOptimizer(
     name="natural",
     space={
@@ -190,6 +228,8 @@ NATURAL_SPACE = TunableOptimizer(
     build=_natural,
     max_steps=100,
     needs_likelihood=True,
+    arguments=_natural_arguments,
+    made_by="fisherbo.NaturalGradient(model",
 )
 
 OPTIMIZERS: dict[str, TunableOptimizer] = {}
@@ -218,6 +258,35 @@ def as_optimizer(optimizer: str | TunableOptimizer) -> TunableOptimizer:
             f"known are {', '.join(OPTIMIZERS)}"
         )
     return OPTIMIZERS[optimizer]
+
+
+def of_table(optimizer: TunableOptimizer, rows: int) -> TunableOptimizer:
+    """The optimizer as it is tuned on a table: the weight decay too, around 9/rows.
+
+    K-FAC comes to the minimum of the penalised loss in 100 steps with nearly all learning rates and
+    dampings, so that the penalty decides what a network of a small table is worth. Its momentum is
+    .9 then, and a step may be longer than in minibatches of large networks (`kl_clip`).
+
+    Args:
+        optimizer: what it is tuned as elsewhere.
+        rows: training rows.
+    """
+    decay = FloatDistribution(min(0.3 / rows, 1e-2), min(300 / rows, 1.0), log=True)
+    if optimizer.name != "kfac":
+        steps = min(optimizer.max_steps, 1000)
+        return replace(optimizer, space={**optimizer.space, "weight_decay": decay}, max_steps=steps)
+    start = {"lr": 0.3, "damping": 5e-3, "weight_decay": math.sqrt(decay.low * decay.high)}
+    return replace(
+        optimizer,
+        space={
+            "lr": FloatDistribution(5e-2, 1.0, log=True),
+            "damping": FloatDistribution(5e-4, 5e-2, log=True),
+            "weight_decay": decay,
+        },
+        max_steps=100,
+        fixed={"momentum": 0.9, "kl_clip": 0.03},
+        start=start,
+    )
 
 
 def _middle(distribution: BaseDistribution) -> Any:

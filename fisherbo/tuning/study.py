@@ -6,9 +6,11 @@ again, it goes on where it stopped; run by several processes on one database, th
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from fisherbo.sampler import optuna_private
 from fisherbo.tuning.batches import as_source
 from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
-from fisherbo.tuning.objective import FAILURES, Budget, Objective, seeded
+from fisherbo.tuning.objective import FAILURES, SCHEDULES, Budget, Fold, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
 from fisherbo.tuning.result import CONFIG, TuningResult, count, result_of
 from fisherbo.tuning.resume import Checkpoints
@@ -65,12 +67,24 @@ def tune_training(
     config: Mapping[str, Any] | None = None,
     progress: bool = False,
     checkpoints: str | Path | None = None,
+    measure: Callable[[nn.Module], float] | None = None,
+    schedule: str = "constant",
+    timeout: float | None = None,
+    folds: Sequence[Fold] = (),
 ) -> TuningResult:
     """Tune an optimizer for a model, a loss and data; returns the best run and its study.
 
     A trial is one training run. With a `target` its value is log10 of the steps to it (see
-    `fisherbo.tuning.objective`), without one the best loss. A run whose loss is not finite is a
-    FAILED trial and the study goes on.
+    `fisherbo.tuning.objective`), without one the loss at the end of the run. A run whose loss is
+    not finite or explodes is a FAILED trial and the study goes on.
+
+    Example:
+        ```python
+        result = tune_training(build_model, (x, y), loss="cross_entropy", validation=(x2, y2))
+        result.best_params  # keyword arguments of fisherbo.KFAC
+        result.best_model()  # the best trial's model, trained again
+        result.make_optimizer(model)  # the best trial's optimizer for another model
+        ```
 
     Args:
         build_model: returns a new model; called with torch's generator at `seed`.
@@ -100,6 +114,12 @@ def tune_training(
         checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
             that was interrupted or whose worker was killed then goes on in a new trial of the same
             parameters; without it such a trial is run again from the beginning.
+        measure: function from the model to the metric, less is better; None is the mean loss of
+            the validation rows, or of the training rows without them.
+        schedule: "constant" learning rate, or "linear": down to zero at the last step.
+        timeout: seconds after which no trial is begun; None is no limit.
+        folds: further training and validation rows: a trial's value, without a `target`, is the
+            mean over all folds. A trial is pruned by its run on `data` alone.
 
     Raises:
         InvalidInputError: an argument breaks its rule, or the study in the storage was made with
@@ -114,6 +134,12 @@ def tune_training(
     _require(seed >= 0, f"seed must be at least 0, got {seed}")
     _require_target(target)
     _require_likelihood(tunable, chosen)
+    _require(
+        schedule in SCHEDULES, f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}"
+    )
+    _require(
+        timeout is None or timeout > 0, f"timeout must be > 0 seconds, got {timeout}; leave it out"
+    )
     sampler_of_trials = trial_sampler(sampler, seed)
     held = None if validation is None else as_source(validation, batch_size=None, seed=seed)
     objective = Objective(
@@ -127,6 +153,9 @@ def tune_training(
         offset=offset,
         target=target,
         checkpoints=None if checkpoints is None else Checkpoints.of(checkpoints, name),
+        measured=measure,
+        schedule=schedule,
+        folds=() if target is not None else folds,
     )
     described = {
         **describe(objective),
@@ -139,15 +168,18 @@ def tune_training(
         name,
         described,
         pruner or default_pruner(objective.budget),
+        tunable.start,
     )
-    return run_study(
+    result = run_study(
         study,
         objective,
         sampler_of_trials,
         n_trials,
         progress=progress,
         checkpoints=objective.checkpoints,
+        timeout=timeout,
     )
+    return replace(result, objective=objective)
 
 
 def default_pruner(budget: Budget) -> BasePruner:
@@ -161,6 +193,8 @@ def default_pruner(budget: Budget) -> BasePruner:
 
 def default_metric(objective: Objective) -> str:
     """Name of the number that trials report."""
+    if objective.measured is not None:
+        return "measure"
     if objective.validation is not None:
         return "validation loss"
     return "excess" if objective.offset else "training loss"
@@ -174,9 +208,16 @@ def describe(objective: Objective) -> dict[str, Any]:
     """
     with seeded(objective.setting.seed):
         model = objective.build_model()
-        objective.optimizer.build(model, objective.optimizer.middle(), objective.setting)
+        objective.optimizer.make(model, objective.optimizer.middle(), objective.setting)
     budget = objective.budget
+    optional = {
+        "value": "loss at the end" if objective.target is None else None,
+        "schedule": objective.schedule if objective.schedule != "constant" else None,
+        "fixed": dict(objective.optimizer.fixed) or None,
+        "folds": [fold.training.fingerprint for fold in objective.folds] or None,
+    }
     return {
+        **{name: value for name, value in optional.items() if value is not None},
         "optimizer": objective.optimizer.name,
         "space": objective.optimizer.describe(),
         "loss": objective.loss.name,
@@ -194,9 +235,15 @@ def describe(objective: Objective) -> dict[str, Any]:
 
 
 def open_study(
-    where: str | BaseStorage | None, name: str, config: dict[str, Any], pruner: BasePruner
+    where: str | BaseStorage | None,
+    name: str,
+    config: dict[str, Any],
+    pruner: BasePruner,
+    start: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
     """The study of that name, new or as it was left, if it was made with the same config.
+
+    A new study tries the point `start` first, if there is one.
 
     Raises:
         InvalidInputError: the study in the storage was made with another config.
@@ -207,7 +254,8 @@ def open_study(
         study = optuna.create_study(
             storage=opened, study_name=name, load_if_exists=True, pruner=pruner
         )
-        _claim(study, config)
+        if _claim(study, config) and start is not None:
+            study.enqueue_trial(dict(start))
     return study
 
 
@@ -219,20 +267,25 @@ def run_study(
     *,
     progress: bool = False,
     checkpoints: Checkpoints | None = None,
+    timeout: float | None = None,
 ) -> TuningResult:
     """Run trials until the study holds `n_trials`, together with other workers on the storage.
+
+    No trial is begun after `timeout` seconds.
 
     Raises:
         StorageError: the storage stopped answering.
     """
     study.sampler = sampler
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     try:
         with (
             deferred(),
             answering(_name(optuna_private.storage_of(study))),
             progress_bar(study.study_name, n_trials, shown=progress) as update,
         ):
-            _loop(study, _claiming(study, objective, n_trials), n_trials, update, checkpoints)
+            claiming = _claiming(study, objective, n_trials)
+            _loop(study, claiming, n_trials, update, checkpoints, deadline)
             return result_of(study)
     except BaseException:
         sampler.give_up(study)
@@ -245,6 +298,7 @@ def _loop(
     n_trials: int,
     update: Callable[[TuningResult], None],
     checkpoints: Checkpoints | None,
+    deadline: float,
 ) -> None:
     has_heartbeat = optuna_private.has_heartbeat(optuna_private.storage_of(study))
     while True:
@@ -255,6 +309,8 @@ def _loop(
             checkpoints.requeue(study)
         result = result_of(study)
         update(result)
+        if time.monotonic() >= deadline:
+            return
         if result.counts.done + result.counts.running < n_trials:
             study.optimize(objective, n_trials=1, catch=(*FAILURES, _SurplusError))
         elif result.counts.done < n_trials and has_heartbeat:
@@ -285,8 +341,11 @@ def _age_out(study: optuna.Study) -> None:
         optuna.storages.fail_stale_trials(study)
 
 
-def _claim(study: optuna.Study, config: dict[str, Any]) -> None:
+def _claim(study: optuna.Study, config: dict[str, Any]) -> bool:
     """Write the config into a new study, or pass if an old one was made with the same.
+
+    Returns:
+        Whether it is new.
 
     Raises:
         InvalidInputError: it was made with another, or by something else.
@@ -299,7 +358,7 @@ def _claim(study: optuna.Study, config: dict[str, Any]) -> None:
             "choose another study name",
         )
         study.set_user_attr(CONFIG, config)
-        return
+        return True
     other = [key for key in {**stored, **config} if stored.get(key) != config.get(key)]
     if other:
         changes = "; ".join(
@@ -309,6 +368,7 @@ def _claim(study: optuna.Study, config: dict[str, Any]) -> None:
             f"study {study.study_name!r} was made with another configuration: {changes}; "
             "run it as before or choose another study name"
         )
+    return False
 
 
 def _brief(value: Any) -> str:

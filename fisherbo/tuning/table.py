@@ -1,34 +1,33 @@
-"""The record that every data set becomes: rows of numbers, with or without a target."""
+"""The record that every data set becomes: columns as they are, with or without a target."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fisherbo.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_ROWS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of features with, perhaps, a target.
+    """Rows of a data set.
 
     Attributes:
         name: name of the bundled data set, or the file's name without its suffix.
-        features: (rows, columns); float64 of a file, whose columns may be large numbers that
-            differ little, such as seconds since 1970, until they are scaled.
-        feature_names: one name a column.
-        target: (rows,), float64; the class number where `labels` is not empty. None without one.
-        labels: names of the classes of a target that is text or is known to be classes.
+        inputs: the columns besides the target, named by text.
+        target: the target column, or None without one.
+        source: what messages call it: the name, or the path of the file.
     """
 
     name: str
-    features: Tensor
-    feature_names: tuple[str, ...]
-    target: Tensor | None = None
-    labels: tuple[str, ...] = ()
+    inputs: pd.DataFrame
+    target: pd.Series | None
+    source: str
 
 
 def require_rows(rows: int, source: str) -> None:

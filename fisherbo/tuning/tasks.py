@@ -2,31 +2,45 @@
 
 - autoencoder: Bernoulli cross-entropy summed over columns scaled to [0, 1]; the metric is the
   excess over the entropy of the data, the least value that the loss can take.
-- classification: cross-entropy on a held-out fifth, stratified.
-- regression: half the squared error of the standardised target on a held-out fifth.
+- classification: cross-entropy; the metric is the log loss of the validation rows.
+- regression: half the squared error of the standardised target; the metric is the root mean square
+  of the validation rows' errors, in the target's units.
+
+Classification and regression keep a fifth of the rows for validation and a fifth for the test; the
+learning rate falls to zero, and the weight decay is tuned too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.batches import Batch
+from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.tuning.batches import FULL_BATCH_ROWS, Batch, as_source
 from fisherbo.tuning.losses import LOSSES, Loss
 from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.objective import Fold
+from fisherbo.tuning.search_spaces import TunableOptimizer, as_optimizer, of_table
 from fisherbo.tuning.table import Table
+from fisherbo.tuning.tables import encoder, supervised
+from fisherbo.tuning.tables.columns import examine
+from fisherbo.tuning.tables.supervised import Choices, Fitted, Supervised
+from fisherbo.tuning.tables.values import Array
 
 TASKS = ("autoencoder", "classification", "regression")
 AUTOENCODER_HIDDEN = (128, 64, 32, 8)
 NETWORK_HIDDEN = (64, 32)
 DIGITS_TARGET = 3.0  # excess in nats; Adam's best run needs some 5000 steps to get there
-MAX_CLASSES = 100
-HELD_OUT = 0.2
+EVERYTHING = Choices()  # as they come
+BATCH_ROWS = 1024  # of a step on more than 4096 rows
+EPOCHS = 10  # at least, where batches are smaller than the rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +57,12 @@ class Task:
         metric: what the metric is called in tables and figures.
         target: value of the metric to reach, or None.
         config: what makes two studies of this task the same study.
+        schedule: of the learning rate.
+        measure: the metric, where it is not the loss.
+        batch_size: rows of a step unless the user gives another number.
+        min_steps: steps of a trial at least, unless the user gives another budget.
+        folds: further training and validation rows of a small table.
+        learned: the table with its split and preprocessing; None for an autoencoder.
     """
 
     name: str
@@ -54,6 +74,42 @@ class Task:
     metric: str
     target: float | None
     config: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    measure: Callable[[nn.Module], float] | None = None
+    batch_size: int | None = None
+    min_steps: int = 1
+    folds: tuple[Fold, ...] = ()
+    learned: Learned | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the table is read and learned; none of an autoencoder."""
+        if self.learned is None:
+            return []
+        notes = list(self.learned.problem.notes)
+        if self.folds:
+            notes.append(f"few rows: settings are chosen by {1 + len(self.folds)}-fold validation")
+        return notes
+
+    def optimizer(self, name: str) -> TunableOptimizer:
+        """The optimizer of that name as it is tuned on this task."""
+        tunable = as_optimizer(name)
+        return tunable if self.learned is None else of_table(tunable, len(self.train[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A table as it is learned.
+
+    Attributes:
+        problem: the table, its target and its split.
+        fitted: the preprocessing of the training rows.
+        hidden: widths of the network's hidden layers.
+    """
+
+    problem: Supervised
+    fitted: Fitted
+    hidden: tuple[int, ...]
 
 
 def make_task(
@@ -63,6 +119,7 @@ def make_task(
     hidden: Sequence[int] | None = None,
     target_loss: float | None = None,
     seed: int = 0,
+    choices: Choices = EVERYTHING,
 ) -> Task:
     """Task of the table; without a name the one that suits its target.
 
@@ -72,9 +129,11 @@ def make_task(
         hidden: widths of the hidden layers; for the autoencoder down to the code.
         target_loss: value of the metric to reach.
         seed: seed of the weights and of the split.
+        choices: what the user says of columns, rows and metric.
 
     Raises:
         InvalidInputError: an unknown task, or a table that does not suit it.
+        MissingExtraError: scikit-learn is not installed.
     """
     chosen = task or default_task(table)
     if chosen not in TASKS:
@@ -85,21 +144,18 @@ def make_task(
         raise InvalidInputError(f"hidden layers must be widths of at least 1, got {list(hidden)}")
     if target_loss is not None and not target_loss > 0:
         raise InvalidInputError(f"the target loss must be > 0, got {target_loss}")
-    makers = {
-        "autoencoder": _autoencoder,
-        "classification": _classification,
-        "regression": _regression,
-    }
-    return makers[chosen](table, hidden, target_loss, seed)
+    if find_spec("sklearn") is None:
+        raise MissingExtraError("scikit-learn", "sklearn")
+    if chosen == "autoencoder":
+        return _autoencoder(table, hidden, target_loss, seed, choices)
+    return _supervised(table, chosen, hidden, target_loss, seed, choices)
 
 
 def default_task(table: Table) -> str:
     """Autoencoder for digits and tables without a target, else by the kind of the target."""
     if table.target is None or table.name == "digits":
         return "autoencoder"
-    values = table.target.unique()
-    few_integers = len(values) <= 10 and bool((values == values.round()).all())
-    return "classification" if table.labels or few_integers else "regression"
+    return supervised.kind_of(table.target)
 
 
 def entropy(probabilities: Tensor) -> float:
@@ -119,34 +175,45 @@ def scale_to_unit(features: Tensor) -> Tensor:
     return ((features - low) / torch.where(high > low, high - low, torch.ones_like(high))).float()
 
 
-def standardise(values: Tensor, by: Tensor) -> Tensor:
-    """Values with the column means and standard deviations of `by` taken out, in float32.
+def loss_of(learned: Learned) -> Loss:
+    """What a network of the table minimises, classes weighted alike if the user says so."""
+    if not learned.problem.classes:
+        return LOSSES["squared_error"]
+    weight = learned.fitted.weight
+    if weight is None:
+        return LOSSES["cross_entropy"]
 
-    Of a column that is constant in `by` the mean alone is taken out.
-    """
-    mean, sd = by.double().mean(0), by.double().std(0, unbiased=False)
-    varies = by.amax(0) > by.amin(0)
-    return ((values.double() - mean) / torch.where(varies, sd, torch.ones_like(sd))).float()
+    def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target, weight=weight)
+
+    return Loss("balanced_cross_entropy", balanced_cross_entropy, "categorical")
 
 
-def split(groups: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Row numbers (training, held out): a fifth of each group, at least one row of each in both."""
-    generator = torch.Generator().manual_seed(seed)
-    train, held = [], []
-    for group in groups.unique():
-        rows = (groups == group).nonzero().flatten()
-        rows = rows[torch.randperm(len(rows), generator=generator)]
-        count = min(max(1, round(HELD_OUT * len(rows))), len(rows) - 1)
-        held.append(rows[:count])
-        train.append(rows[count:])
-    return torch.cat(train).sort().values, torch.cat(held).sort().values
+def network_of(learned: Learned, seed: int) -> Callable[[], nn.Module]:
+    """Function that builds a network of the table's inputs and outputs."""
+
+    def build() -> nn.Module:
+        from fisherbo.training import mlp
+
+        return mlp(learned.fitted.x.shape[1], learned.hidden, learned.problem.outputs, seed=seed)
+
+    return build
 
 
 def _autoencoder(
-    table: Table, hidden: Sequence[int] | None, target_loss: float | None, seed: int
+    table: Table,
+    hidden: Sequence[int] | None,
+    target_loss: float | None,
+    seed: int,
+    choices: Choices,
 ) -> Task:
-    _require_variation(table)
-    x = scale_to_unit(table.features)
+    keep = [name for name in map(str, table.inputs.columns) if name not in choices.drop]
+    every = keep if table.source == table.name else choices.keep  # bundled columns are no ids
+    columns = examine(table.inputs, drop=choices.drop, keep=every)
+    fitted, _ = encoder.fit(table.inputs, columns, None, classes=False, seed=seed)
+    features = torch.tensor(fitted.filled(table.inputs))
+    _require_variation(table, features)
+    x = scale_to_unit(features)
     widths = tuple(hidden or AUTOENCODER_HIDDEN)
     if target_loss is None and table.name == "digits" and widths == AUTOENCODER_HIDDEN:
         target_loss = DIGITS_TARGET
@@ -169,66 +236,45 @@ def _autoencoder(
     )
 
 
-def _classification(
-    table: Table, hidden: Sequence[int] | None, target_loss: float | None, seed: int
-) -> Task:
-    target = _require_target(table, "classification")
-    _require_variation(table)
-    values, classes, counts = target.unique(return_inverse=True, return_counts=True)
-    _require_classes(table, values, counts)
-    return _supervised(table, classes, classes, len(values), hidden, target_loss, seed)
-
-
-def _regression(
-    table: Table, hidden: Sequence[int] | None, target_loss: float | None, seed: int
-) -> Task:
-    target = _require_target(table, "regression")
-    _require_variation(table)
-    if table.labels:
-        raise InvalidInputError(
-            f"{table.name}: the target of a regression must be numbers, got the classes "
-            f"{', '.join(table.labels[:5])}; use --task classification or another --target"
-        )
-    if not torch.isfinite(target).all() or target.min() == target.max():
-        raise InvalidInputError(
-            f"{table.name}: the target of a regression must be finite and vary, got values from "
-            f"{target.min():g} to {target.max():g}; choose another --target"
-        )
-    groups = torch.zeros_like(target)
-    return _supervised(table, target[:, None], groups, 1, hidden, target_loss, seed)
-
-
 def _supervised(
     table: Table,
-    target: Tensor,
-    groups: Tensor,
-    n_out: int,
+    task: str,
     hidden: Sequence[int] | None,
     target_loss: float | None,
     seed: int,
+    choices: Choices,
 ) -> Task:
-    train, held = split(groups, seed)
-    x = standardise(table.features, table.features[train])
-    is_class = target.dtype == torch.int64
-    y = target if is_class else standardise(target, target[train])
-    widths = tuple(hidden or NETWORK_HIDDEN)
-    name = "classification" if is_class else "regression"
-
-    def build() -> nn.Module:
-        from fisherbo.training import mlp
-
-        return mlp(x.shape[1], widths, n_out, seed=seed)
-
+    problem = supervised.prepare(table, task, choices, seed)
+    split = problem.split
+    fitted = supervised.fit(problem, split.train)
+    learned = Learned(problem, fitted, tuple(hidden or NETWORK_HIDDEN))
+    measure = supervised.measure(problem, fitted, split.validation)
+    many = len(split.train) > FULL_BATCH_ROWS
     return Task(
-        name=f"{table.name}-{name}",
-        build_model=build,
-        train=(x[train], y[train]),
-        validation=(x[held], y[held]),
-        loss=LOSSES["cross_entropy" if is_class else "squared_error"],
+        name=f"{table.name}-{task}",
+        build_model=network_of(learned, seed),
+        train=(fitted.x, fitted.y),
+        validation=None,
+        loss=loss_of(learned),
         offset=0.0,
-        metric="validation loss",
+        metric=supervised.metric_name(problem),
         target=target_loss,
-        config=_config(table, name, widths),
+        config={**_config(table, task, learned.hidden), "split": split.how},
+        schedule="linear",
+        measure=measure,
+        batch_size=BATCH_ROWS if many else None,
+        min_steps=math.ceil(EPOCHS * len(split.train) / BATCH_ROWS) if many else 1,
+        folds=() if target_loss else tuple(_fold(learned, *f, seed) for f in split.folds()),
+        learned=learned,
+    )
+
+
+def _fold(learned: Learned, training: Array, validation: Array, seed: int) -> Fold:
+    fitted = supervised.fit(learned.problem, training)
+    return Fold(
+        build_model=network_of(replace(learned, fitted=fitted), seed),
+        training=as_source((fitted.x, fitted.y), batch_size=None, seed=seed),
+        measure=supervised.measure(learned.problem, fitted, validation),
     )
 
 
@@ -236,35 +282,9 @@ def _config(table: Table, task: str, widths: tuple[int, ...]) -> dict[str, Any]:
     return {"data": table.name, "task": task, "hidden": list(widths)}
 
 
-def _require_target(table: Table, task: str) -> Tensor:
-    if table.target is None:
-        names = ", ".join(table.feature_names[:12])
+def _require_variation(table: Table, features: Tensor) -> None:
+    if not bool((features != features[0]).any()):
         raise InvalidInputError(
-            f"{table.name}: {task} needs a target column, got none; "
-            f"name it with --target, the columns are {names}"
-        )
-    return table.target
-
-
-def _require_variation(table: Table) -> None:
-    if not bool((table.features != table.features[0]).any()):
-        raise InvalidInputError(
-            f"{table.name}: no feature varies, all {len(table.features)} rows are equal; "
+            f"{table.name}: no feature varies, all {len(features)} rows are equal; "
             "there is nothing to learn from them"
-        )
-
-
-def _require_classes(table: Table, values: Tensor, counts: Tensor) -> None:
-    if not 2 <= len(values) <= MAX_CLASSES:
-        raise InvalidInputError(
-            f"{table.name}: classification needs a target of 2 to {MAX_CLASSES} classes, got "
-            f"{len(values)} distinct values in {int(counts.sum())} rows; "
-            "use --task regression or another --target"
-        )
-    if counts.min() < 2:
-        rare = int(counts.argmin())
-        label = table.labels[int(values[rare])] if table.labels else f"{values[rare]:g}"
-        raise InvalidInputError(
-            f"{table.name}: every class needs 2 rows, one to train and one held out, but class "
-            f"{label!r} has {int(counts[rare])}; add rows or drop the class"
         )

@@ -14,8 +14,9 @@ from fisherbo.tuning.objective import Budget, score, seeded
 from fisherbo.tuning.search_spaces import OPTIMIZERS, Setting, as_optimizer
 
 
-def run(best, reached=None):
-    return record.Run((), best, 100, 1.0, "steps", reached, None if reached is None else 0.5)
+def run(best, reached=None, final=None):
+    end = best if final is None else final
+    return record.Run((), best, end, 100, 1.0, "steps", reached, None if reached is None else 0.5)
 
 
 def test_score_is_continuous_where_the_target_is_reached_at_the_last_step():
@@ -25,8 +26,8 @@ def test_score_is_continuous_where_the_target_is_reached_at_the_last_step():
     assert missed == pytest.approx(reached, abs=1e-9)
 
 
-def test_score_without_target_is_the_best_loss_and_orders_runs():
-    assert score(run(0.7), None, 300) == 0.7
+def test_score_without_target_is_the_loss_at_the_end_and_with_one_orders_runs():
+    assert score(run(0.7, final=0.9), None, 300) == 0.9
     values = [score(run(3, 50), 3, 300), score(run(3, 200), 3, 300), score(run(30), 3, 300)]
     assert values == sorted(values)
     assert values[2] == pytest.approx(math.log10(300) + 1)
@@ -35,6 +36,7 @@ def test_score_without_target_is_the_best_loss_and_orders_runs():
 def test_budget_rules():
     assert Budget(300, 30).report_every == 5
     assert Budget(10, 30).report_every == 1
+    assert (Budget(300, 30).window, Budget(10, 30).window) == (6, 1)
     with pytest.raises(InvalidInputError, match="max_steps"):
         Budget(0, 1)
     with pytest.raises(InvalidInputError, match="max_seconds"):
@@ -47,7 +49,7 @@ def test_thin_keeps_both_ends_and_attributes_stay_short():
     assert (thinned[0], thinned[-1]) == (trace[0], trace[-1])
     study = optuna.create_study()
     trial = study.ask()
-    record.write(trial, record.Run(tuple(trace), 0.1, 250_000, 617.0, "steps"))
+    record.write(trial, record.Run(tuple(trace), 0.1, 0.2, 250_000, 617.0, "steps"))
     study.tell(trial, 1.0)
     stored = study.trials[0].user_attrs
     assert max(len(str(value)) for value in stored.values()) < 2000

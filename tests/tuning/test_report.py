@@ -33,7 +33,10 @@ def test_table_holds_the_numbers_of_the_trials(results):
     assert table["steps to training loss 0.5"][0] == str(best.user_attrs["steps_to_target"])
     seconds = best.user_attrs["cpu_seconds_to_target"]
     assert table["CPU seconds to training loss 0.5"][0] == f"{seconds:.1f}"
-    assert table["best parameters"][0] == "\n".join(f"{k} {v:.4g}" for k, v in best.params.items())
+    shown = dict(line.split(" ", 1) for line in table["best parameters"][0].splitlines())
+    assert shown["likelihood"] == "normal"
+    for name, value in best.params.items():
+        assert shown[name] == f"{value:.4g}"
     reached = [t for t in kfac.study.trials if t.user_attrs["steps_to_target"] is not None]
     assert table["trials that reach the target"] == [f"{len(reached)} of 6", "0 of 6"]
     counts = kfac.counts

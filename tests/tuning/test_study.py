@@ -7,10 +7,14 @@ from optuna.trial import TrialState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import fisherbo
 from fisherbo.errors import InvalidInputError, StorageError
 from fisherbo.sampler.trials import FAILED
-from fisherbo.training import KFAC
+from fisherbo.training import KFAC, NaturalGradient
 from fisherbo.tuning import TunableOptimizer, result_of, tune_training
+from fisherbo.tuning.batches import as_source, mean_loss
+from fisherbo.tuning.losses import squared_error
+from fisherbo.tuning.objective import Fold
 from fisherbo.tuning.record import failure, read
 from fisherbo.tuning.search_spaces import ADAM_SPACE
 from fisherbo.tuning.study import _claiming, _SurplusError
@@ -52,7 +56,7 @@ def test_custom_module_loss_and_dataloader(line):
     )  # fmt: skip
     assert (result.optimizer, result.metric) == ("kfac", "validation loss")
     assert result.config["loss"] == "huber"
-    assert set(result.best_params) == {"lr", "damping", "momentum"}
+    assert set(result.best_params) == {"likelihood", "lr", "damping", "momentum", "weight_decay"}
     assert len(result.trace) == 9
 
 
@@ -252,6 +256,8 @@ def test_surplus_trial_of_another_worker_is_given_up(quick):
         ({"max_steps": -3}, "max_steps must be at least 1"),
         ({"max_seconds": 0.0}, "max_seconds must be > 0"),
         ({"target": 0.0}, "target must be > 0, got 0.0"),
+        ({"schedule": "cosine"}, "schedule must be one of constant, linear, got 'cosine'"),
+        ({"timeout": 0.0}, "timeout must be > 0 seconds, got 0.0"),
         ({"optimizer": "kfac", "loss": lambda output, y: output.sum()}, "needs the likelihood"),
         ({"optimizer": "kfac", "build_model": nn.PReLU}, "must have a module that K-FAC can cover"),
     ],
@@ -279,6 +285,153 @@ def test_storage_that_stops_answering(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "create_new_trial", gone)
     with pytest.raises(StorageError, match="server closed the connection; check the URL"):
         tune_training(**quick, storage=storage)
+
+
+@pytest.mark.parametrize("optimizer", ["kfac", "ekfac", "natural", "adam", "sgd"])
+def test_best_params_are_the_arguments_of_the_optimizers_own_class(quick, line, optimizer):
+    result = tune_training(**{**quick, "optimizer": optimizer}, n_trials=2)
+    names = {"KFAC": KFAC, "NaturalGradient": NaturalGradient}
+    model = nn.Linear(3, 1)
+    made = eval(result.best_call, {"torch": torch, "model": model, "fisherbo": fisherbo})
+    same = result.make_optimizer(model)
+    assert type(made) is type(same)
+    for key, value in result.best_params.items():
+        if key not in ("likelihood", "eigen_correction"):
+            assert same.param_groups[0][key] == value
+            assert made.param_groups[0][key] == pytest.approx(value, rel=1e-3)
+    if optimizer in ("adam", "sgd"):
+        getattr(torch.optim, {"adam": "Adam", "sgd": "SGD"}[optimizer])(
+            model.parameters(), **result.best_params
+        )
+    else:
+        names["NaturalGradient" if optimizer == "natural" else "KFAC"](model, **result.best_params)
+
+
+def test_best_model_is_the_best_trials_to_the_bit(quick, line):
+    result = tune_training(**{**quick, "max_steps": 30}, n_trials=4)
+    model = result.best_model()
+    assert not model.training
+    x, y = line
+    loss = 0.5 * (model(x) - y).square().sum().item() / len(y)
+    assert loss == pytest.approx(result.trace[-1].loss, rel=1e-6)
+
+
+def test_best_model_of_a_run_that_ended_at_its_target(quick, line):
+    result = tune_training(**{**quick, "max_steps": 300}, target=1.0, n_trials=4)
+    x, y = line
+    loss = 0.5 * (result.best_model()(x) - y).square().sum().item() / len(y)
+    assert loss == pytest.approx(result.trace[-1].loss, rel=1e-6)
+    assert loss <= 1.0
+
+
+def test_a_study_that_is_only_read_has_its_optimizer_but_no_model(quick, tmp_path):
+    made = tune_training(**quick, storage=str(tmp_path / "tune.db"), n_trials=2)
+    read_only = result_of(made.study)
+    assert read_only.best_params == made.best_params
+    group = read_only.make_optimizer(nn.Linear(3, 1)).param_groups[0]
+    assert group["betas"] == made.best_params["betas"]
+    with pytest.raises(InvalidInputError, match="best_model needs the data and the model"):
+        read_only.best_model()
+
+
+def test_without_a_complete_trial_there_is_no_model(quick):
+    def nan(output, y):
+        return output.sum() * math.nan
+
+    result = tune_training(**{**quick, "loss": nan}, n_trials=1)
+    assert result.best_params == {}
+    with pytest.raises(InvalidInputError, match="has no complete trial"):
+        result.best_model()
+    with pytest.raises(InvalidInputError, match="has no complete trial"):
+        result.make_optimizer(nn.Linear(3, 1))
+    (entry,) = result.history
+    assert (entry["state"], entry["value"]) == ("FAIL", None)
+    assert "nan" in entry["failure"]
+
+
+def test_history_is_one_record_a_trial_in_the_optimizers_words(quick):
+    result = tune_training(**quick, n_trials=3)
+    assert [entry["number"] for entry in result.history] == [0, 1, 2]
+    best = min(result.history, key=lambda entry: entry["value"])
+    assert {key: best[key] for key in result.best_params} == result.best_params
+    assert best["loss"] == best["value"] == result.best_value
+
+
+def test_the_value_is_the_loss_at_the_end_not_the_least(quick, line):
+    losses = iter([4.0, 1.0, 0.1, 2.0, 2.0, 2.0])
+
+    result = tune_training(
+        **{**quick, "max_steps": 5}, n_trials=1, measure=lambda model: next(losses)
+    )
+    assert result.best_value == 2.0
+    assert (result.best_loss, result.final_loss, result.metric) == (0.1, 2.0, "measure")
+
+
+def test_the_value_is_the_mean_over_folds(quick, line):
+    x, y = line
+    fold = Fold(quick["build_model"], as_source((x, y), batch_size=None, seed=0), lambda _: 8.0)
+    result = tune_training(**quick, n_trials=1, measure=lambda _: 2.0, folds=[fold, fold])
+    assert result.best_value == result.final_loss == 6.0
+    assert {point.loss for point in result.trace} == {2.0}
+
+
+def test_a_fold_trains_as_the_data_do(quick, line):
+    (x, y), (x2, y2) = line, (line[0][:20], line[1][:20])
+    source = as_source((x, y), batch_size=None, seed=0)
+    fold = Fold(quick["build_model"], source, mean_loss([(x2, y2)], squared_error))
+    result = tune_training(**quick, n_trials=1, folds=[fold])
+    both = tune_training(**quick, n_trials=1)
+    with torch.no_grad():
+        of_fold = squared_error(both.best_model()(x2), y2).item()
+    assert result.best_value == pytest.approx((both.best_value + of_fold) / 2, rel=1e-6)
+
+
+def test_a_run_that_explodes_has_diverged_whatever_its_least_loss(quick):
+    def exploding(model, calls=[]):  # noqa: B006
+        calls.append(1)
+        return [1.0, 1e-9, 11.5][min(len(calls) - 1, 2)]
+
+    result = tune_training(**quick, n_trials=1, measure=exploding)
+    (trial,) = result.study.trials
+    assert trial.state == TrialState.FAIL
+    assert "exploded: the loss was 1 at first and is 11.5 after 2 steps" in failure(trial)
+    assert result.best_trial is None
+
+
+def test_learning_rate_falls_linearly_to_zero(quick):
+    rates = []
+
+    def build(model, parameters, setting):
+        optimizer = torch.optim.SGD(model.parameters(), **parameters)
+        optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
+        return optimizer
+
+    space = {"lr": optuna.distributions.FloatDistribution(1e-3, 1e-2)}
+    plain = TunableOptimizer("plain", space, build, max_steps=4)
+    result = tune_training(
+        **{**quick, "optimizer": plain, "max_steps": 4}, n_trials=1, schedule="linear"
+    )
+    lr = result.best_params["lr"]
+    assert rates == pytest.approx([lr, 0.75 * lr, 0.5 * lr, 0.25 * lr])
+
+
+def test_no_trial_is_begun_after_the_timeout(quick, monkeypatch):
+    from fisherbo.tuning import study
+
+    clock = iter([0.0, 1.0, 5.0, 11.0])
+    monkeypatch.setattr(study.time, "monotonic", lambda: next(clock))
+    result = tune_training(**quick, n_trials=30, timeout=10.0)
+    assert result.counts.done == 2
+
+
+def test_a_known_point_is_tried_first(quick, tmp_path):
+    from dataclasses import replace
+
+    start = {"lr": 0.01, "one_minus_beta1": 0.2, "eps": 1e-8}
+    quick |= {"optimizer": replace(ADAM_SPACE, start=start), "storage": str(tmp_path / "tune.db")}
+    result = tune_training(**quick, n_trials=2)
+    assert result.study.trials[0].params == pytest.approx(start)
+    assert len(tune_training(**quick, n_trials=3).study.trials) == 3
 
 
 def test_space_of_adam_is_searched_inside_its_bounds(quick):

@@ -1,0 +1,1 @@
+"""From a table as people have it to numbers, splits, scores and a model in one file."""
