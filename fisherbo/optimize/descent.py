@@ -1,6 +1,6 @@
 """Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
 
-Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D, a diagonal; step d; predicted gain
+Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D = diag(w) + V Vᵀ; step d; predicted gain
 ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
 λ of its own. Three kinds of step:
 
@@ -31,14 +31,16 @@ class Evaluation:
     Attributes:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
-        diagonal: ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
+        diagonal: ``w > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
         factors: ``U``, shape ``(b, d, r)``. If None, the metric is the score's, ``g gᵀ + λ D``.
+        axes: ``V``, shape ``(d, r)``, the same at all points; None where D is a diagonal.
     """
 
     value: Array
     gradient: Array
     diagonal: Array
     factors: Array | None = None
+    axes: Array | None = None
 
 
 Utility = Callable[[Array], Evaluation]
@@ -118,15 +120,27 @@ def _natural_step(
     """
     free = movable & np.where(here.gradient > 0, x < 1, x > 0)
     gradient = here.gradient * free
-    scale = lam[:, None]
-    if here.factors is None:
-        natural = natural_of_score(scale * here.diagonal, gradient)
-    else:
-        damped = here.diagonal if whole else scale * here.diagonal
-        natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
-        natural = natural / scale if whole else natural
+    natural = _natural(here, gradient, free, lam[:, None], whole)
     there = np.minimum(np.maximum(x + natural, 0), 1)
     return there, 0.5 * np.vecdot(gradient, there - x)
+
+
+def _natural(here: Evaluation, gradient: Array, free: Mask, lam: Array, whole: bool) -> Array:
+    """The natural gradient ``(b, d)``, λ of shape ``(b, 1)`` in it."""
+    alone = here.factors is None
+    if alone and here.axes is None:
+        return natural_of_score(lam * here.diagonal, gradient)
+    parts = [] if here.factors is None else [here.factors]
+    together = alone or whole  # λ multiplies the whole metric
+    if here.axes is not None:
+        shape = (len(gradient), *here.axes.shape)
+        parts.append(np.broadcast_to(here.axes, shape) * (1 if together else np.sqrt(lam[..., None])))
+    factors = np.concatenate(parts, -1) * free[..., None]
+    natural = LowRankMetric(here.diagonal if together else lam * here.diagonal, factors)
+    step = natural.natural(gradient)
+    if alone:  # by Sherman and Morrison's formula
+        return step / (lam + np.vecdot(gradient, step)[:, None])
+    return step / lam if whole else step
 
 
 def _change(gain: Array, predicted: Array, shrink: float) -> Array:
@@ -137,7 +151,7 @@ def _change(gain: Array, predicted: Array, shrink: float) -> Array:
 def _rows(e: Evaluation, index: Integers) -> Evaluation:
     diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
     factors = None if e.factors is None else e.factors[index]
-    return Evaluation(e.value[index], e.gradient[index], diagonal, factors)
+    return Evaluation(e.value[index], e.gradient[index], diagonal, factors, e.axes)
 
 
 _Climber = tuple[Array, Evaluation]
@@ -155,4 +169,4 @@ def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
     if e.factors is not None and f.factors is not None:
         factors = np.where(column[..., None], e.factors, f.factors)
     value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
-    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors)
+    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors, e.axes)

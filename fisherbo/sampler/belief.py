@@ -68,6 +68,7 @@ def learn(
     *,
     lesson: Lesson | None = None,
     kept: Posterior | None = None,
+    rotation: bool = False,
 ) -> Learned:
     """The belief that follows from the trials, the last fit and earlier studies alone.
 
@@ -79,13 +80,15 @@ def learn(
         last: The last fit that the study knows.
         lesson: What earlier studies say.
         kept: The base of an earlier belief; saves time only.
+        rotation: Whether the kernel may be rotated.
     """
     known = known_noise(noise, data.y, warped)
     y = warped if lesson is None else warped - lesson(data.x)
     constant = PRIOR_MEAN if lesson is None else lesson.constant
-    fitted = refit(data.x, y, space, last, known=known, constant=constant)
+    fitted = refit(data.x, y, space, last, known=known, constant=constant, rotation=rotation)
     posterior, base = believe(data.x, y, space, fitted, kept, known=known, constant=constant)
-    region = region_known(data.x, y, fitted.hyper.lengthscale, MODEL_SIZE)
+    hyper = fitted.hyper
+    region = region_known(data.x, y, hyper.lengthscale, MODEL_SIZE, hyper.rotation)
     surrogate: Surrogate = posterior
     fantasize: Callable[[Array], Surrogate] = partial(with_fantasies, posterior)
     if lesson is not None:

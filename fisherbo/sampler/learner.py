@@ -31,14 +31,16 @@ class Learner:
 
     Args:
         factory: Makes the objectives' models in place of ours.
+        rotation: Whether the objectives' kernels may be rotated.
     """
 
-    def __init__(self, factory: Factory | None = None) -> None:
+    def __init__(self, factory: Factory | None = None, *, rotation: bool = True) -> None:
         self._factory = factory
+        self._rotation = rotation
         self._bases: dict[str, Posterior] = {}
 
-    def __reduce__(self) -> tuple[type[Learner], tuple[Factory | None]]:
-        return Learner, (self._factory,)
+    def __reduce__(self) -> tuple[Callable[..., Learner], tuple[Factory | None]]:
+        return partial(Learner, rotation=self._rotation), (self._factory,)
 
     def beliefs(self, task: Task, lesson: Lesson | None) -> tuple[list[Belief], list[Belief]]:
         """Beliefs about each objective, and about each slack."""
@@ -50,18 +52,19 @@ class Learner:
         if not len(data[0].y):
             return []
         warped, noise = task.evidence.warped, task.evidence.noise
+        learn_ours = partial(learn, rotation=self._rotation)
         if self._factory is not None:
             return [
                 _believe_by(self._factory, d, y, task.space)
                 for d, y in zip(data, warped, strict=True)
             ]
         if len(data) == 1:
-            learned = partial(learn, data[0], warped[0], noise, task.space, lesson=lesson)
+            learned = partial(learn_ours, data[0], warped[0], noise, task.space, lesson=lesson)
             return [self._remembering(task, memory.KEY, learned)]
         keys = (f"{memory.KEY}:{j}" for j in range(len(data)))
         nothing = np.zeros(len(data[0].y))  # one noise does not fit all objectives
         return [
-            self._remembering(task, key, partial(learn, d, y, nothing, task.space))
+            self._remembering(task, key, partial(learn_ours, d, y, nothing, task.space))
             for key, d, y in zip(keys, data, warped, strict=True)
         ]
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from fisherbo.space import Array, Integers
 from fisherbo.surrogate.fit import Hyper
+from fisherbo.surrogate.rotation import from_reflectors, reflectors, rotated
 
 KEY = "fisherbo:fit"
 FAILED = "fisherbo:failed"
@@ -37,7 +39,7 @@ class Fit:
 
 def rounded(hyper: Hyper) -> Hyper:
     """Hyperparameters as they are after `encode` and `latest`."""
-    return Hyper.from_vector(hyper.to_vector().astype("<f4"))
+    return _hyper(*_numbers(hyper))
 
 
 def encode(fit: Fit, names: Sequence[str]) -> str:
@@ -47,8 +49,10 @@ def encode(fit: Fit, names: Sequence[str]) -> str:
         fit: The fit.
         names: Names of the parameters, in the order of the lengthscales.
     """
-    theta = fit.hyper.to_vector().astype("<f4").tobytes()
-    return json.dumps([fit.count, base64.b64encode(theta).decode(), _checksum(names)])
+    numbers, index = _numbers(fit.hyper)
+    text = base64.b64encode(numbers.tobytes()).decode()
+    rotated = [index.tolist()] if len(index) else []
+    return json.dumps([fit.count, text, _checksum(names), *rotated])
 
 
 def latest(trials: Sequence[FrozenTrial], names: Sequence[str], key: str = KEY) -> Fit | None:
@@ -63,10 +67,25 @@ def latest(trials: Sequence[FrozenTrial], names: Sequence[str], key: str = KEY) 
 
 
 def _decode(text: str, names: Sequence[str]) -> Fit | None:
-    count, code, *checksum = json.loads(text)
-    if checksum != [_checksum(names)]:  # of other parameters, or written by an early version
+    count, code, *rest = json.loads(text)
+    if rest[:1] != [_checksum(names)]:  # of other parameters, or written by an early version
         return None
-    return Fit(count, Hyper.from_vector(np.frombuffer(base64.b64decode(code), dtype="<f4")))
+    index = np.array(rest[1] if len(rest) > 1 else [], dtype=np.int64)
+    return Fit(count, _hyper(np.frombuffer(base64.b64decode(code), dtype="<f4"), index))
+
+
+def _numbers(hyper: Hyper) -> tuple[Array, Integers]:
+    """``θ`` and Householder vectors of the rotation, in 32 bits; the coordinates it rotates."""
+    index = rotated(hyper.rotation)
+    parts = [hyper.to_vector()]
+    parts += [] if hyper.rotation is None else [reflectors(hyper.rotation, index)]
+    return np.concatenate(parts).astype("<f4"), index
+
+
+def _hyper(numbers: Array, index: Integers) -> Hyper:
+    size = len(numbers) - len(index) * (len(index) - 1) // 2
+    theta, vectors = numbers[:size], numbers[size:].astype(np.float64)
+    return Hyper.from_vector(theta, from_reflectors(vectors, index, size - 2))
 
 
 def _checksum(names: Sequence[str]) -> int:

@@ -7,14 +7,18 @@ by those since; the base is kept between suggestions, since it changes with the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fisherbo.sampler.memory import Fit, rounded
 from fisherbo.space import Array, Space
 from fisherbo.surrogate.active import active_set
-from fisherbo.surrogate.fit import Hyper, fit, prior_mode
+from fisherbo.surrogate.fit import Hyper, mode, prior_mode
+from fisherbo.surrogate.kernel import turned
 from fisherbo.surrogate.posterior import Posterior, condition, extend, with_values
 from fisherbo.surrogate.replicates import Observations, merged
+from fisherbo.surrogate.rotation import Sample, fit_again, fit_turned, rotatable, rotated
 
 PRIOR_MEAN = -1.5
 """Prior mean of f, in standard deviations of the warped values: the unknown is expected to be bad,
@@ -38,6 +42,7 @@ def refit(
     known: Array | None = None,
     constant: float = PRIOR_MEAN,
     merit: Array | None = None,
+    rotation: bool = False,
 ) -> Fit:
     """The last fit while it is recent enough, else a new one that starts from it.
 
@@ -49,20 +54,36 @@ def refit(
         known: Noise variances in units of the values, beside the fitted one, shape ``(n,)``.
         constant: Prior mean of f.
         merit: By which the active set is chosen, shape ``(n,)``; the values if None.
+        rotation: Whether the kernel may be rotated.
     """
     merit = y if merit is None else merit
-    n = len(y)
+    n, index = len(y), rotatable(space) if rotation else np.empty(0, dtype=np.int64)
+    if last is not None and not np.isin(rotated(last.hyper.rotation), index).all():
+        last = None  # a parameter is another one now, or rotations are not wanted any more
     if last is not None and 0 <= n - last.count < _pause(n):
         return last
-    mode = prior_mode(space.dimension)
-    starts = [mode] if last is None or n <= 40 else []
+    first = prior_mode(space.dimension)
+    starts = [first] if last is None or n <= 40 else []
     starts += [last.hyper] if last is not None else []
-    chosen = active_set(x, merit, starts[-1].lengthscale, _FIT_SIZE)
+    start = starts[-1]
+    chosen = active_set(turned(x, start.rotation), merit, start.lengthscale, _FIT_SIZE)
     part = None if known is None else known[chosen]
+    sample = Sample(x[chosen], y[chosen] - constant, space.choices, part, index)
     tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
-    values = y[chosen] - constant
-    hyper = fit(x[chosen], values, space.choices, starts, known=part, tolerance=tolerance)
+    due = len(index) > 0 and (last is None or _milestone(n) != _milestone(last.count))
+    if start.rotation is not None:
+        return Fit(n, rounded(fit_again(sample, start, tolerance, compare=due)))
+    hyper, loss = mode(
+        sample.x, sample.y, space.choices, starts, known=part, tolerance=tolerance
+    )
+    if due:
+        hyper = fit_turned(sample, hyper, loss, tolerance)
     return Fit(n, rounded(hyper))
+
+
+def _milestone(n: int) -> int:
+    """Changes when the observations are a sixth more: then a rotation is tried or questioned."""
+    return int(math.log(max(n, 1)) / math.log(7 / 6))
 
 
 def _pause(n: int) -> float:
@@ -95,7 +116,8 @@ def believe(
     """
     merit = y if merit is None else merit
     hyper, count = fitted.hyper, fitted.count
-    chosen = active_set(x[:count], merit[:count], hyper.lengthscale, MODEL_SIZE)
+    known_x = turned(x[:count], hyper.rotation)
+    chosen = active_set(known_x, merit[:count], hyper.lengthscale, MODEL_SIZE)
     part = None if known is None else known[chosen]
     base = _base(merged(x[chosen], y[chosen], part), space, hyper, kept, constant)
     new = np.full(len(y) - count, hyper.noise) + (0.0 if known is None else known[count:])
@@ -116,6 +138,11 @@ def _same(kept: Posterior, x: Array, nugget: Array, hyper: Hyper) -> bool:
     return (
         (kept.hyper.signal, kept.hyper.noise) == (hyper.signal, hyper.noise)
         and np.array_equal(kept.hyper.lengthscale, hyper.lengthscale)
+        and _equal(kept.hyper.rotation, hyper.rotation)
         and np.array_equal(kept.x, x)
         and np.array_equal(kept.nugget, nugget)
     )
+
+
+def _equal(a: Array | None, b: Array | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)

@@ -125,6 +125,7 @@ class FisherSampler(BaseSampler):
         surrogate: Factory | None = None,
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
+        rotation: bool = True,
     ) -> None:
         if n_startup_trials < 0:
             raise InvalidInputError(
@@ -148,7 +149,8 @@ class FisherSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._learner = Learner(surrogate)
+        self._rotation = rotation
+        self._learner = Learner(surrogate, rotation=rotation)
         self._teachers = Teachers(read_sources(source_studies))
         self._readers = Readers()
         self._rule = input_constraints
@@ -191,7 +193,7 @@ class FisherSampler(BaseSampler):
         lesson = self._teachers.lesson(search_space, data)
         noise = reading.noise[data.trial]
         warped = warp(data.y, typical_noise(noise))
-        learned = learn(data, warped, noise, space, last, lesson=lesson)
+        learned = learn(data, warped, noise, space, last, lesson=lesson, rotation=self._rotation)
         return recommended(trials, data, learned.belief.surrogate, warped, maximize=maximize)
 
     @_usual_errors

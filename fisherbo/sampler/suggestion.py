@@ -19,7 +19,8 @@ from fisherbo.sampler.task import Task
 from fisherbo.sampler.transfer import Teachers
 from fisherbo.space import Array, Mask
 from fisherbo.surrogate.active import Region, active_set
-from fisherbo.surrogate.kernel import CURVATURE, Embedding
+from fisherbo.surrogate.kernel import Embedding, turned
+from fisherbo.surrogate.rotation import kernel_axes
 
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
@@ -129,9 +130,9 @@ def _known_balls(task: Task, objectives: Sequence[Belief]) -> Balls | None:
     x, y = data.x[own], data.y[own]
     if radius == 0 and not len(data.pending) and len(set(y.tolist())) == len(y):
         return None
-    lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
-    chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
-    embedding = Embedding.of(lengthscale, task.space.choices)
+    lengthscale, rotation = kernel_axes(surrogate)
+    chosen = active_set(turned(x, rotation), y, lengthscale, _MOST_COMPARED)
+    embedding = Embedding.of(lengthscale, task.space.choices, rotation)
     return balls(x[chosen], y[chosen], embedding, radius, data.pending)
 
 

@@ -197,6 +197,11 @@ class Taught:
         """Diagonal ``Λ`` of the process, shape ``(d,)``."""
         return self.residual.gradient_variance
 
+    @property
+    def gradient_axes(self) -> Array | None:
+        """``A`` with ``Λ = A Aᵀ`` where the process is rotated, shape ``(d, d)``."""
+        return self.residual.gradient_axes
+
     def mean(self, points: Array) -> Array:
         """Mean of f at points ``(b, d)``, shape ``(b,)``."""
         return self.residual.mean(points) + self.lesson(points)

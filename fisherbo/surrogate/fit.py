@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.space import Array, Integers
+from fisherbo.surrogate.kernel import turned
 from fisherbo.surrogate.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.surrogate.replicates import merged
 
@@ -31,11 +32,14 @@ class Hyper:
         lengthscale: ℓ, shape ``(d,)``.
         signal: Signal variance σ².
         noise: Noise variance τ².
+        rotation: R, orthogonal, shape ``(d, d)``, where the lengthscales are those of the
+            coordinates ``R x``; None where they are those of ``x``.
     """
 
     lengthscale: Array
     signal: float
     noise: float
+    rotation: Array | None = None
 
     def to_vector(self) -> Array:
         """``θ = (log ℓ, log σ², log τ²)``, shape ``(d + 2,)``."""
@@ -43,10 +47,10 @@ class Hyper:
         return theta
 
     @staticmethod
-    def from_vector(theta: Array) -> Hyper:
-        """Hyperparameters from ``θ``."""
+    def from_vector(theta: Array, rotation: Array | None = None) -> Hyper:
+        """Hyperparameters from ``θ`` and ``R``."""
         scales = np.exp(np.asarray(theta, dtype=np.float64))
-        return Hyper(scales[:-2], float(scales[-2]), float(scales[-1]))
+        return Hyper(scales[:-2], float(scales[-2]), float(scales[-1]), rotation)
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,39 @@ def fit(
 ) -> Hyper:
     """Hyperparameters of highest posterior density that natural steps reach from any of the starts.
 
+    See `mode`.
+    """
+    found = mode(x, y, choices, starts, known=known, max_steps=max_steps, tolerance=tolerance)
+    return found[0]
+
+
+def mode(
+    x: Array,
+    y: Array,
+    choices: Integers,
+    starts: Iterable[Hyper] = (),
+    *,
+    known: Array | None = None,
+    rotation: Array | None = None,
+    max_steps: int = 50,
+    tolerance: float = 0.01,
+) -> tuple[Hyper, float]:
+    """Hyperparameters of highest posterior density that are reached, and the density there.
+
+    The density is given as its negative logarithm, in nats, up to a constant that is the same for
+    all rotations.
+
     Args:
         x: Coordinates, shape ``(n, d)``.
         y: Standardised values, shape ``(n,)``.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         starts: Starting points; default: the prior's mode.
         known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
+        rotation: ``R`` of the kernel, whatever that of the starts is.
         max_steps: Limit for each start.
         tolerance: A step that promises a smaller gain is the last, in nats.
     """
-    likelihood = MarginalLikelihood(merged(x, y, known), choices)
+    likelihood = MarginalLikelihood(merged(turned(x, rotation), y, known), choices)
     prior = Prior.for_dimension(len(choices))
 
     def loss(theta: Array) -> Likelihood:
@@ -104,7 +131,8 @@ def fit(
 
     thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
     reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
-    return Hyper.from_vector(min(reached, key=lambda r: r[1])[0])
+    theta, value = min(reached, key=lambda r: r[1])
+    return Hyper.from_vector(theta, rotation), value
 
 
 def _descend(

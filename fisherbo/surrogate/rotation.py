@@ -1,0 +1,201 @@
+"""Rotation of the kernel's coordinates by the Fisher information of what is observed about them.
+
+A lengthscale for each parameter describes functions whose valleys run along the parameters. In
+other valleys it is short for all of them. Here the kernel has its lengthscales along orthogonal axes
+R of the continuous parameters, that the model itself proposes.
+
+Symbols
+    z, ℓ        the coordinates R x of the present model, and its lengthscales
+    M(z)        E[∇f ∇fᵀ | D] = ∇μ∇μᵀ + Cov(∇f | D): the expected Fisher information, times τ², of
+                an observation about z (Tosi et al. 2014)
+    C           its mean over the better half of the observations, in units of the lengthscales:
+                C_ij = ℓ_i ℓ_j mean M_ij
+    v_i, c_i    eigenvectors and eigenvalues of C
+
+A proposal. In units of the lengthscales the prior covariance of ∇f is a multiple of the identity, so
+that what C differs in from one was learned from the data (Constantine et al. 2014 call its leading
+eigenvectors the active subspace). The kernel is fitted in the coordinates v_iᵀ(z/ℓ); that gives
+r² = δᵀWδ, and the eigenvectors and eigenvalues of W are the new R and 1/ℓ². A fit in these
+coordinates completes the round. In a badly conditioned valley one round shows the way to the next.
+
+What is kept. A rotation of k coordinates has k (k − 1)/2 angles that were fitted too, and is kept
+only where the logarithm of the posterior density of the hyperparameters, which contains the marginal
+likelihood, exceeds that of the best unrotated model by at least `least_gain`.
+
+References: Tosi, Hauberg, Vellido & Lawrence, UAI 2014. Constantine, Dow & Wang, SIAM J. Sci. Comput.
+36(4), 2014.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import qr
+
+from fisherbo.space import Array, Integers, Space
+from fisherbo.surrogate.fit import Hyper, mode
+from fisherbo.surrogate.kernel import CURVATURE, turned
+from fisherbo.surrogate.posterior import condition
+from fisherbo.surrogate.protocol import Surrogate
+from fisherbo.surrogate.replicates import merged
+
+_ROUNDS = 2
+_MOST_ROTATED = 20
+_MOST_NUMBERS = 340  # of a fit that is kept with a trial, in at most 2,000 characters
+
+
+def rotatable(space: Space) -> Integers:
+    """Indices of the coordinates that may be rotated: continuous ones that always exist.
+
+    None where there are more than 20: their angles are too many to be told by some hundred
+    observations, and to be kept with a trial.
+    """
+    conditional = {condition.child for condition in space.conditions}
+    index = [j for j in (~space.discrete).nonzero()[0].tolist() if j not in conditional]
+    numbers = space.dimension + 2 + len(index) * (len(index) - 1) // 2
+    few = 2 <= len(index) <= _MOST_ROTATED and numbers <= _MOST_NUMBERS
+    return np.array(index if few else [], dtype=np.int64)
+
+
+def rotated(rotation: Array | None) -> Integers:
+    """Indices of the coordinates that ``R`` changes."""
+    if rotation is None:
+        return np.empty(0, dtype=np.int64)
+    return (rotation != np.eye(len(rotation))).any(1).nonzero()[0]
+
+
+def least_gain(k: int) -> float:
+    """Nats that a rotation of ``k`` coordinates must gain to be kept."""
+    return 2.0 * k
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Observations of a model, prior mean 0, and which coordinates may be rotated.
+
+    Attributes:
+        x: Coordinates, shape ``(n, d)``.
+        y: Values, shape ``(n,)``.
+        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
+        index: Coordinates that may be rotated, shape ``(k,)``.
+    """
+
+    x: Array
+    y: Array
+    choices: Integers
+    known: Array | None
+    index: Integers
+
+
+def fit_turned(sample: Sample, hyper: Hyper, loss: float, tolerance: float) -> Hyper:
+    """The unrotated model, or the best of `_ROUNDS` rounds from it where that gains enough."""
+    best = hyper, loss
+    for _ in range(_ROUNDS):
+        found = turn(sample, best[0], tolerance)
+        if found[1] >= best[1]:
+            break
+        best = found
+    return best[0] if loss - best[1] >= least_gain(len(sample.index)) else hyper
+
+
+def fit_again(sample: Sample, last: Hyper, tolerance: float, *, compare: bool) -> Hyper:
+    """A rotated model's next fit: with the last axes, or those one round further on.
+
+    Args:
+        sample: The observations.
+        last: Hyperparameters of the last fit.
+        tolerance: Of each fit, in nats.
+        compare: Whether to go back to an unrotated model where the rotation gains too little.
+    """
+    x, y, choices, known = sample.x, sample.y, sample.choices, sample.known
+    best = mode(x, y, choices, [last], known=known, rotation=last.rotation, tolerance=tolerance)
+    found = turn(sample, best[0], tolerance)
+    best = found if found[1] < best[1] else best
+    if not compare:
+        return best[0]
+    plain = mode(x, y, choices, known=known, tolerance=tolerance)
+    return best[0] if plain[1] - best[1] >= least_gain(len(sample.index)) else plain[0]
+
+
+def turn(sample: Sample, hyper: Hyper, tolerance: float) -> tuple[Hyper, float]:
+    """One round from a model: the hyperparameters in new axes, and their loss as `mode` has it.
+
+    Args:
+        sample: The observations.
+        hyper: The present model's, rotated or not.
+        tolerance: Of each fit, in nats.
+    """
+    index, theta = sample.index, hyper.to_vector()
+    x, y, choices, known = sample.x, sample.y, sample.choices, sample.known
+    information = expected_information(sample, hyper)
+    length = hyper.lengthscale[index]
+    share, axes = np.linalg.eigh(length[:, None] * information * length)
+    unit = float(np.exp(np.log(length).mean()))
+    basis = np.eye(len(choices))
+    basis[np.ix_(index, index)] = unit * axes.T / length
+    basis = basis if hyper.rotation is None else basis @ hyper.rotation
+    equal, told = theta.copy(), theta.copy()
+    equal[index] = np.log(unit)
+    told[index] = np.log(unit) - 0.5 * (np.log(share) - np.log(share).mean())
+    starts = [Hyper.from_vector(start) for start in (equal, told)]
+    fitted, _ = mode(x @ basis.T, y, choices, starts, known=known, tolerance=tolerance)
+    found = orthogonal(fitted, basis, index)
+    return mode(
+        x, y, choices, [found], known=known, rotation=found.rotation, tolerance=tolerance
+    )
+
+
+def expected_information(sample: Sample, hyper: Hyper) -> Array:
+    """Mean of ``M(z)`` over the better half of the observations, shape ``(k, k)``."""
+    data = merged(turned(sample.x, hyper.rotation), sample.y, sample.known)
+    nugget = hyper.noise / data.count + data.known
+    plain = replace(hyper, rotation=None)
+    posterior = condition(data.x, data.y, sample.choices, plain, nugget=nugget)
+    better = np.argsort(-data.y, kind="stable")[: (len(data.y) + 1) // 2]
+    points = data.x[better]
+    gradient = posterior.predict_with_gradient(points).mean_gradient
+    mean = gradient.T @ gradient / len(points) + posterior.gradient_covariance(points).mean(0)
+    return mean[np.ix_(sample.index, sample.index)]
+
+
+def orthogonal(hyper: Hyper, basis: Array, index: Integers) -> Hyper:
+    """The same kernel by a rotation: ``hyper`` has lengthscales of the coordinates ``basis x``."""
+    within = basis[np.ix_(index, index)] / hyper.lengthscale[index, None]
+    _, inverse, axes = np.linalg.svd(within)
+    lengthscale, rotation = hyper.lengthscale.copy(), np.eye(len(basis))
+    lengthscale[index] = 1 / inverse
+    rotation[np.ix_(index, index)] = axes
+    return Hyper(lengthscale, hyper.signal, hyper.noise, rotation)
+
+
+def kernel_axes(surrogate: Surrogate) -> tuple[Array, Array | None]:
+    """Lengthscales ``(d,)`` and ``R`` of a model, from its ``Λ``; R is None if Λ is diagonal."""
+    axes = surrogate.gradient_axes
+    if axes is None:
+        return np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance), None
+    steepness = np.linalg.norm(axes, axis=0)
+    return np.sqrt(CURVATURE * surrogate.variance) / steepness, (axes / steepness).T
+
+
+def reflectors(rotation: Array, index: Integers) -> Array:
+    """Householder vectors of ``R``, which need k (k − 1)/2 numbers; signs of its axes are lost."""
+    (packed, _), _ = qr(rotation[np.ix_(index, index)].T, mode="raw")
+    return packed[np.tril_indices(len(index), -1)]
+
+
+def from_reflectors(numbers: Array, index: Integers, d: int) -> Array | None:
+    """``R`` of shape ``(d, d)`` from its Householder vectors; None where nothing is rotated."""
+    if not len(index):
+        return None
+    k = len(index)
+    vectors = np.eye(k)
+    vectors[np.tril_indices(k, -1)] = numbers
+    within = np.eye(k)
+    for vector in vectors.T[::-1]:
+        if np.count_nonzero(vector) > 1:  # else the identity
+            within -= np.outer(vector, (2 / (vector @ vector)) * (vector @ within))
+    rotation = np.eye(d)
+    rotation[np.ix_(index, index)] = within.T
+    return rotation
