@@ -59,7 +59,7 @@ class Product:
         parts = [factor.evaluate(x) for factor in self.factors]
         gradient = reduce(np.add, (e.gradient for e in parts))
         value = reduce(np.add, (e.value for e in parts))
-        metric = joint_metric([(e.diagonal, e.factors, e.axes) for e in parts])
+        metric = joint_metric([(e.diagonal, e.factors, e.matrix) for e in parts])
         return Evaluation(value, gradient, *metric)
 
 

@@ -1,6 +1,6 @@
 """Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
 
-Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D = diag(w) + V Vᵀ; step d; predicted gain
+Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D; step d; predicted gain
 ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
 λ of its own. Three kinds of step:
 
@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
+from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score, natural_where_free
 from fisherbo.space import Array, Integers, Mask
 
 _GROW = 4.0
@@ -31,16 +31,16 @@ class Evaluation:
     Attributes:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
-        diagonal: ``w > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
+        diagonal: Of ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
         factors: ``U``, shape ``(b, d, r)``. If None, the metric is the score's, ``g gᵀ + λ D``.
-        axes: ``V``, shape ``(d, r)``, the same at all points; None where D is a diagonal.
+        matrix: ``D``, shape ``(d, d)``, the same at all points; None where it is a diagonal.
     """
 
     value: Array
     gradient: Array
     diagonal: Array
     factors: Array | None = None
-    axes: Array | None = None
+    matrix: Array | None = None
 
 
 Utility = Callable[[Array], Evaluation]
@@ -126,21 +126,26 @@ def _natural_step(
 
 
 def _natural(here: Evaluation, gradient: Array, free: Mask, lam: Array, whole: bool) -> Array:
-    """The natural gradient ``(b, d)``, λ of shape ``(b, 1)`` in it."""
-    alone = here.factors is None
-    if alone and here.axes is None:
+    """The natural gradient ``(b, d)``, with λ of shape ``(b, 1)``."""
+    if here.matrix is not None:
+        return _natural_of_matrix(here.matrix, here.factors, gradient, free, lam, whole)
+    if here.factors is None:
         return natural_of_score(lam * here.diagonal, gradient)
-    parts = [] if here.factors is None else [here.factors]
-    together = alone or whole  # λ multiplies the whole metric
-    if here.axes is not None:
-        shape = (len(gradient), *here.axes.shape)
-        parts.append(np.broadcast_to(here.axes, shape) * (1 if together else np.sqrt(lam[..., None])))
-    factors = np.concatenate(parts, -1) * free[..., None]
-    natural = LowRankMetric(here.diagonal if together else lam * here.diagonal, factors)
-    step = natural.natural(gradient)
-    if alone:  # by Sherman and Morrison's formula
-        return step / (lam + np.vecdot(gradient, step)[:, None])
-    return step / lam if whole else step
+    damped = here.diagonal if whole else lam * here.diagonal
+    natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+    return natural / lam if whole else natural
+
+
+def _natural_of_matrix(
+    matrix: Array, factors: Array | None, gradient: Array, free: Mask, lam: Array, whole: bool
+) -> Array:
+    """The same where D is a matrix."""
+    if factors is None:
+        plain = natural_where_free(matrix, gradient, free)
+        return plain / (lam + np.vecdot(gradient, plain)[:, None])
+    damped = matrix if whole else lam[..., None] * matrix
+    natural = natural_where_free(factors @ factors.mT + damped, gradient, free)
+    return natural / lam if whole else natural
 
 
 def _change(gain: Array, predicted: Array, shrink: float) -> Array:
@@ -151,7 +156,7 @@ def _change(gain: Array, predicted: Array, shrink: float) -> Array:
 def _rows(e: Evaluation, index: Integers) -> Evaluation:
     diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
     factors = None if e.factors is None else e.factors[index]
-    return Evaluation(e.value[index], e.gradient[index], diagonal, factors, e.axes)
+    return Evaluation(e.value[index], e.gradient[index], diagonal, factors, e.matrix)
 
 
 _Climber = tuple[Array, Evaluation]
@@ -169,4 +174,4 @@ def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
     if e.factors is not None and f.factors is not None:
         factors = np.where(column[..., None], e.factors, f.factors)
     value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
-    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors, e.axes)
+    return np.where(column, x, y), Evaluation(value, gradient, diagonal, factors, e.matrix)

@@ -30,6 +30,7 @@ MODEL_SIZE = 512
 _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 _FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
+_TRIED, _FURTHER = 0.2, 0.08  # growth of the data from one rotation, or round of one, to the next
 _TOLERANCE = 0.05  # nats for each hyperparameter, whose posterior is half a nat wide
 
 
@@ -70,20 +71,22 @@ def refit(
     part = None if known is None else known[chosen]
     sample = Sample(x[chosen], y[chosen] - constant, space.choices, part, index)
     tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
-    due = len(index) > 0 and (last is None or _milestone(n) != _milestone(last.count))
+    before = 0 if last is None else last.count
+    due = n > 2 * len(index) > 0 and _passes(before, n, _TRIED)
     if start.rotation is not None:
-        return Fit(n, rounded(fit_again(sample, start, tolerance, compare=due)))
-    hyper, loss = mode(
-        sample.x, sample.y, space.choices, starts, known=part, tolerance=tolerance
-    )
+        further = _passes(before, n, _FURTHER)
+        turned_on = fit_again(sample, start, tolerance, further=further, compare=due)
+        return Fit(n, rounded(turned_on))
+    hyper, loss = mode(sample.x, sample.y, space.choices, starts, known=part, tolerance=tolerance)
     if due:
         hyper = fit_turned(sample, hyper, loss, tolerance)
     return Fit(n, rounded(hyper))
 
 
-def _milestone(n: int) -> int:
-    """Changes when the observations are a sixth more: then a rotation is tried or questioned."""
-    return int(math.log(max(n, 1)) / math.log(7 / 6))
+def _passes(before: int, n: int, share: float) -> bool:
+    """Whether a power of ``1 + share`` lies between two numbers of observations."""
+    power = math.log(1 + share)
+    return int(math.log(n) / power) != int(math.log(max(before, 1)) / power)
 
 
 def _pause(n: int) -> float:

@@ -61,8 +61,9 @@ _LOGGER = logging.getLogger("optuna.fisherbo")
 class FisherSampler(BaseSampler):
     """Bayesian optimization by natural-gradient ascent in the Fisher metric of a Gaussian process.
 
-    A Matérn-3/2 Gaussian process with a lengthscale for each parameter is fitted to the half-rank
-    warped values of all finished trials; the next trial maximises log expected improvement over the
+    A Matérn-3/2 Gaussian process with a lengthscale for each parameter, or for each of rotated axes
+    of the continuous ones where the data call for it, is fitted to the half-rank warped values of
+    all finished trials; the next trial maximises log expected improvement over the
     best value, or over the best posterior mean where values are known to be noisy (a point has two,
     or :data:`NOISE_VARIANCE` is given) or trials are running. While the best value is more than
     two trials old, every other trial keeps away from all known points. Random numbers depend on
@@ -92,6 +93,12 @@ class FisherSampler(BaseSampler):
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.
+        rotation: Whether the kernel of an objective may have its lengthscales along rotated axes of
+            the continuous parameters, up to 20, that always exist (see
+            :mod:`fisherbo.surrogate.rotation`). On functions with badly conditioned valleys along
+            no parameter (BBOB 10 and 11) the regret after 100 trials is ten to a hundred times
+            smaller in 5-D; elsewhere a rotation is rarely kept. Without it a suggestion is faster
+            by a tenth, by a third where the kernel is rotated.
 
     Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
     ``trial.set_constraint`` have a model each, by name; a complete trial that does not tell one is

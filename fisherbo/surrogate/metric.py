@@ -83,10 +83,10 @@ from fisherbo.surrogate.posterior import Linearization, Posterior
 from fisherbo.surrogate.protocol import Surrogate
 
 Parts = tuple[Array, Array | None, Array | None]
-"""``w``, ``U`` and ``V`` of a metric ``U Uᵀ + D`` with ``D = diag(w) + V Vᵀ``.
+"""``w``, ``U`` and ``D`` of a metric ``U Uᵀ + D``.
 
-``w > 0``, of shape ``(d,)`` or ``(b, d)``; ``U``, of shape ``(b, d, r)``, None for the score; ``V``,
-of shape ``(d, r)``, None where no kernel is rotated.
+``w``, the diagonal of D, of shape ``(d,)`` or ``(b, d)``; ``U``, of shape ``(b, d, r)``, None for
+the score; ``D``, of shape ``(d, d)``, None where it is diagonal: where no kernel is rotated.
 """
 
 MetricRule = Callable[[Surrogate, Array, Linearization], Parts]
@@ -99,14 +99,14 @@ _WEIGHT = 1 / 300
 def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
     """``D``, and ``U`` of shape ``(b, d, 2)`` with ``U Uᵀ = G/300``."""
     factors = fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
-    diagonal, axes = _split(surrogate, surrogate.variance + surrogate.noise)
-    return diagonal, factors, axes
+    diagonal, matrix = _prior(surrogate, surrogate.variance + surrogate.noise)
+    return diagonal, factors, matrix
 
 
 def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
     """``Λ/σ²``, and None: the score's outer product."""
-    diagonal, axes = _split(surrogate, surrogate.variance)
-    return diagonal, None, axes
+    diagonal, matrix = _prior(surrogate, surrogate.variance)
+    return diagonal, None, matrix
 
 
 def fisher_factors(
@@ -134,25 +134,22 @@ def prior_metric(surrogate: Surrogate) -> Array:
     return surrogate.gradient_variance / (surrogate.variance + surrogate.noise)
 
 
-def _split(surrogate: Surrogate, unit: float) -> tuple[Array, Array | None]:
-    """``w`` and ``V`` with ``diag(w) + V Vᵀ = Λ/unit``."""
+def _prior(surrogate: Surrogate, unit: float) -> tuple[Array, Array | None]:
+    """The diagonal of ``Λ/unit``, and the matrix, or None where there is nothing else in it."""
     axes = surrogate.gradient_axes
-    if axes is None:
-        return surrogate.gradient_variance / unit, None
-    variance = np.einsum("ij,ij->j", axes, axes) / unit
-    least = variance.min()
-    beyond = axes * np.sqrt((variance - least) / (variance * unit))
-    return np.full(len(variance), least), beyond
+    return surrogate.gradient_variance / unit, None if axes is None else axes @ axes.T / unit
 
 
 def joint_metric(parts: Sequence[Parts]) -> Parts:
     """The parts of a sum of metrics, of independent models; the score's if one of them is."""
-    diagonals, factors, axes = zip(*parts, strict=True)
+    diagonals, factors, matrices = zip(*parts, strict=True)
     some = [u for u in factors if u is not None]
     joined = np.concatenate(some, -1) if len(some) == len(factors) else None
-    turned = [v for v in axes if v is not None]
-    beside = np.concatenate(turned, -1) if turned else None
-    return reduce(np.add, diagonals), joined, beside
+    whole = None
+    if any(m is not None for m in matrices):
+        pairs = zip(diagonals, matrices, strict=True)
+        whole = reduce(np.add, (np.diag(w) if m is None else m for w, m in pairs))
+    return reduce(np.add, diagonals), joined, whole
 
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
@@ -164,8 +161,8 @@ def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
 
 def damped_metric(surrogate: Surrogate, points: Array, damping: float) -> Array:
     """``G + damping · D`` at points ``(b, d)``, shape ``(b, d, d)``."""
-    diagonal, axes = _split(surrogate, surrogate.variance + surrogate.noise)
-    prior = np.diag(diagonal) if axes is None else np.diag(diagonal) + axes @ axes.T
+    diagonal, matrix = _prior(surrogate, surrogate.variance + surrogate.noise)
+    prior = np.diag(diagonal) if matrix is None else matrix
     return pull_back_metric(surrogate, points) + damping * prior
 
 

@@ -16,6 +16,7 @@ from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Integers
 from fisherbo.surrogate.fit import Hyper
 from fisherbo.surrogate.posterior import condition, extend
+from fisherbo.surrogate.rotation import kernel_axes
 from fisherbo.surrogate.warp import warp
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out
@@ -45,7 +46,8 @@ def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
     data = seen.task.evidence.objectives[objective]
     x, y = data.x[:_MOST], warp(data.y)[:_MOST]
     surrogate = seen.surrogate(objective)
-    hyper = Hyper(seen.lengthscale(objective), surrogate.variance, surrogate.noise)
+    lengthscale, rotation = kernel_axes(surrogate)
+    hyper = Hyper(lengthscale, surrogate.variance, surrogate.noise, rotation)
     numbers = np.array([seen.task.trials[i].number for i in data.trial[:_MOST]])
     posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
     means, variances = [], []

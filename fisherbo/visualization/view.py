@@ -14,6 +14,7 @@ from fisherbo.sampler.inspection import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
 from fisherbo.surrogate.kernel import Embedding, distance, matern
+from fisherbo.surrogate.rotation import kernel_axes
 
 _POINTS = 121
 
@@ -101,7 +102,8 @@ def slice_points(at: Array, drawn: Axis) -> Array:
 
 def nearness(inspection: Inspection, x: Array, at: Array, free: list[int]) -> Array:
     """Prior correlation of each point with its foot on the slice in some directions, ``(n,)``."""
-    embedding = Embedding.of(inspection.lengthscale(), inspection.space.choices)
+    lengthscale, rotation = kernel_axes(inspection.surrogate())
+    embedding = Embedding.of(lengthscale, inspection.space.choices, rotation)
     foot = np.tile(at, (len(x), 1))
     foot[:, free] = x[:, free]
     gaps = [distance(embedding(a[None]), embedding(b[None])) for a, b in zip(x, foot, strict=True)]
