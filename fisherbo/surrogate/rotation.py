@@ -48,6 +48,7 @@ from fisherbo.surrogate.protocol import Surrogate
 from fisherbo.surrogate.replicates import merged
 
 _NATS = 2.0  # for each coordinate, that a rotation must gain
+_LEAST_NATS = 8.0
 _ROUNDS, _PROMISING = 3, 0.25  # most rounds of a trial; share of the gain that the next one needs
 _MOST_POINTS = 48
 _MOST_ROTATED = 20
@@ -76,7 +77,7 @@ def rotated(rotation: Array | None) -> Integers:
 
 def least_gain(k: int) -> float:
     """Nats that a rotation of ``k`` coordinates must gain to be kept."""
-    return _NATS * k
+    return max(_NATS * k, _LEAST_NATS)
 
 
 @dataclass(frozen=True)
