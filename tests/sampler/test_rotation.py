@@ -56,16 +56,17 @@ def rotations(study):
     return [(json.loads(text)[3:] or [[]])[0] for text in texts]
 
 
-def test_a_rotated_study_resumed_trial_by_trial_goes_on_bit_for_bit(tmp_path):
-    whole = run(continuous, 50)
+def test_a_rotated_study_resumed_again_and_again_goes_on_bit_for_bit(tmp_path):
+    whole = run(continuous, 40)
     assert [0, 1, 2] in rotations(whole)
     url = f"sqlite:///{tmp_path}/study.db"
-    for _ in range(10):
-        parts = run(continuous, 5, storage=url)
+    for _ in range(4):
+        parts = run(continuous, 10, storage=url)
     assert params(parts) == params(whole)
     assert rotations(parts) == rotations(whole)
 
 
+@pytest.mark.slow
 def test_rotation_helps_in_a_rotated_valley():
     ends = {on: [run(continuous, 50, seed=s, rotation=on).best_value for s in range(4)]
             for on in (True, False)}  # fmt: skip
@@ -97,11 +98,11 @@ def test_a_study_that_keeps_no_rotation_is_the_same_as_without_any():
 def test_switched_off_a_rotated_study_goes_on_without():
     study = run(continuous, 40)
     assert rotations(study)[-1] == [0, 1, 2]
-    for sampler in (FisherSampler(seed=0, rotation=False),):
-        for copied in (sampler, pickle.loads(pickle.dumps(sampler))):
-            assert copied.inspect(study).surrogate().hyper.rotation is None
-            copied.recommend(study)
-    study.sampler = FisherSampler(seed=0, rotation=False)
+    sampler = FisherSampler(seed=0, rotation=False)
+    for off in (sampler, pickle.loads(pickle.dumps(sampler))):
+        assert off.inspect(study).surrogate().hyper.rotation is None
+        off.recommend(study)
+    study.sampler = sampler
     study.optimize(continuous, n_trials=2)
     assert rotations(study)[-1] == []
 
@@ -135,7 +136,7 @@ def test_fits_are_kept_with_their_rotation(d, index):
     assert np.array_equal(found.hyper.to_vector(), hyper.to_vector())
     assert np.array_equal(found.hyper.rotation, hyper.rotation)
     assert hyper.rotation @ hyper.rotation.T == pytest.approx(np.eye(d), abs=1e-12)
-    assert hyper.rotation == pytest.approx(rotation, abs=1e-5)
+    assert np.abs(hyper.rotation @ rotation.T) == pytest.approx(np.eye(d), abs=1e-5)
     plain = json.loads(memory.encode(Fit(7, prior_mode(d)), names))
     assert len(plain) == 3  # as before there were rotations
 
