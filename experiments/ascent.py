@@ -70,6 +70,7 @@ from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improv
 from fisherbo.acquisition.propose import propose
 from fisherbo.gp.fisher import (
     MetricRule,
+    Parts,
     expected_metric,
     fisher_factors,
     posterior_metric,
@@ -240,6 +241,11 @@ class Recorder:
         """The posterior's."""
         return self.inner.gradient_variance
 
+    @property
+    def gradient_axes(self) -> Array | None:
+        """The posterior's."""
+        return self.inner.gradient_axes
+
     def mean(self, points: Array) -> Array:
         """The posterior's, noted as a prediction."""
         return self.predict(points)[0]
@@ -305,25 +311,25 @@ def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> M
     return method
 
 
-def prior(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
-    return prior_metric(surrogate), np.zeros((*points.shape, 1))
+def prior(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+    return prior_metric(surrogate), np.zeros((*points.shape, 1)), None
 
 
-def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
-    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients())
+def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients()), None
 
 
-def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
-    diagonal, none = prior(surrogate, points, at)
-    return np.full_like(diagonal, diagonal.mean()), none  # so that λ begins in the right units
+def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+    diagonal, none, _ = prior(surrogate, points, at)
+    return np.full_like(diagonal, diagonal.mean()), none, None  # so λ begins in the right units
 
 
-def expected(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
+def expected(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
     assert isinstance(surrogate, Recorder)
     posterior = surrogate.inner
     share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²
     length, axes = np.linalg.eigh(expected_metric(posterior, points) * share[:, None, None])
-    return prior_metric(surrogate), axes * np.sqrt(np.maximum(length, 0))[:, None]
+    return prior_metric(surrogate), axes * np.sqrt(np.maximum(length, 0))[:, None], None
 
 
 def lbfgsb(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:

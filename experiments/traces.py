@@ -53,10 +53,15 @@ class Trace:
     cpu_seconds: float
 
 
-def optimize(run: Run, problem: Problem) -> Trace:
-    """Run one study by ask and tell; only the sampler's CPU time counts, not the loss's."""
+def optimize(
+    run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler | None = None
+) -> Trace:
+    """Run one study by ask and tell; only the sampler's CPU time counts, not the loss's.
+
+    A ``sampler`` takes the place of the run's, with other options for example.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = make_sampler(run.sampler, run.seed, problem)
+    sampler = make_sampler(run.sampler, run.seed, problem) if sampler is None else sampler
     study = optuna.create_study(sampler=sampler)
     for params in problem.design(run.seed):
         study.enqueue_trial(params)

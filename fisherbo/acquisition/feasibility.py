@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -62,7 +62,7 @@ class Product:
         parts = [factor.evaluate(x) for factor in self.factors]
         gradient = reduce(np.add, (e.gradient for e in parts))
         value = reduce(np.add, (e.value for e in parts))
-        metric = joint_metric([(e.diagonal, e.factors) for e in parts])
+        metric = joint_metric([(e.diagonal, e.factors, e.matrix) for e in parts])
         return LocalModel(value, gradient, *metric)
 
 
@@ -86,7 +86,7 @@ class Restricted:
         """The same with the inner gradient and metric."""
         inner = self.inner.evaluate(x)
         value = np.where(self.allowed(x), inner.value, -np.inf)
-        return LocalModel(value, inner.gradient, inner.diagonal, inner.factors)
+        return replace(inner, value=value)
 
 
 def unrestricted(acquisition: Acquisition) -> Acquisition:

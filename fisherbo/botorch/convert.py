@@ -33,11 +33,14 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
 
     Args:
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        rotation: R, orthogonal, shape ``(d, d)``, if the lengthscales are those of ``R x``; it
+            leaves categorical coordinates alone.
     """
 
-    def __init__(self, choices: Integers) -> None:
+    def __init__(self, choices: Integers, rotation: Array | None = None) -> None:
         super().__init__(nu=1.5, ard_num_dims=len(choices))
         self.choices = choices
+        self.rotation = rotation
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: object) -> Tensor:
         """Correlations of shape ``(*b, n, m)``, or ``(*b, n)`` of rows with ``diag``."""
@@ -48,6 +51,7 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
 
     def _embed(self, x: Tensor) -> Tensor:
         """Vectors at Euclidean distance r: scaled numbers, and categories as scaled one-hots."""
+        x = x if self.rotation is None else x @ _tensor(self.rotation.T).to(x)
         numeric = self.choices == 0
         parts = [x[..., numeric] / self.lengthscale[..., numeric]]
         for j in (~numeric).nonzero()[0]:
@@ -66,7 +70,9 @@ def to_botorch(posterior: Posterior) -> SingleTaskGP:
     """
     x, y = _tensor(posterior.x), _tensor(posterior.y)[:, None]
     choices, hyper = posterior.choices, posterior.hyper
-    kernel = MixedMatern(choices) if choices.any() else MaternKernel(1.5, ard_num_dims=len(choices))
+    kernel = MaternKernel(1.5, ard_num_dims=len(choices))
+    if choices.any() or hyper.rotation is not None:
+        kernel = MixedMatern(choices, hyper.rotation)
     covariance = ScaleKernel(kernel)
     model = SingleTaskGP(x, y, None, _likelihood(posterior), covariance, outcome_transform=None)
     model.mean_module.constant = _tensor(posterior.constant)
@@ -96,8 +102,12 @@ def from_botorch(model: Any) -> Posterior:
     u, z = _array(model.train_inputs[0]), _array(model.train_targets)
     lengthscale = np.broadcast_to(_array(kernel.lengthscale).ravel(), u.shape[1])
     nugget = scale**2 * np.broadcast_to(_noise(model.likelihood), z.shape)
-    hyper = Hyper(lengthscale * width, scale**2 * signal, float(nugget.max()))
-    choices = kernel.choices if isinstance(kernel, MixedMatern) else np.zeros(u.shape[1], np.int64)
+    choices, rotation = np.zeros(u.shape[1], np.int64), None
+    if isinstance(kernel, MixedMatern):
+        choices, rotation = kernel.choices, kernel.rotation
+    alike = rotation is None or (width == width[0]).all()
+    _require(alike, "inputs of one width under a rotation", "several widths")
+    hyper = Hyper(lengthscale * width, scale**2 * signal, float(nugget.max()), rotation)
     constant = level + scale * _constant(model.mean_module)
     x, y = offset + width * u, level + scale * z
     return condition(x, y, choices, hyper, nugget=nugget, constant=constant)

@@ -113,6 +113,10 @@ class AutogradSurrogate:
         """``Λ``: mean squared secants of f over the reference set given the data, ``(d,)``."""
         return self._moments[1]
 
+    @property
+    def gradient_axes(self) -> None:
+        """None: Λ is diagonal."""
+
     @cached_property
     def _moments(self) -> tuple[float, Array]:
         spread = self.reference.std(0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from fisherbo.errors import NumericalError
@@ -58,6 +59,18 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     """Eigenvalues, ascending, and eigenvectors (columns) of symmetric matrices ``(*b, n, n)``."""
     found: tuple[Array, Array] = np.linalg.eigh(matrix)
     return found
+
+
+def svd(matrix: Array) -> tuple[Array, Array, Array]:
+    """``U``, singular values, falling, and ``Vᵀ`` of a square matrix ``(n, n)``."""
+    found: tuple[Array, Array, Array] = np.linalg.svd(matrix)
+    return found
+
+
+def householder(matrix: Array) -> Array:
+    """LAPACK's packed QR factorisation ``(n, n)``: Householder vectors below the diagonal."""
+    (packed, _), _ = qr(matrix, mode="raw")
+    return packed
 
 
 def inverse(factor: Array) -> Array:

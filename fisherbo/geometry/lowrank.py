@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
 
 from fisherbo.geometry.lapack import solve
 
@@ -48,3 +49,18 @@ def natural_of_score(diagonal: Array, score: Array) -> Array:
     """
     plain = score / diagonal
     return plain / (1 + np.vecdot(score, plain))[..., None]
+
+
+def natural_where_free(metric: Array, gradient: Array, free: NDArray[np.bool_]) -> Array:
+    """Natural gradients of dense metrics among the coordinates that may move, 0 along others.
+
+    Args:
+        metric: Positive definite, shape ``(d, d)`` or ``(b, d, d)``.
+        gradient: Shape ``(b, d)``, 0 along coordinates that are held.
+        free: Which coordinates may move, shape ``(b, d)``.
+    """
+    if metric.ndim == 2 and free.all():
+        return dposv(metric, gradient.T)[1].T
+    within = np.where(free[:, :, None] & free[:, None, :], metric, 0.0)
+    within.reshape(len(free), -1)[:, :: free.shape[1] + 1] += ~free
+    return np.linalg.solve(within, gradient[..., None])[..., 0].astype(np.float64, copy=False)

@@ -4,7 +4,7 @@ Symbols
     μ, s        posterior mean and standard deviation of f at a candidate x
     σ², τ²      prior variance of f; noise variance of the next observation y
     v           s² + τ², the variance of y; its standard deviation is √v
-    Λ           prior variances of ∂f/∂x_j, a diagonal: c σ²/ℓ_j²
+    Λ           prior covariance of ∇f: c σ²/ℓ_j² on its diagonal; A Aᵀ where the kernel is rotated
     p           the predictive density of y at x, N(μ, v)
     η, T, A     natural parameters of p, its sufficient statistics, its log-partition function
     F           Fisher information of p in η, ∇²A
@@ -82,24 +82,31 @@ from fisherbo.gp.posterior import Linearization, Posterior
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.space import Array
 
-MetricRule = Callable[[Surrogate, Array, Linearization], tuple[Array, Array | None]]
-"""A model, points ``(b, d)`` and its marginals there, to the parts of a metric ``U Uᵀ + diag(w)``.
+Parts = tuple[Array, Array | None, Array | None]
+"""``w``, ``U`` and ``D`` of a metric ``U Uᵀ + D``.
 
-``w > 0``, of shape ``(d,)`` or ``(b, d)``, and ``U``, of shape ``(b, d, r)``; None for the score.
+``w``, the diagonal of D, of shape ``(d,)`` or ``(b, d)``; ``U``, of shape ``(b, d, r)``, None for
+the score; ``D``, of shape ``(d, d)``, None where it is diagonal: where no kernel is rotated.
 """
+
+MetricRule = Callable[[Surrogate, Array, Linearization], Parts]
+"""A model, points ``(b, d)`` and its marginals there, to the parts of a metric."""
 
 
 _WEIGHT = 1 / 300
 
 
-def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, Array]:
-    """``D`` and ``U`` with ``U Uᵀ = G/300``, shapes ``(d,)`` and ``(b, d, 2)``."""
-    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
+def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+    """``D``, and ``U`` of shape ``(b, d, 2)`` with ``U Uᵀ = G/300``."""
+    factors = fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
+    diagonal, matrix = _prior(surrogate, surrogate.variance + surrogate.noise)
+    return diagonal, factors, matrix
 
 
-def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> tuple[Array, None]:
-    """``Λ/σ²``, shape ``(d,)``, and None: the score's outer product."""
-    return surrogate.gradient_variance / surrogate.variance, None
+def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+    """``Λ/σ²``, and None: the score's outer product."""
+    diagonal, matrix = _prior(surrogate, surrogate.variance)
+    return diagonal, None, matrix
 
 
 def fisher_factors(
@@ -123,16 +130,26 @@ def fisher_factors(
 
 
 def prior_metric(surrogate: Surrogate) -> Array:
-    """``D = Λ/(σ² + τ²)``, shape ``(d,)``."""
+    """The diagonal of ``D = Λ/(σ² + τ²)``, shape ``(d,)``: all of it where nothing is rotated."""
     return surrogate.gradient_variance / (surrogate.variance + surrogate.noise)
 
 
-def joint_metric(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+def _prior(surrogate: Surrogate, unit: float) -> tuple[Array, Array | None]:
+    """The diagonal of ``Λ/unit``, and the matrix, or None where there is nothing else in it."""
+    axes = surrogate.gradient_axes
+    return surrogate.gradient_variance / unit, None if axes is None else axes @ axes.T / unit
+
+
+def joint_metric(parts: Sequence[Parts]) -> Parts:
     """The parts of a sum of metrics, of independent models; the score's if one of them is."""
-    diagonals, factors = zip(*parts, strict=True)
+    diagonals, factors, matrices = zip(*parts, strict=True)
     some = [u for u in factors if u is not None]
     joined = np.concatenate(some, -1) if len(some) == len(factors) else None
-    return reduce(np.add, diagonals), joined
+    whole = None
+    if any(m is not None for m in matrices):
+        pairs = zip(diagonals, matrices, strict=True)
+        whole = reduce(np.add, (np.diag(w) if m is None else m for w, m in pairs))
+    return reduce(np.add, diagonals), joined, whole
 
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
@@ -144,7 +161,9 @@ def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
 
 def damped_metric(surrogate: Surrogate, points: Array, damping: float) -> Array:
     """``G + damping · D`` at points ``(b, d)``, shape ``(b, d, d)``."""
-    return pull_back_metric(surrogate, points) + damping * np.diag(prior_metric(surrogate))
+    diagonal, matrix = _prior(surrogate, surrogate.variance + surrogate.noise)
+    prior = np.diag(diagonal) if matrix is None else matrix
+    return pull_back_metric(surrogate, points) + damping * prior
 
 
 def expected_metric(posterior: Posterior, points: Array) -> Array:

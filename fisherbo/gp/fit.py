@@ -14,6 +14,7 @@ import numpy as np
 from fisherbo.geometry.lapack import solve
 from fisherbo.geometry.trust_region import by_agreement, free_in_box, held
 from fisherbo.gp.hyper import NOISE_FLOOR, Hyper, Prior
+from fisherbo.gp.kernel import turned
 from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.gp.replicates import merged
 from fisherbo.space import Array, Integers
@@ -36,16 +37,39 @@ def fit(
 ) -> Hyper:
     """Hyperparameters of highest posterior density that natural steps reach from any of the starts.
 
+    See `mode`.
+    """
+    found = mode(x, y, choices, starts, known=known, max_steps=max_steps, tolerance=tolerance)
+    return found[0]
+
+
+def mode(
+    x: Array,
+    y: Array,
+    choices: Integers,
+    starts: Iterable[Hyper] = (),
+    *,
+    known: Array | None = None,
+    rotation: Array | None = None,
+    max_steps: int = 50,
+    tolerance: float = 0.01,
+) -> tuple[Hyper, float]:
+    """Hyperparameters of highest posterior density that are reached, and the density there.
+
+    The density is given as its negative logarithm, in nats, up to a constant that is the same for
+    all rotations.
+
     Args:
         x: Coordinates, shape ``(n, d)``.
         y: Standardised values, shape ``(n,)``.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         starts: Starting points; default: the prior's mode.
         known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
+        rotation: ``R`` of the kernel, whatever that of the starts is.
         max_steps: Limit for each start.
         tolerance: A step that promises a smaller gain is the last, in nats.
     """
-    likelihood = MarginalLikelihood(merged(x, y, known), choices)
+    likelihood = MarginalLikelihood(merged(turned(x, rotation), y, known), choices)
     prior = Prior.for_dimension(len(choices))
 
     def loss(theta: Array) -> Likelihood:
@@ -53,7 +77,8 @@ def fit(
 
     thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
     reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
-    return Hyper.from_vector(min(reached, key=lambda r: r[1])[0])
+    theta, value = min(reached, key=lambda r: r[1])
+    return Hyper.from_vector(theta, rotation), value
 
 
 def with_prior(likelihood: Likelihood, prior: Prior, theta: Array) -> Likelihood:

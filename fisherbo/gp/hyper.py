@@ -21,11 +21,14 @@ class Hyper:
         lengthscale: ℓ, shape ``(d,)``.
         signal: Signal variance σ².
         noise: Noise variance τ².
+        rotation: R, orthogonal, shape ``(d, d)``, where the lengthscales are those of the
+            coordinates ``R x``; None where they are those of ``x``.
     """
 
     lengthscale: Array
     signal: float
     noise: float
+    rotation: Array | None = None
 
     def to_vector(self) -> Array:
         """``θ = (log ℓ, log σ², log τ²)``, shape ``(d + 2,)``."""
@@ -33,14 +36,10 @@ class Hyper:
         return theta
 
     @staticmethod
-    def from_vector(theta: Array) -> Hyper:
-        """Hyperparameters from ``θ``."""
+    def from_vector(theta: Array, rotation: Array | None = None) -> Hyper:
+        """Hyperparameters from ``θ`` and ``R``."""
         scales = np.exp(np.asarray(theta, dtype=np.float64))
-        return Hyper(scales[:-2], float(scales[-2]), float(scales[-1]))
-
-    def rounded(self) -> Hyper:
-        """The hyperparameters with logarithms rounded to 32 bits, the precision that is stored."""
-        return Hyper.from_vector(self.to_vector().astype("<f4"))
+        return Hyper(scales[:-2], float(scales[-2]), float(scales[-1]), rotation)
 
 
 @dataclass(frozen=True)

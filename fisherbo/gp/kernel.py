@@ -2,7 +2,8 @@
 
 Symbols: ℓ lengthscales, σ² signal variance, t = √3 r, r² = Σ_j δ_j²/ℓ_j², with δ_j = x_j − x'_j,
 or 1 where two categories differ. k = σ² ρ(t), ρ(t) = (1 + t) exp(−t)
-(Rasmussen & Williams 2006, eq. 4.17).
+(Rasmussen & Williams 2006, eq. 4.17). Where an orthogonal matrix R is given, lengthscales are those
+of the coordinates R x: δ = R (x − x').
 """
 
 from __future__ import annotations
@@ -27,23 +28,26 @@ class Embedding:
     Attributes:
         scale: √3/ℓ, 0 for a categorical coordinate, shape ``(d,)``.
         onehot: For each categorical coordinate its index, its choices and the length of its vector.
+        rotation: R, shape ``(d, d)``, which leaves categorical coordinates alone; None: identity.
     """
 
     scale: Array
     onehot: tuple[tuple[int, int, float], ...]
+    rotation: Array | None = None
 
     @staticmethod
-    def of(lengthscale: Array, choices: Integers) -> Embedding:
+    def of(lengthscale: Array, choices: Integers, rotation: Array | None = None) -> Embedding:
         """The embedding for lengthscales and numbers of choices (0: numeric), shape ``(d,)``."""
         onehot = (
             (int(j), int(choices[j]), math.sqrt(1.5) / float(lengthscale[j]))
             for j in choices.nonzero()[0]
         )
-        return Embedding(np.where(choices > 0, 0.0, _SQRT3 / lengthscale), tuple(onehot))
+        scale = np.where(choices > 0, 0.0, _SQRT3 / lengthscale)
+        return Embedding(scale, tuple(onehot), rotation)
 
     def __call__(self, x: Array) -> Array:
         """Vectors of shape ``(b, e)`` for points of shape ``(b, d)``."""
-        numeric = x * self.scale
+        numeric = turned(x, self.rotation) * self.scale
         if not self.onehot:
             return numeric
         parts = [numeric]
@@ -51,6 +55,11 @@ class Embedding:
             choice = np.rint(x[:, j] * max(count - 1, 1))
             parts.append(length * (choice[:, None] == np.arange(count)))
         return np.concatenate(parts, 1)
+
+
+def turned(x: Array, rotation: Array | None) -> Array:
+    """The coordinates ``R x`` of points ``(b, d)``; None is the identity."""
+    return x if rotation is None else x @ rotation.T
 
 
 def distance(a: Array, b: Array) -> Array:

@@ -8,14 +8,17 @@ that keeping it between suggestions saves a factorisation.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from fisherbo.gp.fit import fit
+from fisherbo.gp.fit import mode
 from fisherbo.gp.hyper import Hyper, prior_mode
+from fisherbo.gp.kernel import turned
 from fisherbo.gp.posterior import Posterior, condition, extend, with_values
 from fisherbo.gp.replicates import Replicates, merged
+from fisherbo.gp.rotation import Sample, fit_again, fit_turned, rotatable, rotated, rounded
 from fisherbo.gp.subset import active_set
 from fisherbo.space import Array, Space
 
@@ -29,6 +32,7 @@ MODEL_SIZE = 512
 _FIT_SIZE = 256
 _LONGEST_PAUSE = 25
 _FIRST_TOLERANCE = 0.01  # nats; the last step of a fit, untested, promises less
+_TRIED, _FURTHER = 0.2, 0.08  # growth of the data from one rotation, or round of one, to the next
 _TOLERANCE = 0.05  # nats for each hyperparameter, whose posterior is half a nat wide
 
 
@@ -54,6 +58,7 @@ def refit(
     known: Array | None = None,
     constant: float = PRIOR_MEAN,
     merit: Array | None = None,
+    rotation: bool = False,
 ) -> Fit:
     """The last fit while it is recent enough, else a new one that starts from it.
 
@@ -65,20 +70,39 @@ def refit(
         known: Noise variances in units of the values, beside the fitted one, shape ``(n,)``.
         constant: Prior mean of f.
         merit: By which the active set is chosen, shape ``(n,)``; the values if None.
+        rotation: Whether the kernel may be rotated.
     """
     merit = y if merit is None else merit
-    n = len(y)
+    n, index = len(y), rotatable(space) if rotation else np.empty(0, dtype=np.int64)
+    if last is not None and not np.isin(rotated(last.hyper.rotation), index).all():
+        last = None  # a parameter is another one now, or rotations are not wanted any more
     if last is not None and 0 <= n - last.count < _pause(n):
         return last
-    mode = prior_mode(space.dimension)
-    starts = [mode] if last is None or n <= 40 else []
+    first = prior_mode(space.dimension)
+    starts = [first] if last is None or n <= 40 else []
     starts += [last.hyper] if last is not None else []
-    chosen = active_set(x, merit, starts[-1].lengthscale, _FIT_SIZE)
+    start = starts[-1]
+    chosen = active_set(turned(x, start.rotation), merit, start.lengthscale, _FIT_SIZE)
     part = None if known is None else known[chosen]
+    sample = Sample(x[chosen], y[chosen] - constant, space.choices, part, index)
     tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
-    values = y[chosen] - constant
-    hyper = fit(x[chosen], values, space.choices, starts, known=part, tolerance=tolerance)
-    return Fit(n, hyper.rounded())
+    before = 0 if last is None else last.count
+    due = n > 2 * len(index) > 0 and _passes(before, n, _TRIED)
+    if start.rotation is None:
+        hyper, loss = mode(
+            sample.x, sample.y, space.choices, starts, known=part, tolerance=tolerance
+        )
+        hyper = fit_turned(sample, hyper, loss, tolerance) if due else hyper
+    else:
+        further = _passes(before, n, _FURTHER)
+        hyper = fit_again(sample, start, tolerance, further=further, compare=due)
+    return Fit(n, rounded(hyper))
+
+
+def _passes(before: int, n: int, share: float) -> bool:
+    """Whether a power of ``1 + share`` lies between two numbers of observations."""
+    power = math.log(1 + share)
+    return int(math.log(n) / power) != int(math.log(max(before, 1)) / power)
 
 
 def _pause(n: int) -> float:
@@ -111,7 +135,8 @@ def conditioned(
     """
     merit = y if merit is None else merit
     hyper, count = fitted.hyper, fitted.count
-    chosen = active_set(x[:count], merit[:count], hyper.lengthscale, MODEL_SIZE)
+    known_x = turned(x[:count], hyper.rotation)
+    chosen = active_set(known_x, merit[:count], hyper.lengthscale, MODEL_SIZE)
     part = None if known is None else known[chosen]
     base = _base(merged(x[chosen], y[chosen], part), space, hyper, kept, constant)
     new = np.full(len(y) - count, hyper.noise) + (0.0 if known is None else known[count:])
@@ -132,6 +157,11 @@ def _same(kept: Posterior, x: Array, nugget: Array, hyper: Hyper) -> bool:
     return (
         (kept.hyper.signal, kept.hyper.noise) == (hyper.signal, hyper.noise)
         and np.array_equal(kept.hyper.lengthscale, hyper.lengthscale)
+        and _equal(kept.hyper.rotation, hyper.rotation)
         and np.array_equal(kept.x, x)
         and np.array_equal(kept.nugget, nugget)
     )
+
+
+def _equal(a: Array | None, b: Array | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)

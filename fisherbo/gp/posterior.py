@@ -93,7 +93,18 @@ class Posterior:
     @cached_property
     def gradient_variance(self) -> Array:
         """Diagonal of ``Λ``, the prior variance of ∂f/∂x_j, shape ``(d,)``."""
-        return CURVATURE * self.hyper.signal / self.hyper.lengthscale**2
+        along = CURVATURE * self.hyper.signal / self.hyper.lengthscale**2
+        rotation = self.hyper.rotation
+        return along if rotation is None else along @ rotation**2
+
+    @cached_property
+    def gradient_axes(self) -> Array | None:
+        """``A`` with orthogonal columns and ``Λ = A Aᵀ``, ``(d, d)``; None if Λ is diagonal."""
+        if self.hyper.rotation is None:
+            return None
+        scale = np.sqrt(CURVATURE * self.hyper.signal) / self.hyper.lengthscale
+        axes: Array = self.hyper.rotation.T * scale
+        return axes
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation at points ``(b, d)``, each of shape ``(b,)``."""
@@ -132,8 +143,9 @@ class Posterior:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
         _, slope = self._correlation(points)
         difference = points[:, :, None] - self.x.T  # (b, d, n)
-        jacobian = -self._gradient_scale[:, None] * difference * slope[:, None]
-        prior = np.diag(self._gradient_scale)
+        prior = self._gradient_scale
+        prior = np.diag(prior) if prior.ndim == 1 else prior
+        jacobian = -(prior @ difference) * slope[:, None]
         return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
 
     def correlation_with(self, points: Array) -> Array:
@@ -164,14 +176,16 @@ class Posterior:
     def _pull(self, points: Array, weights: Array) -> Array:
         """``Σ_i w_i ∂ρ_i/∂x`` from ``weights = slope_i w_i`` ``(*k, b, n)``, shape ``(*k, b, d)``.
 
-        ∂ρ_i/∂x_j = −3 slope_i (x_j − x_ij)/ℓ_j².
+        ∂ρ_i/∂x = −3 slope_i Rᵀ diag(ℓ)⁻² R (x − x_i).
         """
         moments = weights @ self._x_and_one
-        return (moments[..., :-1] - points * moments[..., -1:]) * self._gradient_scale
+        difference = moments[..., :-1] - points * moments[..., -1:]
+        scale = self._gradient_scale
+        return difference * scale if scale.ndim == 1 else difference @ scale
 
     @cached_property
     def _embedding(self) -> Embedding:
-        return Embedding.of(self.hyper.lengthscale, self.choices)
+        return Embedding.of(self.hyper.lengthscale, self.choices, self.hyper.rotation)
 
     @cached_property
     def _embedded(self) -> Array:
@@ -183,7 +197,10 @@ class Posterior:
 
     @cached_property
     def _gradient_scale(self) -> Array:
-        return np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
+        """The prior variance of ∇f by σ²: a diagonal ``(d,)``, or ``(d, d)`` where rotated."""
+        along = np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
+        rotation = self.hyper.rotation
+        return along if rotation is None else (rotation.T * along) @ rotation
 
 
 def condition(
@@ -208,7 +225,7 @@ def condition(
     Raises:
         NumericalError: If the covariance is not positive definite even with jitter.
     """
-    embedded = Embedding.of(hyper.lengthscale, choices)(x)
+    embedded = Embedding.of(hyper.lengthscale, choices, hyper.rotation)(x)
     rho, _ = matern(distance(embedded, embedded))
     nugget = np.full(len(x), hyper.noise) if nugget is None else nugget
     rho.flat[:: len(x) + 1] = 1 + nugget / hyper.signal

@@ -21,7 +21,11 @@ class Surrogate(Protocol):
 
     @property
     def gradient_variance(self) -> Array:
-        """Typical ``E[(∂f/∂x_j)²]``, the diagonal ``Λ`` that damps the metric, shape ``(d,)``."""
+        """Typical ``E[(∂f/∂x_j)²]``, the diagonal of ``Λ``, which damps the metric, ``(d,)``."""
+
+    @property
+    def gradient_axes(self) -> Array | None:
+        """``A`` with orthogonal columns and ``Λ = A Aᵀ``, ``(d, d)``; None if Λ is diagonal."""
 
     def mean(self, points: Array) -> Array:
         """Mean of f at points ``(b, d)``, shape ``(b,)``."""

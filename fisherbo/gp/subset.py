@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.gp.kernel import turned
 from fisherbo.space import Array, Integers, Mask
 
 
@@ -39,20 +40,24 @@ class Region:
         centre: Shape ``(d,)``.
         lengthscale: Shape ``(d,)``.
         radius: Its radius.
+        rotation: Of the coordinates that have these lengthscales; None: the identity.
     """
 
     centre: Array
     lengthscale: Array
     radius: float
+    rotation: Array | None = None
 
     def holds(self, points: Array) -> Mask:
         """Which of the points ``(b, d)`` are inside, shape ``(b,)``."""
-        scaled = (points - self.centre) / self.lengthscale
+        scaled = turned(points - self.centre, self.rotation) / self.lengthscale
         inside: Mask = np.vecdot(scaled, scaled) <= self.radius**2
         return inside
 
 
-def region_known(x: Array, y: Array, lengthscale: Array, size: int) -> Region | None:
+def region_known(
+    x: Array, y: Array, lengthscale: Array, size: int, rotation: Array | None = None
+) -> Region | None:
     """Where an active set of that size has all observations; None if it has them everywhere.
 
     Farther away a model of the active set is uncertain where the data are not, and would send the
@@ -63,13 +68,14 @@ def region_known(x: Array, y: Array, lengthscale: Array, size: int) -> Region | 
         y: Values, larger is better, shape ``(n,)``.
         lengthscale: Kernel lengthscales, shape ``(d,)``.
         size: Most observations of the active set.
+        rotation: Of the coordinates that have these lengthscales; None: the identity.
     """
     if len(y) <= size:
         return None
-    order, distance = _from_the_best(x, y, lengthscale)
+    order, distance = _from_the_best(turned(x, rotation), y, lengthscale)
     others = distance[order[size // 4 :]]
     radius = float(np.sqrt(np.partition(others, size // 2 - 1)[size // 2 - 1]))
-    return Region(x[order[0]], lengthscale, radius)
+    return Region(x[order[0]], lengthscale, radius, rotation)
 
 
 def _from_the_best(x: Array, y: Array, lengthscale: Array) -> tuple[Integers, Array]:

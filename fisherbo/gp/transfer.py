@@ -115,6 +115,11 @@ class TransferPosterior:
         return self.residual.variance
 
     @property
+    def gradient_axes(self) -> Array | None:
+        """``A`` with ``Λ = A Aᵀ`` where the process is rotated, shape ``(d, d)``."""
+        return self.residual.gradient_axes
+
+    @property
     def gradient_variance(self) -> Array:
         """Diagonal ``Λ`` of the process, shape ``(d,)``."""
         return self.residual.gradient_variance

@@ -1,6 +1,6 @@
 """Batched natural-gradient ascent in the unit cube with Levenberg–Marquardt damping.
 
-Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D, a diagonal; step d; predicted gain
+Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D; step d; predicted gain
 ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
 λ of its own. Three kinds of step:
 
@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score
+from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score, natural_where_free
 from fisherbo.geometry.trust_region import by_agreement, free_in_box
 from fisherbo.space import Array, Integers, Mask
 
@@ -32,14 +32,16 @@ class LocalModel:
     Attributes:
         value: Shape ``(b,)``, in nats.
         gradient: Shape ``(b, d)``.
-        diagonal: ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
+        diagonal: Of ``D > 0``, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
         factors: ``U``, shape ``(b, d, r)``. If None, the metric is the score's, ``g gᵀ + λ D``.
+        matrix: ``D``, shape ``(d, d)``, the same at all points; None where it is a diagonal.
     """
 
     value: Array
     gradient: Array
     diagonal: Array
     factors: Array | None = None
+    matrix: Array | None = None
 
 
 Utility = Callable[[Array], LocalModel]
@@ -119,21 +121,38 @@ def _natural_step(
     """
     free = movable & free_in_box(here.gradient, x, 0, 1)
     gradient = here.gradient * free
-    scale = lam[:, None]
-    if here.factors is None:
-        natural = natural_of_score(scale * here.diagonal, gradient)
-    else:
-        damped = here.diagonal if whole else scale * here.diagonal
-        natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
-        natural = natural / scale if whole else natural
+    natural = _natural(here, gradient, free, lam[:, None], whole)
     there = np.minimum(np.maximum(x + natural, 0), 1)
     return there, 0.5 * np.vecdot(gradient, there - x)
+
+
+def _natural(here: LocalModel, gradient: Array, free: Mask, lam: Array, whole: bool) -> Array:
+    """The natural gradient ``(b, d)``, with λ of shape ``(b, 1)``."""
+    if here.matrix is not None:
+        return _natural_of_matrix(here.matrix, here.factors, gradient, free, lam, whole)
+    if here.factors is None:
+        return natural_of_score(lam * here.diagonal, gradient)
+    damped = here.diagonal if whole else lam * here.diagonal
+    natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+    return natural / lam if whole else natural
+
+
+def _natural_of_matrix(
+    matrix: Array, factors: Array | None, gradient: Array, free: Mask, lam: Array, whole: bool
+) -> Array:
+    """The same where D is a matrix."""
+    if factors is None:
+        plain = natural_where_free(matrix, gradient, free)
+        return plain / (lam + np.vecdot(gradient, plain)[:, None])
+    damped = matrix if whole else lam[..., None] * matrix
+    natural = natural_where_free(factors @ factors.mT + damped, gradient, free)
+    return natural / lam if whole else natural
 
 
 def _rows(e: LocalModel, index: Integers) -> LocalModel:
     diagonal = e.diagonal[index] if e.diagonal.ndim > 1 else e.diagonal
     factors = None if e.factors is None else e.factors[index]
-    return LocalModel(e.value[index], e.gradient[index], diagonal, factors)
+    return LocalModel(e.value[index], e.gradient[index], diagonal, factors, e.matrix)
 
 
 _Climber = tuple[Array, LocalModel]
@@ -151,4 +170,4 @@ def _better(chosen: Mask, new: _Climber, old: _Climber) -> _Climber:
     if e.factors is not None and f.factors is not None:
         factors = np.where(column[..., None], e.factors, f.factors)
     value, gradient = np.where(chosen, e.value, f.value), np.where(column, e.gradient, f.gradient)
-    return np.where(column, x, y), LocalModel(value, gradient, diagonal, factors)
+    return np.where(column, x, y), LocalModel(value, gradient, diagonal, factors, e.matrix)

@@ -15,8 +15,8 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.model import Fit
+from fisherbo.gp.rotation import packed, unpacked
 from fisherbo.sampler.optuna_private import set_system_attr
 
 KEY = "fisherbo:fit"
@@ -60,15 +60,18 @@ def encode(fit: Fit, names: Sequence[str]) -> str:
         fit: The fit.
         names: Names of the parameters, in the order of the lengthscales.
     """
-    theta = fit.hyper.to_vector().astype("<f4").tobytes()
-    return json.dumps([fit.count, base64.b64encode(theta).decode(), _checksum(names)])
+    numbers, index = packed(fit.hyper)
+    text = base64.b64encode(numbers.tobytes()).decode()
+    rotated = [index.tolist()] if len(index) else []
+    return json.dumps([fit.count, text, _checksum(names), *rotated])
 
 
 def _decode(text: str, names: Sequence[str]) -> Fit | None:
-    count, code, *checksum = json.loads(text)
-    if checksum != [_checksum(names)]:  # of other parameters, or written by an early version
+    count, code, *rest = json.loads(text)
+    if rest[:1] != [_checksum(names)]:  # of other parameters, or written by an early version
         return None
-    return Fit(count, Hyper.from_vector(np.frombuffer(base64.b64decode(code), dtype="<f4")))
+    index = np.array(rest[1] if len(rest) > 1 else [], dtype=np.int64)
+    return Fit(count, unpacked(np.frombuffer(base64.b64decode(code), dtype="<f4"), index))
 
 
 def _checksum(names: Sequence[str]) -> int:

@@ -73,7 +73,11 @@ class Inspection:
         return self.objectives[objective].surrogate
 
     def lengthscale(self, objective: int = 0) -> Array:
-        """Lengthscales in widths of the search space, shape ``(d,)``; of categories as if 0/1."""
+        """Lengthscales in widths of the search space, shape ``(d,)``; of categories as if 0/1.
+
+        Where the kernel is rotated, the lengthscale along a parameter is the one that gives f the
+        prior variance of its slope there: ``1/ℓ_j² = Σ_i R_ij²/ℓ_i²``.
+        """
         model = self.surrogate(objective)
         return np.sqrt(CURVATURE * model.variance / model.gradient_variance)
 

@@ -93,6 +93,7 @@ def fit_objective(
     *,
     objective: int = 0,
     transfer: TransferMean | None = None,
+    rotation: bool = True,
 ) -> _Fitted:
     """The model of an objective, which follows from its observations and the last fit alone.
 
@@ -103,6 +104,7 @@ def fit_objective(
         kept: The base of an earlier posterior; saves time only.
         objective: Which objective. Noise that trials tell is that of a single one.
         transfer: Prior mean that earlier studies give.
+        rotation: Whether the kernel may be rotated.
     """
     x, warped = observations.x, observations.warped[objective]
     single = observations.objectives == 1
@@ -110,9 +112,9 @@ def fit_objective(
     known = warped_noise(noise, observations.y[:, objective], warped)
     y = warped if transfer is None else warped - transfer(x)
     constant = PRIOR_MEAN if transfer is None else transfer.constant
-    fit = refit(x, y, space, last, known=known, constant=constant)
+    fit = refit(x, y, space, last, known=known, constant=constant, rotation=rotation)
     posterior, base = conditioned(x, y, space, fit, kept, known=known, constant=constant)
-    region = region_known(x, y, fit.hyper.lengthscale, MODEL_SIZE)
+    region = region_known(x, y, fit.hyper.lengthscale, MODEL_SIZE, fit.hyper.rotation)
     surrogate: Surrogate = posterior
     fantasize: Callable[[Array], Surrogate] = partial(with_fantasies, posterior)
     if transfer is not None:
@@ -157,14 +159,16 @@ class ModelFitter:
 
     Args:
         factory: Makes the objectives' models in place of ours.
+        rotation: Whether the objectives' kernels may be rotated.
     """
 
-    def __init__(self, factory: Factory | None = None) -> None:
+    def __init__(self, factory: Factory | None = None, *, rotation: bool = True) -> None:
         self._factory = factory
+        self._rotation = rotation
         self._bases: dict[str, Posterior] = {}
 
-    def __reduce__(self) -> tuple[type[ModelFitter], tuple[Factory | None]]:
-        return ModelFitter, (self._factory,)
+    def __reduce__(self) -> tuple[Callable[..., ModelFitter], tuple[Factory | None]]:
+        return partial(ModelFitter, rotation=self._rotation), (self._factory,)
 
     def fit(
         self,
@@ -223,6 +227,7 @@ class ModelFitter:
                 space,
                 objective=j,
                 transfer=transfer if single else None,
+                rotation=self._rotation,
             )
             yield self._fitted("" if single else str(j), fit, last, fits)
 

@@ -57,11 +57,12 @@ class FisherSampler(BaseSampler):
     4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence, three of
        them replaced by the best ones of earlier studies (`transfer`).
     5. `models`: fit a Gaussian process with a Matérn-3/2 kernel and a lengthscale for each
-       parameter (Rasmussen & Williams 2006) to each objective and constraint. Hyperparameters
-       maximise their posterior density, by natural-gradient steps in the average information
-       (Gilmour, Thompson & Cullis 1995); they are kept with the trial (`fit_store`) and reused in
-       later trials, in more of them as observations grow. Points under evaluation are observed at
-       their means (kriging believer: Ginsbourger et al. 2010).
+       parameter, or for each of rotated axes of the continuous ones where the data call for it
+       (`gp.rotation`), to each objective and constraint (Rasmussen & Williams 2006).
+       Hyperparameters maximise their posterior density, by natural-gradient steps in the average
+       information (Gilmour, Thompson & Cullis 1995); they are kept with the trial (`fit_store`) and
+       reused in later trials, in more of them as observations grow. Points under evaluation are
+       observed at their means (kriging believer: Ginsbourger et al. 2010).
     6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
        value, or over the best posterior mean where values are noisy (a point has two, or
        :data:`NOISE_VARIANCE` is given) or trials are running; with several objectives log expected
@@ -99,6 +100,12 @@ class FisherSampler(BaseSampler):
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.
+        rotation: Whether the kernel of an objective may have its lengthscales along rotated axes of
+            the continuous parameters, up to 20, that always exist (see
+            :mod:`fisherbo.gp.rotation`). On functions with badly conditioned valleys along
+            no parameter (BBOB 10 and 11) the regret after 100 trials is some forty times smaller
+            in 5-D, a third smaller in 10-D; elsewhere rotations are rarely kept. Without it a
+            suggestion takes a tenth less time, a third less where the kernel is rotated.
 
     A study has at most 4 objectives. A complete trial that does not tell a constraint is feasible,
     as it is for Optuna. Failures have a model where more than a tenth of the trials failed, or
@@ -131,12 +138,14 @@ class FisherSampler(BaseSampler):
         surrogate: Factory | None = None,
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
+        rotation: bool = True,
     ) -> None:
         checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._fitter = ModelFitter(surrogate)
+        self._rotation = rotation
+        self._fitter = ModelFitter(surrogate, rotation=rotation)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = StudyReaders()
         self._rule = input_constraints
@@ -173,7 +182,9 @@ class FisherSampler(BaseSampler):
         observations = observe(space, table, study.directions, separate_failures=False)
         last = fit_store.latest(trials, tuple(search_space))
         transfer = self._sources.prior_mean(search_space, observations)
-        model, _, _ = fit_objective(observations, space, last, transfer=transfer)
+        model, _, _ = fit_objective(
+            observations, space, last, transfer=transfer, rotation=self._rotation
+        )
         maximize = study.direction == StudyDirection.MAXIMIZE
         return recommended(trials, observations, model.surrogate, maximize=maximize)
 

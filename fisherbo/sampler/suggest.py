@@ -12,7 +12,8 @@ from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.gp.kernel import CURVATURE, Embedding
+from fisherbo.gp.kernel import Embedding, turned
+from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.subset import Region, active_set
 from fisherbo.sampler.models import FittedModel, Models
 from fisherbo.sampler.observations import KnownPoints
@@ -216,9 +217,9 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
     x, y, pending = observations.x[own], observations.y[own, 0], observations.pending
     if radius == 0 and not len(pending) and len(set(y.tolist())) == len(y):
         return None
-    lengthscale = np.sqrt(CURVATURE * surrogate.variance / surrogate.gradient_variance)
-    chosen = active_set(x, y, lengthscale, _MOST_COMPARED)
-    embedding = Embedding.of(lengthscale, request.space.choices)
+    lengthscale, rotation = kernel_axes(surrogate)
+    chosen = active_set(turned(x, rotation), y, lengthscale, _MOST_COMPARED)
+    embedding = Embedding.of(lengthscale, request.space.choices, rotation)
     return exclusion_zones(x[chosen], y[chosen], embedding, radius, pending)
 
 

@@ -13,6 +13,7 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.lapack import eigh
 from fisherbo.gp.fisher import damped_metric
+from fisherbo.gp.kernel import CURVATURE
 from fisherbo.optimize.descent import LocalModel, natural_ascent
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
@@ -30,6 +31,8 @@ _DAMPING = 0.3  # of the metric and of both ascents, so that ellipses and paths 
 _STEPS = 300
 _FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
+_ALIGNED = 1e-9
+_ARM = 0.25  # longest arm of the kernel's axes, in widths of the search space
 
 
 def plot_posterior_contour(
@@ -44,9 +47,11 @@ def plot_posterior_contour(
 
     Ellipses are steps of equal KL divergence, to second order, between beliefs about the next
     observation, by the damped pull-back metric; half-axes above 0.1 of the search space are cut to
-    that. The paths climb the acquisition from the same points: by the natural gradient in
-    the sampler's metric, and by the Euclidean gradient with the same damping rule and a first step
-    of a tenth of the search space. Other parameters are held at the point of the best mean.
+    that. Where the kernel is rotated, a cross at the best point shows its axes in the plane, with
+    arms in proportion to the lengthscales. The paths climb the acquisition from the same points: by
+    the natural gradient in the sampler's metric, and by the Euclidean gradient with the same
+    damping rule and a first step of a tenth of the search space. Other parameters are held at the
+    point of the best mean.
 
     Args:
         study: A study of any sampler.
@@ -65,7 +70,12 @@ def plot_posterior_contour(
     at = seen.best(objective)
     plane = _Plane(seen, at, axes)
     figure = go.Figure(_median(plane, objective, value))
-    for trace in (*_ellipses(plane, objective), *_paths(plane), *_marks(plane, objective)):
+    for trace in (
+        *_ellipses(plane, objective),
+        *_kernel_axes(plane, objective),
+        *_paths(plane),
+        *_marks(plane, objective),
+    ):
         figure.add_trace(trace)
     names = f"{axes[0].name} and {axes[1].name}"
     lay_out(figure, f"Posterior median over {names}, Fisher ellipses and ascents", height=640)
@@ -154,6 +164,30 @@ def _ellipses(plane: _Plane, objective: int) -> Any:
     yield graph_objects().Scatter(
         x=x, y=y, mode="lines", line={"color": "white", "width": 1.5}, hoverinfo="skip",
         name=f"Fisher metric: {scale**2:.2g} nats",
+    )  # fmt: skip
+
+
+def _kernel_axes(plane: _Plane, objective: int) -> Any:
+    """Principal axes of the kernel in the plane, if they are not the parameters' own.
+
+    With the other parameters held, distances are those of the block of ``Λ ∝ Rᵀ diag(ℓ)⁻² R``.
+    """
+    surrogate = plane.seen.surrogate(objective)
+    if surrogate.gradient_axes is None:
+        return
+    within = surrogate.gradient_axes[plane.index]
+    metric = within @ within.T / (CURVATURE * surrogate.variance)
+    if abs(metric[0, 1]) < _ALIGNED * np.sqrt(metric[0, 0] * metric[1, 1]):
+        return
+    steepness, axes = eigh(metric)
+    lengthscale = 1 / np.sqrt(steepness)
+    share = min(1.0, _ARM / float(lengthscale.max()))
+    arms = axes.T * (share * lengthscale)[:, None]
+    gap, centre = np.full(2, np.nan), plane.at[plane.index]
+    x, y = plane.ticks(np.array([p for arm in arms for p in (centre - arm, centre + arm, gap)]))
+    yield graph_objects().Scatter(
+        x=x, y=y, mode="lines", line={"color": "black", "width": 2, "dash": "dot"},
+        hoverinfo="skip", name=f"kernel's axes: {share:.2g} lengthscales",
     )  # fmt: skip
 
 

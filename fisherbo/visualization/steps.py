@@ -12,6 +12,7 @@ from torch.distributions import Normal
 from fisherbo.geometry.divergence import kl
 from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition, extend
+from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.warp import warp
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
@@ -45,7 +46,8 @@ def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
     observations = seen.observations
     x, y = observations.x[:_MOST], warp(observations.y[:, objective])[:_MOST]
     surrogate = seen.surrogate(objective)
-    hyper = Hyper(seen.lengthscale(objective), surrogate.variance, surrogate.noise)
+    lengthscale, rotation = kernel_axes(surrogate)
+    hyper = Hyper(lengthscale, surrogate.variance, surrogate.noise, rotation)
     numbers = seen.table.number[observations.row[:_MOST]]
     posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
     means, variances = [], []

@@ -11,6 +11,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.kernel import Embedding, distance, matern
+from fisherbo.gp.rotation import kernel_axes
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
@@ -101,7 +102,8 @@ def slice_points(at: Array, drawn: Axis) -> Array:
 
 def nearness(inspection: Inspection, x: Array, at: Array, free: list[int]) -> Array:
     """Prior correlation of each point with its foot on the slice in some directions, ``(n,)``."""
-    embedding = Embedding.of(inspection.lengthscale(), inspection.space.choices)
+    lengthscale, rotation = kernel_axes(inspection.surrogate())
+    embedding = Embedding.of(lengthscale, inspection.space.choices, rotation)
     foot = np.tile(at, (len(x), 1))
     foot[:, free] = x[:, free]
     gaps = [distance(embedding(a[None]), embedding(b[None])) for a, b in zip(x, foot, strict=True)]

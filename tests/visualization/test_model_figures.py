@@ -126,6 +126,35 @@ def test_contour_shows_the_posterior_the_metric_and_both_ascents(study):
     assert figure.layout.yaxis.type == "log"
 
 
+def test_contour_shows_the_axes_of_a_rotated_kernel(study):
+    def valley(trial):
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        return (x + y - 0.9) ** 2 + 1e-2 * (x - y - 0.2) ** 2
+
+    turned = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+    turned.optimize(valley, n_trials=30)
+    figure = plot_posterior_contour(turned, params=("x", "y"))
+    (axes,) = (t for t in figure.data if t.name.startswith("kernel's axes: "))
+    seen = turned.sampler.inspect(turned)
+    hyper = seen.surrogate().hyper
+    arms = np.diff(np.stack([axes.x, axes.y], 1).reshape(2, 3, 2)[:, :2], axis=1)[:, 0] / 2
+    share = float(axes.name.split()[2])
+    order = np.argsort(-hyper.lengthscale)
+    for arm, j in zip(arms, order, strict=True):
+        length = np.linalg.norm(arm)
+        assert length == pytest.approx(share * hyper.lengthscale[j], rel=0.06)
+        assert abs(arm @ hyper.rotation[j]) == pytest.approx(length, rel=1e-6)
+    assert abs(arms[0] @ [1, -1]) / np.linalg.norm(arms[0]) > 1.3  # the valley's own direction
+    middle = np.array([axes.x[:2], axes.y[:2]]).mean(1)
+    assert middle == pytest.approx(seen.best())
+    plain = plot_posterior_contour(study, params=("x", "lr"))
+    if study.sampler.inspect(study).surrogate().hyper.rotation is None:
+        assert not [t for t in plain.data if t.name.startswith("kernel's axes")]
+    off = fisherbo.FisherSampler(seed=0, rotation=False)
+    unrotated = plot_posterior_contour(turned, off, params=("x", "y"))
+    assert not [t for t in unrotated.data if t.name.startswith("kernel's axes")]
+
+
 def test_contour_of_parameters_that_are_not_numeric(study):
     with pytest.raises(InvalidInputError, match="must be numeric, got the categorical 'kind'"):
         plot_posterior_contour(study, params=("x", "kind"))
