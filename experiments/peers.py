@@ -36,7 +36,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.problems import Params, Problem
 
 SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random", "smac", "botorch", "hebo")
-_SAMPLER_CODE = ("space.py", "geometry", "optimize", "surrogate", "acquisition", "sampler")
+_SAMPLER_CODE = ("space.py", "geometry", "optimize", "gp", "acquisition", "botorch", "sampler")
 _PACKAGES = {"smac": "smac", "botorch": "optuna-integration"}
 HEBO_PYTHON = Path(os.environ.get("FISHERBO_HEBO_PYTHON", "/tmp/hebo-env/bin/python"))
 HEBO_VERSION = "0.3.6"
@@ -300,4 +300,7 @@ def source_digest(*parts: str) -> str:
 
 
 def _python_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else list(path.rglob("*.py"))
+    found = [path] if path.is_file() else list(path.rglob("*.py"))
+    if not found:
+        raise FileNotFoundError(f"no source to digest at {path}; was it renamed?")
+    return found

@@ -1,1 +1,1 @@
-"""From a posterior to a proposal: utilities and their maximisation."""
+"""From a posterior to a candidate: acquisitions and their maximisation."""

@@ -1,1 +1,1 @@
-"""From data to a posterior: warps, kernel, hyperparameters, Gaussian process, its metrics."""
+"""The Gaussian process: warp, kernel, hyperparameters, fit, posterior and its Fisher metrics."""

@@ -1,4 +1,4 @@
-"""What the acquisition asks of a model of the objective, whoever made it."""
+"""What an acquisition needs of a model: ours, or any other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fisherbo.space import Array
 
 
 class Surrogate(Protocol):
-    """Beliefs about an objective f on the unit cube, larger is better."""
+    """A model of an objective f on the unit cube, larger is better."""
 
     @property
     def noise(self) -> float:

@@ -1,4 +1,4 @@
-"""Parameters of a trial whose values are not the sampler's to choose."""
+"""Parameters of a trial whose values are fixed: enqueued, held by wrappers, no longer asked for."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def fixed_values(
     """Values that the trial has or will have, whatever is suggested.
 
     Enqueued values, those suggested already, and those of a `PartialFixedSampler` around ours. A
-    parameter that is held back by another sampler is taken to keep the value that the latest trials
-    with it agree on.
+    parameter that is held back by another sampler is assumed to keep the value that the latest
+    trials with it agree on.
 
     Args:
         sampler: The study's sampler.
@@ -54,11 +54,11 @@ def widened(asked: SearchSpace, union: SearchSpace, fixed: Mapping[str, Any]) ->
 
 
 def no_longer_asked(space: Space, table: TrialTable) -> Mask:
-    """Which parameters the objective has ceased to ask for, shape ``(d,)``.
+    """Which parameters the objective no longer asks for, shape ``(d,)``.
 
     Those that the latest trials lack although no condition says so, and that so many trials in
     succession would lack by chance with a probability below 1 %, given how often earlier ones had
-    them; and their children. A parameter is renamed, or its line taken out of the code.
+    them; and their children. This happens when a parameter is renamed or removed from the code.
     """
     ran = table.have(Status.COMPLETE, Status.PRUNED)  # these asked for all that they need
     present = ~np.isnan(table.x[ran & table.located])

@@ -1,4 +1,4 @@
-"""Input constraints that are known beforehand: which points a user's rule allows."""
+"""Input constraints, known beforehand: which points a user's rule allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that stand for no value: too good to be true, or penalties of trials that failed."""
+"""Values that are not measurements: out of all scale, or penalties of trials that failed."""
 
 from __future__ import annotations
 

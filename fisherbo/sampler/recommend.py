@@ -28,7 +28,7 @@ QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The evaluated point that the model believes to be the best.
+    """The evaluated point of the best posterior mean.
 
     Attributes:
         number: Number of the (first) trial there.

@@ -153,7 +153,7 @@ class FisherSampler(BaseSampler):
 
     @_usual_errors
     def recommend(self, study: Study) -> Recommendation:
-        """The evaluated point that the model believes to be the best, which to use in the end.
+        """The evaluated point of the best posterior mean, which to use in the end.
 
         The best observed value is the luckiest where values are noisy; this is the best posterior
         mean among the complete, feasible trials. Nothing is written to the study.

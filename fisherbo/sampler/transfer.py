@@ -177,7 +177,7 @@ class SourceStudies:
 
 
 def read_sources(studies: Sequence[Study]) -> tuple[SourceStudy, ...]:
-    """The studies' completed trials; those with too few teach nothing and are left out."""
+    """The studies' completed trials; those with too few are left out."""
     sources = (SourceStudy.of(study) for study in studies)
     return tuple(source for source in sources if len(source.y) >= LEAST_TRIALS)
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -109,7 +110,7 @@ class TrialTable:
 
     def have(self, *status: Status) -> Mask:
         """Which trials have one of some statuses, shape ``(n,)``."""
-        return np.isin(self.status, status)
+        return reduce(np.logical_or, (self.status == int(s) for s in status))
 
     @property
     def located(self) -> Mask:
