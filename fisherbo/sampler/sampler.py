@@ -97,8 +97,9 @@ class FisherSampler(BaseSampler):
             the continuous parameters, up to 20, that always exist (see
             :mod:`fisherbo.surrogate.rotation`). On functions with badly conditioned valleys along
             no parameter (BBOB 10 and 11) the regret after 100 trials is some forty times smaller
-            in 5-D, a third smaller in 10-D; elsewhere rotations are rarely kept. Without it a
-            suggestion takes a tenth less time, a third less where the kernel is rotated.
+            in 5-D; in 10-D, where more evidence is needed, the gain is small. Elsewhere rotations
+            are rarely kept. Without it a suggestion takes a tenth less time, a third less where the
+            kernel is rotated.
 
     Several objectives (2 to 4) are improved by expected hypervolume. Constraints told by
     ``trial.set_constraint`` have a model each, by name; a complete trial that does not tell one is
