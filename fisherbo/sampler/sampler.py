@@ -88,10 +88,9 @@ class FisherSampler(BaseSampler):
             ``(n, d)``, columns in the alphabetical order of the parameters that vary, a category as
             its index / (choices − 1); ``train_Y`` are warped, standardised values, larger is
             better, of shape ``(n, 1)``. An exact GP in training mode is fitted by its marginal
-            likelihood; a model in evaluation mode is used as it is. The ascent is the same, its
-            Fisher metric by autograd. A suggestion takes about a second, most of it BoTorch's fit;
-            one runs at a time in a process, with torch's random state set from the seed and
-            restored. Nothing is kept in the study.
+            likelihood; a model in evaluation mode is used as it is. A suggestion takes about a
+            second, most of it BoTorch's fit; one runs at a time in a process, with torch's random
+            state set from the seed and restored. Nothing is kept in the study.
         source_studies: Earlier studies with one objective, of the same or an overlapping space:
             their completed trials are read here once. Their best points take the place of three
             points of the design, and their models are the new one's prior mean as far as they rank
@@ -101,20 +100,17 @@ class FisherSampler(BaseSampler):
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
             a parameter that is missing: until a first trial tells them, only some are known.
         rotation: Whether the kernel of an objective may have its lengthscales along rotated axes of
-            the continuous parameters, up to 20, that always exist (see
-            :mod:`fisherbo.gp.rotation`). On functions with badly conditioned valleys along
-            no parameter (BBOB 10 and 11) the regret after 100 trials is some forty times smaller
-            in 5-D; in 10-D, where more evidence is needed, the gain is small. Elsewhere rotations
-            are rarely kept. Without it a suggestion takes a tenth less time, a third less where the
-            kernel is rotated.
+            the continuous parameters, up to 20, that always exist (:mod:`fisherbo.gp.rotation`). In
+            badly conditioned valleys along no parameter (BBOB 10 and 11) the regret after 100
+            trials is some forty times smaller in 5-D, a little smaller in 10-D; elsewhere rotations
+            are rarely kept. A suggestion takes a tenth more time, a half where one is kept.
 
     A study has at most 4 objectives. A complete trial that does not tell a constraint is feasible,
     as it is for Optuna. Failures have a model where more than a tenth of the trials failed, or
     returned a penalty: one worst value, again and again, far from all others. A value that exceeds
     all others by more than 15 orders of magnitude is treated as a fault of the objective. Enqueued
     values, and those that ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for
-    the others; parameters that the latest trials no longer ask for are held as those trials have
-    them.
+    the others; parameters that the latest trials no longer ask for keep their last values.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
@@ -164,9 +160,8 @@ class FisherSampler(BaseSampler):
 
         Returns:
             Trial number, parameters, and the median and central 95 % credible interval of the
-            noise-free value there in units of the objective, by the inverse of the warp that the
-            model sees values through: interpolated between observed values, never worse than the
-            worst of them.
+            noise-free value there in units of the objective, by the inverse of the model's warp:
+            interpolated between observed values, never worse than the worst of them.
 
         Raises:
             InvalidInputError: If the study has several objectives, no complete and feasible trial,
@@ -220,15 +215,8 @@ class FisherSampler(BaseSampler):
             x, acquisition = best_point(request, models, rng)
         designed = self._begins(request, transfer)
         first = self._design(request) if designed else x
-        return Inspection(
-            request,
-            study.directions,
-            models.objectives,
-            models.constraints,
-            acquisition,
-            first,
-            designed,
-        )
+        fitted = models.objectives, models.constraints
+        return Inspection(request, study.directions, *fitted, acquisition, first, designed)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -241,12 +229,10 @@ class FisherSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """Parameters that any trial has, with their latest ranges; those with one value left out.
 
-        Optuna asks for those that the objective asks for, so that a model of them all serves
-        conditional parameters too.
+        Optuna asks for those that the objective asks for: one model serves conditional ones too.
         """
         trials = other_trials(study, trial, use_cache=True)
-        known = self._readers.of(study).parameters(trials)
-        return dict(known.varying)
+        return dict(self._readers.of(study).parameters(trials).varying)
 
     @_usual_errors
     def sample_relative(
@@ -282,8 +268,7 @@ class FisherSampler(BaseSampler):
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
             )
-        value = self._sources.value(trial.number, param_name, param_distribution)
-        if value is not None:
+        if (value := self._sources.value(trial.number, param_name, param_distribution)) is not None:
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
@@ -311,18 +296,15 @@ class FisherSampler(BaseSampler):
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        request = read_request(study, trial, trials, search_space, reader, self._rule)
-        if request is None:
-            return None
-        if np.isfinite(request.table.value[request.observations.too_good]).any():
+        found = read_request(study, trial, trials, search_space, reader, self._rule)
+        if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
-        return request
+        return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
         """Whether there are too few observations yet to rely on a model of them."""
         needed = max(self._n_startup_trials, 1)
-        if transfer is not None:
-            needed = min(needed, LEAST_TRIALS)
+        needed = needed if transfer is None else min(needed, LEAST_TRIALS)
         return request.observations.count < needed
 
     def _design(self, request: Request) -> Array | None:

@@ -183,7 +183,7 @@ def report(
         own = study.sampler
         sampler = own if isinstance(own, FisherSampler) else FisherSampler(seed=0)
     figures, left_out = {}, {}
-    coming = next_trial(study, sampler)
+    coming = _next_trial(study, sampler)
     for name, draw in _drawings(study, sampler, value).items():
         if not coming.expected and name.startswith(MODEL):
             left_out[name] = "the model is not used before the initial design is complete"
@@ -194,6 +194,13 @@ def report(
             left_out[name] = str(error)
     summary = summarize(study, sampler)
     return StudyReport(summary, figures, left_out, trial_table(study), coming, value)
+
+
+def _next_trial(study: Study, sampler: FisherSampler) -> NextTrial:
+    try:
+        return next_trial(study, sampler)
+    except InvalidInputError as error:
+        return NextTrial({}, (), f"No model can say where it goes: {error}.")
 
 
 def summarize(study: Study, sampler: FisherSampler) -> dict[str, Any]:
