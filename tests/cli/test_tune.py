@@ -145,7 +145,7 @@ FILES = [
     (
         "data.csv",
         rows(lambda k: f"{1234567890123456789 + 2 * k},1,{k}"),
-        "no feature column is left to learn from: a (id, all values differ), b (constant)",
+        "no feature column is left to learn from: a (row number), b (constant)",
     ),
     (
         "data.csv",

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.stats import ortho_group
-from tests.surrogate.oracles import MIXED, NUMERIC, dense_covariance, draw
 
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.botorch.convert import from_botorch, to_botorch
@@ -43,6 +42,7 @@ from fisherbo.gp.subset import region_known
 from fisherbo.gp.warp import warp
 from fisherbo.optimize.descent import LocalModel, natural_ascent
 from fisherbo.space import Condition, Space
+from tests.gp.oracles import MIXED, NUMERIC, dense_covariance, draw
 
 seeds = st.integers(0, 60)
 

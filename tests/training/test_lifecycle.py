@@ -309,15 +309,15 @@ def test_a_layer_gets_factors_where_it_is_used_first_and_is_not_waited_for(
         return optimizer.state[layer.weight]["factor_updates"]
 
     advance(model, optimizer, 21)
-    assert (updates(model.first), updates(model.branch)) == (16 if mode else 11, 0)
+    assert (updates(model.first), updates(model.branch)) == (16 if mode else 8, 0)
     model.use = True
     before = model.branch.weight.detach().clone()
     advance(model, optimizer, 1)
-    assert (updates(model.first), updates(model.branch)) == (16 if mode else 11, 1)
+    assert (updates(model.first), updates(model.branch)) == (16 if mode else 8, 1)
     assert not torch.equal(model.branch.weight, before)
     model.use = False
     advance(model, optimizer, 1)
-    assert (updates(model.first), updates(model.branch)) == (16 if mode else 11, 1)
+    assert (updates(model.first), updates(model.branch)) == (16 if mode else 8, 1)
 
 
 def test_the_factors_of_a_layer_seen_between_updates_are_those_of_its_pass() -> None:

@@ -40,9 +40,9 @@ def read(folder, head, line, newline="\n", before="", after="", encoding="utf-8"
 )
 def test_numbers_are_read_as_they_are_meant(tmp_path, head, line, b):
     table = read(tmp_path, head, line)
-    assert table.feature_names == ("a", "b")
-    np.testing.assert_array_equal(table.features[:, 0], A)
-    np.testing.assert_array_equal(table.features[:, 1], np.broadcast_to(b, 20))
+    assert list(table.inputs) == ["a", "b"]
+    np.testing.assert_array_equal(table.inputs["a"], A)
+    np.testing.assert_array_equal(table.inputs["b"], np.broadcast_to(b, 20))
     np.testing.assert_array_equal(table.target, K)
 
 
@@ -57,19 +57,21 @@ def test_numbers_are_read_as_they_are_meant(tmp_path, head, line, b):
 )
 def test_lines_that_are_no_rows(tmp_path, newline, before, after):
     table = read(tmp_path, "a;b;y", lambda k: f"{k},5;#2;{k}", newline, before, after)
-    assert table.feature_names == ("a", "b=#2")
-    np.testing.assert_array_equal(table.features[:, 0], A)
+    assert list(table.inputs) == ["a", "b"]
+    np.testing.assert_array_equal(table.inputs["a"], A)
+    assert set(table.inputs["b"]) == {"#2"}
 
 
 def test_text_beside_decimal_commas_stays_text(tmp_path):
     table = read(tmp_path, "a;day;t;y", lambda k: f"{k},5;0{k % 3 + 1}.01.2020;{k % 2 == 0};{k}")
-    assert table.feature_names == ("a", "day=01.01.2020", "day=02.01.2020", "day=03.01.2020", "t")
-    np.testing.assert_array_equal(table.features[:, -1], [1, 0] * 10)
+    np.testing.assert_array_equal(table.inputs["a"], A)
+    assert set(table.inputs["day"]) == {"01.01.2020", "02.01.2020", "03.01.2020"}
+    np.testing.assert_array_equal(table.inputs["t"].astype(int), [1, 0] * 10)
 
 
 def test_spaces_make_no_other_level(tmp_path):
     table = read(tmp_path, "a,b,y", lambda k: f"{k}.5,{'gas' if k % 2 else 'gas '},{k}")
-    assert table.feature_names == ("a", "b=gas")
+    assert set(table.inputs["b"]) == {"gas"}
 
 
 @pytest.mark.parametrize("first", [0, 1_700_000_000, 1_700_000_000_000])
@@ -80,16 +82,15 @@ def test_large_numbers_are_scaled_like_small_ones(tmp_path, first, task):
         return make_task(table, task)
 
     here, there = make(first), make(0)
-    np.testing.assert_allclose(here.train[0], there.train[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(here.train[0], there.train[0], rtol=1e-5, atol=1e-5)
     assert len(np.unique(here.train[0])) == len(here.train[0])
 
 
-def test_a_large_constant_is_no_noise(tmp_path):
-    table = read(tmp_path, "t,c,y", lambda k: f"{k},0.1,{k % 2}")
-    constant = make_task(table, "classification").train[0][:, 1]
-    np.testing.assert_allclose(constant, 0, atol=1e-12)
+def test_a_constant_is_left_out(tmp_path):
+    table = read(tmp_path, "t,c,y", lambda k: f"{k}.5,0.1,{k % 2}")
+    assert make_task(table, "classification").train[0].shape[1] == 1
 
 
 def test_nanoseconds_that_differ_by_seconds_are_kept(tmp_path):
     table = read(tmp_path, "t,y", lambda k: f"{1_700_000_000 + k}000000000,{k}")
-    np.testing.assert_allclose(np.diff(table.features[:, 0]), 1e9, rtol=1e-6)
+    np.testing.assert_array_equal(np.diff(table.inputs["t"]), 10**9)
