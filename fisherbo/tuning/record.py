@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fisherbo.training import StepReport, TracePoint
+if TYPE_CHECKING:
+    from fisherbo.training import StepReport, TracePoint
 
 MAX_POINTS = 120  # 16 characters a number at most stay under the 2045 that databases keep
 MAX_REASON = 500
@@ -94,6 +95,8 @@ def read(trial: FrozenTrial) -> Run | None:
     stored = trial.user_attrs
     if "stopped" not in stored:
         return None
+    from fisherbo.training import TracePoint  # imported on first use: torch is slow to import
+
     columns = (stored["trace_step"], stored["trace_loss"], stored["trace_cpu_seconds"])
     return Run(
         trace=tuple(TracePoint(*row) for row in zip(*columns, strict=True)),
