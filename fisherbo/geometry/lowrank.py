@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv
 
 from fisherbo.geometry.lapack import solve
+from fisherbo.geometry.trust_region import held
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,4 @@ def natural_where_free(metric: Array, gradient: Array, free: NDArray[np.bool_]) 
     """
     if metric.ndim == 2 and free.all():
         return dposv(metric, gradient.T)[1].T
-    within = np.where(free[:, :, None] & free[:, None, :], metric, 0.0)
-    within.reshape(len(free), -1)[:, :: free.shape[1] + 1] += ~free
-    return np.linalg.solve(within, gradient[..., None])[..., 0].astype(np.float64, copy=False)
+    return solve(held(metric, free), gradient)

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.visualization.next_trial import shown
 
-_REASONS = ("fisherbo:reason", "failure", "fail_reason")
+_REASON = "failure"  # trial attribute that `fisherbo.tune_training` writes
 
 
 def trial_table(study: Study) -> list[list[str]]:
@@ -46,4 +46,4 @@ def _seconds(trial: FrozenTrial) -> str:
 def _reason(trial: FrozenTrial) -> str:
     if trial.state != TrialState.FAIL:
         return ""
-    return next((str(trial.user_attrs[k]) for k in _REASONS if k in trial.user_attrs), "")
+    return str(trial.user_attrs.get(_REASON, ""))
