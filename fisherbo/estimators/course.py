@@ -2,9 +2,10 @@
 
 A round is as long as all before it together; in each the learning rate falls linearly from its full
 value to zero. So the loss at the end of a round is what a training of this length reaches, without
-the noise of a large learning rate. From gains g₁, g₂ of two rounds, all further ones would gain
-g₂ ρ/(1 − ρ), ρ = g₂/g₁, if gains go on to shrink by the same ratio. Training has converged where
-that is less than the tolerance, which is a share of the loss.
+the noise of a large learning rate. Where what is left to gain shrinks by the same factor in every
+step, the ratio ρ = g₂/g₁ of the gains of two rounds is squared from one round to the next, which is
+twice as long: the next one gains g₂ρ², and all further ones less than g₂ρ²/(1 − ρ²). Training has
+converged where that is less than the tolerance, which is a share of the loss.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fisherbo.tuning.batches import Batch, Shuffled
 
 FIRST_STEPS = 25  # of the first round, which lasts for an epoch at least
 LEAST_RATIO = 1 / 3  # of gains: one round that happens to gain little ends nothing
-LEAST_LOSS = 0.1  # that the tolerance is a share of: loss below it matters little
+LEAST_LOSS = 0.02  # that the tolerance is a share of: loss below it matters little
 UPDATES = 5  # of the weight decay in a round
 UPDATE_STEPS = 10  # from one of them to the next, at least
 
@@ -180,7 +181,7 @@ class Course:
             return math.inf
         if gain <= 0:
             return gain
-        ratio = max(gain / before, LEAST_RATIO) if before > 0 else math.inf
+        ratio = max(gain / before, LEAST_RATIO) ** 2 if before > 0 else math.inf
         return gain * ratio / (1 - ratio) if ratio < 1 else math.inf
 
     def _mean_loss(self, model: nn.Module) -> float:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fisherbo import KFACClassifier, KFACRegressor
 from fisherbo.estimators import perceptron
-from fisherbo.estimators.course import LEAST_LOSS, Course, even_size
+from fisherbo.estimators.course import LEAST_LOSS, LEAST_RATIO, Course, even_size
 from fisherbo.estimators.layers import as_module, draw, expanded, of_module, reduced, row_space
 from fisherbo.estimators.learning import Recipe, as_rows, make_optimizer
 
@@ -85,6 +85,17 @@ def test_what_is_called_converged_is_near_what_far_more_epochs_reach(kind, data,
     warned(longer, *data)
     reached, possible = penalised(model, *data), penalised(longer, *data)
     assert reached - possible < 0.1 * max(possible, LEAST_LOSS)
+
+
+@pytest.mark.parametrize("shrinks", [0.999, 0.99, 0.98, 0.96, 0.95])
+def test_what_is_left_is_not_underestimated_where_steps_shrink_it_by_one_factor(shrinks):
+    course = Course(some_rows(10, 2), recipe())
+    left = shrinks ** np.array([25.0, 50.0, 100.0])
+    told = [course._left(gain) for gain in (np.inf, *-np.diff(left))]
+    assert told[:2] == [np.inf, np.inf]
+    assert told[2] >= left[2]
+    if shrinks < 0.97:  # else the gains have hardly begun to shrink
+        assert told[2] < 3 * max(left[2], LEAST_RATIO**2 * (left[1] - left[2]))
 
 
 def test_too_few_epochs_are_warned_of_and_enough_are_not():
