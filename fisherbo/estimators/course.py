@@ -2,10 +2,11 @@
 
 A round is as long as all before it together; in each the learning rate falls linearly from its full
 value to zero. So the loss at the end of a round is what a training of this length reaches, without
-the noise of a large learning rate. Where what is left to gain shrinks by the same factor in every
-step, the ratio ρ = g₂/g₁ of the gains of two rounds is squared from one round to the next, which is
-twice as long: the next one gains g₂ρ², and all further ones less than g₂ρ²/(1 − ρ²). Training has
-converged where that is less than the tolerance, which is a share of the loss.
+the noise of a large learning rate. ρ = g₂/g₁, the ratio of the gains of two rounds, tells what
+further rounds would gain. Where every step has all rows, what is left to gain shrinks by about the
+same factor in each, so that ρ is squared from one round to the next, which is twice as long: they
+gain less than g₂ρ²/(1 − ρ²). With minibatches gains shrink as a power of time and ρ stays: they
+gain g₂ρ/(1 − ρ). Training has converged where that is less than the tolerance, a share of the loss.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ class Course:
             self._update_decay(model, report.optimizer)
         if ended:
             gain, value = self._gain(model)
-            self.converged = self._left(gain) < self.recipe.tol * max(value, LEAST_LOSS)
+            left = self._left(gain, minibatches=every > 1)
+            self.converged = left < self.recipe.tol * max(value, LEAST_LOSS)
         last = ended and (self.converged or len(self.losses) == self.recipe.max_iter)
         if self.on_epoch(Epoch(len(self.losses), self.losses[-1], model, last)):
             raise _StoppedError
@@ -174,14 +176,16 @@ class Course:
             self._best = _weights(model)
         return before - value, value
 
-    def _left(self, gain: float) -> float:
+    def _left(self, gain: float, *, minibatches: bool) -> float:
         """What further rounds would gain; infinite before the third."""
         before, self._gained = self._gained, gain
         if math.isinf(before):
             return math.inf
         if gain <= 0:
             return gain
-        ratio = max(gain / before, LEAST_RATIO) ** 2 if before > 0 else math.inf
+        ratio = max(gain / before, LEAST_RATIO) if before > 0 else math.inf
+        if not minibatches:
+            ratio = ratio**2
         return gain * ratio / (1 - ratio) if ratio < 1 else math.inf
 
     def _mean_loss(self, model: nn.Module) -> float:

@@ -91,11 +91,19 @@ def test_what_is_called_converged_is_near_what_far_more_epochs_reach(kind, data,
 def test_what_is_left_is_not_underestimated_where_steps_shrink_it_by_one_factor(shrinks):
     course = Course(some_rows(10, 2), recipe())
     left = shrinks ** np.array([25.0, 50.0, 100.0])
-    told = [course._left(gain) for gain in (np.inf, *-np.diff(left))]
+    told = [course._left(gain, minibatches=False) for gain in (np.inf, *-np.diff(left))]
     assert told[:2] == [np.inf, np.inf]
     assert told[2] >= left[2]
     if shrinks < 0.97:  # else the gains have hardly begun to shrink
         assert told[2] < 3 * max(left[2], LEAST_RATIO**2 * (left[1] - left[2]))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5])
+def test_what_is_left_is_told_where_it_shrinks_as_a_power_of_time(power):
+    course = Course(some_rows(10, 2), recipe())
+    left = np.array([25.0, 50.0, 100.0]) ** -power
+    told = [course._left(gain, minibatches=True) for gain in (np.inf, *-np.diff(left))]
+    assert told[2] == pytest.approx(left[2])
 
 
 def test_too_few_epochs_are_warned_of_and_enough_are_not():
