@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fisherbo.geometry.markov import push_forward as push_forward
     from fisherbo.geometry.markov import push_tangent as push_tangent
     from fisherbo.geometry.metric import KroneckerMetric as KroneckerMetric
+    from fisherbo.geometry.metric import MatrixFreeMetric as MatrixFreeMetric
     from fisherbo.geometry.metric import Metric as Metric
     from fisherbo.geometry.metric import fisher_vector_product as fisher_vector_product
     from fisherbo.geometry.metric import natural_gradient as natural_gradient
@@ -48,6 +49,7 @@ _NAMES = {
     "markov": ("fisher_inner", "is_congruent", "markov_embedding", "push_forward", "push_tangent"),
     "metric": (
         "KroneckerMetric",
+        "MatrixFreeMetric",
         "Metric",
         "fisher_vector_product",
         "natural_gradient",
@@ -62,6 +64,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "Bounds",
     "KroneckerMetric",
+    "MatrixFreeMetric",
     "Metric",
     "conjugate_gradients",
     "coordinates",

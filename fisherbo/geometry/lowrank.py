@@ -6,7 +6,7 @@ by the Woodbury identity: (D + U Uᵀ)⁻¹ g = D⁻¹g − D⁻¹U (I + UᵀD�
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,15 @@ class LowRankMetric:
         capacitance += np.eye(self.factors.shape[-1])
         inner = solve(capacitance, (scaled.mT @ gradient[..., None])[..., 0])
         return gradient / self.diagonal - (scaled @ inner[..., None])[..., 0]
+
+    def squared_length(self, step: Array) -> Array:
+        """``stepᵀ F step``, shape ``(b,)``."""
+        along = (step[:, None, :] @ self.factors)[:, 0]
+        return np.vecdot(self.diagonal * step, step) + np.vecdot(along, along)
+
+    def damped(self, damping: float) -> LowRankMetric:
+        """The metrics ``F + damping·I``."""
+        return replace(self, diagonal=self.diagonal + damping)
 
 
 def natural_of_score(diagonal: Array, score: Array) -> Array:

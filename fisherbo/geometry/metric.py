@@ -12,8 +12,8 @@ A step t·d changes the distribution by KL ≈ ½ t² dᵀF d = ½ t² gᵀd (Am
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +22,29 @@ from torch.distributions import Distribution
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.block_diagonal import Matrix, eigh, inverse
 from fisherbo.geometry.divergence import kl
-from fisherbo.geometry.linalg import conjugate_gradients, kronecker_solve, psd_solve
+from fisherbo.geometry.linalg import conjugate_gradients, kronecker_solve, psd_inverse, psd_solve
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 """Vectors ``v`` to ``F v``, of the same shape."""
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """A positive definite form on tangent vectors that can be inverted."""
+Array = TypeVar("Array")
 
-    def natural(self, gradient: Tensor) -> Tensor:
+
+@runtime_checkable
+class Metric(Protocol[Array]):
+    """A positive definite form on tangent vectors, which are torch tensors or NumPy arrays."""
+
+    def natural(self, gradient: Array, /) -> Array:
         """Natural gradient ``F⁻¹ gradient``, of the gradient's shape."""
+        ...
+
+    def squared_length(self, step: Array, /) -> Array:
+        """``stepᵀ F step``, twice the KL divergence of a short step in nats, shape ``(*b,)``."""
+        ...
+
+    def damped(self, damping: float, /) -> Metric[Array]:
+        """The metric ``F + damping·I``."""
         ...
 
 
@@ -50,6 +61,16 @@ class DenseMetric:
     def natural(self, gradient: Tensor) -> Tensor:
         """Natural gradient ``F⁻¹ gradient``, shape ``(*b, n)``."""
         return (self.inverse @ gradient[..., None])[..., 0]
+
+    def squared_length(self, step: Tensor) -> Tensor:
+        """``stepᵀ F step``, shape ``(*b,)``."""
+        return (step * psd_solve(self.inverse, step)).sum(-1)
+
+    def damped(self, damping: float) -> DenseMetric:
+        """The metric ``F + damping·I``."""
+        metric = psd_inverse(self.inverse)
+        metric.diagonal(dim1=-2, dim2=-1).add_(damping)
+        return DenseMetric(psd_inverse(metric))
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,18 @@ class KroneckerMetric:
         """
         rows: Tensor = self.output_inverse @ gradient
         return rows @ self.input_inverse
+
+    def squared_length(self, step: Tensor) -> Tensor:
+        """``tr(stepᵀ G step A)``, shape ``(*b,)``."""
+        rows: Tensor = inverse(self.output_inverse) @ step
+        return (step * (rows @ inverse(self.input_inverse))).sum((-2, -1))
+
+    def damped(self, damping: float) -> EigenMetric:
+        """The metric ``A ⊗ G + damping·I``, exactly."""
+        inputs, input_basis = eigh(inverse(self.input_inverse))
+        outputs, output_basis = eigh(inverse(self.output_inverse))
+        spectrum = outputs[..., :, None] * inputs[..., None, :]
+        return EigenMetric(Eigenbasis(input_basis, output_basis), spectrum, damping)
 
 
 @dataclass(frozen=True)
@@ -121,36 +154,79 @@ class EigenMetric:
         coordinates = self.basis.coordinates(gradient)
         return self.basis.matrix(coordinates / (self.spectrum + self.damping))
 
+    def squared_length(self, step: Tensor) -> Tensor:
+        """``Σ (s + λ) (Q_Gᵀ step Q_A)²``, shape ``(*b,)``."""
+        squares = self.basis.coordinates(step).square()
+        return ((self.spectrum + self.damping) * squares).sum((-2, -1))
 
-Fisher: TypeAlias = Tensor | tuple[Tensor, Tensor] | Metric | Product
+    def damped(self, damping: float) -> EigenMetric:
+        """The metric with ``damping`` more."""
+        return replace(self, damping=self.damping + damping)
+
+
+@dataclass(frozen=True)
+class MatrixFreeMetric:
+    """The metric ``F + λ I`` known by products ``v ↦ F v``, solved by conjugate gradients.
+
+    Attributes:
+        product: F, positive semi-definite.
+        damping: λ >= 0.
+        tolerance: Relative residual at which conjugate gradients stop.
+        max_iterations: Default: 2n.
+        preconditioner: Vectors r to M⁻¹ r, M near F + λI. Default: none.
+    """
+
+    product: Product
+    damping: float = 0.0
+    tolerance: float = 1e-10
+    max_iterations: int | None = None
+    preconditioner: Product | None = None
+
+    def natural(self, gradient: Tensor) -> Tensor:
+        """Natural gradient ``(F + λI)⁻¹ gradient``, shape ``(*b, n)``.
+
+        Raises:
+            NumericalError: If a product shows negative curvature or is not finite.
+        """
+        return conjugate_gradients(
+            self._times,
+            gradient,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            preconditioner=self.preconditioner,
+        )
+
+    def squared_length(self, step: Tensor) -> Tensor:
+        """``stepᵀ (F + λI) step``, shape ``(*b,)``, by one product."""
+        return (step * self._times(step)).sum(-1)
+
+    def damped(self, damping: float) -> MatrixFreeMetric:
+        """The metric with ``damping`` more."""
+        return replace(self, damping=self.damping + damping)
+
+    def _times(self, vector: Tensor) -> Tensor:
+        return self.product(vector) + self.damping * vector
+
+
+Fisher: TypeAlias = Tensor | tuple[Tensor, Tensor] | Metric[Tensor] | Product
 """A matrix ``(*b, n, n)``; Kronecker factors ``(A, G)``; a metric; or a product ``v ↦ F v``."""
 
 
-def natural_gradient(
-    fisher: Fisher,
-    gradient: Tensor,
-    damping: float = 0.0,
-    *,
-    tolerance: float = 1e-10,
-    max_iterations: int | None = None,
-    preconditioner: Product | None = None,
-) -> Tensor:
+def natural_gradient(fisher: Fisher, gradient: Tensor, damping: float = 0.0) -> Tensor:
     """Natural gradient ``(F + λI)⁻¹ g``, of the gradient's shape (Amari 1998, theorem 1).
 
     A dense F that is singular gives the least-norm ``F⁺ g``: the part of g that F cannot see is
     dropped.
 
     Args:
-        fisher: F, in one of the forms of `Fisher`.
+        fisher: F, in one of the forms of `Fisher`. A product is solved by conjugate gradients;
+            `MatrixFreeMetric` has their settings.
         gradient: g, shape ``(*b, n)``; for Kronecker forms ``(*b, d_out, d_in)``.
         damping: λ >= 0. It makes the direction depend on the chart.
-        tolerance: Relative residual of conjugate gradients, which a product uses.
-        max_iterations: Of conjugate gradients. Default: 2n.
-        preconditioner: Of conjugate gradients: vectors r to M⁻¹ r, M near F + λI. Default: none.
 
     Raises:
         InvalidInputError: If F is not symmetric positive semi-definite and finite, shapes do not
-            fit, λ < 0, or λ > 0 with a metric that cannot be damped.
+            fit, or λ < 0.
         NumericalError: If a product shows negative curvature or is not finite.
     """
     if not damping >= 0:
@@ -159,16 +235,18 @@ def natural_gradient(
         return _dense_natural_gradient(fisher, gradient, damping)
     if isinstance(fisher, tuple):
         return kronecker_solve(*fisher, gradient, damping)
-    if isinstance(fisher, KroneckerMetric) and damping > 0:
-        return _damped_kronecker(fisher, gradient, damping)
+    metric: Metric[Tensor] = _metric_of(fisher)
+    return (metric.damped(damping) if damping else metric).natural(gradient)
+
+
+def _metric_of(fisher: Any) -> Metric[Tensor]:
     if isinstance(fisher, Metric):
-        return _metric_natural_gradient(fisher, gradient, damping)
-    return conjugate_gradients(
-        lambda v: fisher(v) + damping * v,
-        gradient,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        preconditioner=preconditioner,
+        return fisher
+    if callable(fisher):
+        return MatrixFreeMetric(fisher)
+    raise InvalidInputError(
+        "the Fisher information must be a matrix, Kronecker factors (A, G), a product v -> F v, or "
+        f"a metric with natural(), squared_length() and damped(), got {type(fisher).__name__}"
     )
 
 
@@ -183,22 +261,6 @@ def _dense_natural_gradient(fisher: Tensor, gradient: Tensor, damping: float) ->
             fisher.shape[-1], dtype=fisher.dtype, device=fisher.device
         )
     return psd_solve(fisher, gradient)
-
-
-def _damped_kronecker(metric: KroneckerMetric, gradient: Tensor, damping: float) -> Tensor:
-    inputs, input_basis = eigh(inverse(metric.input_inverse))
-    outputs, output_basis = eigh(inverse(metric.output_inverse))
-    spectrum = outputs[..., :, None] * inputs[..., None, :]
-    return EigenMetric(Eigenbasis(input_basis, output_basis), spectrum, damping).natural(gradient)
-
-
-def _metric_natural_gradient(metric: Metric, gradient: Tensor, damping: float) -> Tensor:
-    if damping > 0:
-        raise InvalidInputError(
-            f"damping must be 0 for a {type(metric).__name__}, got {damping!r}; only matrices, "
-            "Kronecker factors and products can be damped"
-        )
-    return metric.natural(gradient)
 
 
 def pull_back(fisher: Tensor, jacobian: Tensor) -> Tensor:

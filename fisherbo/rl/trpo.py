@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -19,11 +21,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from fisherbo.errors import DivergedError, InvalidInputError
-from fisherbo.geometry.metric import (
-    Product,
-    fisher_vector_product,
-    natural_gradient,
-)
+from fisherbo.geometry.metric import MatrixFreeMetric, fisher_vector_product
 from fisherbo.geometry.trust_region import kl_step_length
 from fisherbo.rl.batch import Batch, PolicyStep, compare, finite_outputs, surrogate
 from fisherbo.rl.curvature import KroneckerCurvature
@@ -75,11 +73,16 @@ def trpo_update(
     fisher = fisher_vector_product(
         actor, batch.observations, actor.distribution, parameters=parameters
     )
-    if direction != "cg":
+    metric = MatrixFreeMetric(fisher, damping, cg_tolerance, cg_iterations)
+    if direction == "cg":
+        step = metric.natural(gradient)
+    else:
         curvature = curvature or KroneckerCurvature(actor)
         curvature.update(batch.observations)
-    step = _direction(fisher, gradient, damping, direction, curvature, cg_iterations, cg_tolerance)
-    quadratic = step @ (fisher(step) + damping * step)
+        kronecker = partial(curvature.natural, damping=damping)
+        preconditioned = replace(metric, preconditioner=kronecker)
+        step = kronecker(gradient) if direction == "kfac" else preconditioned.natural(gradient)
+    quadratic = metric.squared_length(step)
     length = kl_step_length(quadratic, max_kl).item()
     if not math.isfinite(length):  # no direction changes the policy: the gradient is 0
         return PolicyStep(False, 0.0, 0.0, entropy, 0)
@@ -101,34 +104,6 @@ def _gradient(actor: Actor, batch: Batch) -> tuple[Tensor, float, Tensor]:
         )
     before = outputs.detach()
     return before, actor.entropy(before).mean().item(), gradient
-
-
-def _direction(
-    fisher: Product,
-    gradient: Tensor,
-    damping: float,
-    direction: Direction,
-    curvature: KroneckerCurvature | None,
-    iterations: int,
-    tolerance: float,
-) -> Tensor:
-    if curvature is not None and direction == "kfac":
-        return curvature.natural(gradient, damping)
-    preconditioner = None
-    if curvature is not None and direction == "kfac-preconditioned-cg":
-        factors = curvature
-
-        def preconditioner(residual: Tensor) -> Tensor:
-            return factors.natural(residual, damping)
-
-    return natural_gradient(
-        fisher,
-        gradient,
-        damping,
-        tolerance=tolerance,
-        max_iterations=iterations,
-        preconditioner=preconditioner,
-    )
 
 
 def _search(

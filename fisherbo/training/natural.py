@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fisherbo.errors import DivergedError, InvalidInputError
-from fisherbo.geometry.metric import Product, fisher_vector_product, natural_gradient
+from fisherbo.geometry.metric import MatrixFreeMetric, Product, fisher_vector_product
 from fisherbo.geometry.trust_region import kl_share
 from fisherbo.training.adaptation import Situation, number, situation
 from fisherbo.training.events import ClassDimension, events, used_entries
@@ -313,14 +313,9 @@ class NaturalGradient(torch.optim.Optimizer):
         return torch.cat([part.flatten() for part in parts])
 
     def _natural(self, gradient: Tensor) -> Tensor:
-        tolerance, max_iterations = self._limits
-        return natural_gradient(
-            self._fisher(self._passes),
-            gradient,
-            self._settings["damping"] + self._settings["weight_decay"],
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-        )
+        damping = self._settings["damping"] + self._settings["weight_decay"]
+        metric = MatrixFreeMetric(self._fisher(self._passes), damping, *self._limits)
+        return metric.natural(gradient)
 
     def _fisher(self, passes: list[_Pass]) -> Product:
         """Products with the mean Fisher over the rows of all passes and processes, 0 if none."""

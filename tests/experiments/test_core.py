@@ -54,7 +54,7 @@ def test_every_customer_calls_the_core() -> None:
         "training.blocks": "metric.EigenMetric",
         "training.second_moments": "trust_region.kl_share",
         "training.update": "trust_region.kl_share",
-        "training.natural": "metric.natural_gradient",
+        "training.natural": "metric.MatrixFreeMetric",
         "rl.trpo": "trust_region.kl_step_length",
     }.items():
         assert name in found[module], (module, found[module])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,10 +21,14 @@ from torch.testing import assert_close
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.geometry import coordinates, fisher_information, from_coordinates, kl
 from fisherbo.geometry.linalg import kronecker_solve, psd_eigh, psd_inverse
+from fisherbo.geometry.lowrank import LowRankMetric
 from fisherbo.geometry.metric import (
+    DenseMetric,
     Eigenbasis,
     EigenMetric,
     KroneckerMetric,
+    MatrixFreeMetric,
+    Metric,
     fisher_vector_product,
     natural_gradient,
     pull_back,
@@ -156,14 +163,77 @@ def test_what_is_no_fisher_is_refused() -> None:
     assert_close(natural_gradient(indefinite, ones, damping=2.0), torch.tensor([1 / 3, 1.0]))
 
 
-def test_a_metric_of_ones_own_is_used_and_cannot_be_damped() -> None:
-    class Halved:
-        def natural(self, gradient: Tensor) -> Tensor:
-            return gradient / 2
+def test_a_metric_of_ones_own_is_used() -> None:
+    @dataclass(frozen=True)
+    class Scaled:
+        scale: float
 
-    assert torch.equal(natural_gradient(Halved(), torch.ones(2)), torch.full((2,), 0.5))
-    with pytest.raises(InvalidInputError, match="damping must be 0 for a Halved"):
-        natural_gradient(Halved(), torch.ones(2), 0.1)
+        def natural(self, gradient: Tensor) -> Tensor:
+            return gradient / self.scale
+
+        def squared_length(self, step: Tensor) -> Tensor:
+            return self.scale * step.square().sum(-1)
+
+        def damped(self, damping: float) -> Scaled:
+            return Scaled(self.scale + damping)
+
+    assert torch.equal(natural_gradient(Scaled(2.0), torch.ones(2)), torch.full((2,), 0.5))
+    assert torch.equal(natural_gradient(Scaled(2.0), torch.ones(2), 2.0), torch.full((2,), 0.25))
+    with pytest.raises(InvalidInputError, match=r"squared_length.*got str"):
+        natural_gradient("identity", torch.ones(2))  # type: ignore[arg-type]
+
+
+# --- one interface of all metrics ---
+
+
+def dense_and_metric(form: str, n: int, m: int, seed: int) -> tuple[Tensor, Any]:
+    """A metric on arrays of n·m entries as a dense matrix, and in one of the forms."""
+    a, g = positive((), n, seed), positive((), m, seed + 1)
+    dense = torch.kron(g, a)
+    if form == "dense":
+        return dense, DenseMetric(psd_inverse(dense))
+    if form == "matrix-free":
+        return dense, MatrixFreeMetric(lambda v: v @ dense, tolerance=1e-13)
+    if form == "Kronecker":
+        return dense, KroneckerMetric(psd_inverse(a), psd_inverse(g))
+    (inputs, q_a), (outputs, q_g) = psd_eigh(a), psd_eigh(g)
+    if form == "eigenbasis":
+        spectrum = outputs[:, None] * inputs
+        damped = dense + 0.1 * torch.eye(n * m, dtype=dense.dtype)
+        return damped, EigenMetric(Eigenbasis(q_a, q_g), spectrum, 0.1)
+    diagonal, factors = inputs.repeat(m), normal(n * m, 2, seed=seed + 3)
+    return torch.diag(diagonal) + factors @ factors.mT, LowRankMetric(
+        diagonal.numpy(), factors.numpy()[None]
+    )
+
+
+@unhurried
+@given(
+    st.sampled_from(["dense", "matrix-free", "Kronecker", "eigenbasis", "low rank"]),
+    dims,
+    dims,
+    st.sampled_from([None, 1e-3, 2.0]),
+    seeds,
+)
+def test_every_metric_is_its_dense_matrix(
+    form: str, n: int, m: int, damping: float | None, seed: int
+) -> None:
+    dense, metric = dense_and_metric(form, n, m, seed)
+    assert isinstance(metric, Metric)
+    if damping is not None:
+        dense = dense + damping * torch.eye(n * m, dtype=dense.dtype)
+        metric = metric.damped(damping)
+    flat = normal(n * m, seed=seed + 4)
+    vector: Any = flat.reshape(m, n) if form in ("Kronecker", "eigenbasis") else flat
+    if form == "low rank":
+        vector = flat[None].numpy()
+    natural = torch.as_tensor(metric.natural(vector)).flatten()
+    assert_close(dense @ natural, flat, rtol=1e-6, atol=1e-6)
+    length = torch.as_tensor(metric.squared_length(vector)).flatten()
+    assert_close(length, (flat @ dense @ flat)[None], rtol=1e-7, atol=1e-9)
+    # the natural gradient's length is its slope: dᵀF d = gᵀd
+    own = torch.as_tensor(metric.squared_length(metric.natural(vector))).flatten()
+    assert_close(own, (flat @ natural)[None], rtol=1e-5, atol=1e-7)
 
 
 def test_a_step_of_the_kl_length_changes_the_distribution_by_that_much() -> None:
