@@ -1,4 +1,4 @@
-"""The command line: `fisherbo tune`, `predict`, `ask`, `report` and `rl`.
+"""The command line: `fisherbo tune`, `predict`, `ask`, `tell`, `report` and `rl`.
 
 Exit codes: 0 done, 1 a run failed or a storage does not answer, 2 bad input, 130 interrupted.
 torch and Optuna are imported inside the commands, so that `fisherbo --help` is quick.
@@ -12,11 +12,18 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from fisherbo.cli import ask, predict, report, rl, tune
+from fisherbo.cli import ask, predict, report, rl, tell, tune
 from fisherbo.cli.arguments import Parser
 from fisherbo.errors import FisherboError, InvalidInputError, MissingExtraError
 
-_COMMANDS = {"tune": tune, "predict": predict, "ask": ask, "report": report, "rl": rl}
+_COMMANDS = {
+    "tune": tune,
+    "predict": predict,
+    "ask": ask,
+    "tell": tell,
+    "report": report,
+    "rl": rl,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

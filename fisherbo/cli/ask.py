@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from fisherbo.cli.arguments import add_format, seed
 from fisherbo.cli.output import print_json
-from fisherbo.cli.studies import add_study, load, quiet
+from fisherbo.cli.studies import add_creation, add_study, directions_of, load, quiet
 from fisherbo.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
     from optuna.study import Study
 
 HELP = "suggest the next trial of a study"
 DESCRIPTION = (
-    "Suggest the next trial of a study and leave it running; `optuna tell` takes its value."
+    "Suggest the next trial of a study and leave it running; `fisherbo tell` takes its value."
 )
 EXAMPLES = """examples:
-  optuna create-study --storage sqlite:///mine.db --study-name mine
-  fisherbo ask mine --storage sqlite:///mine.db -p x=-5:5 -p lr=1e-5:1:log -p n=1:20:int -p k=a,b
+  fisherbo ask mine --storage mine.db --create -p x=-5:5 -p lr=1e-5:1:log -p n=1:20:int -p k=a,b
       the first trial tells the parameters: float, log float, integer, choice of texts
-  fisherbo ask mine --storage sqlite:///mine.db -f json
+  fisherbo ask mine --storage mine.db -f json
       later ones take them from the study; {"number": 1, "params": {...}}
-  optuna tell --storage sqlite:///mine.db --study-name mine --trial-number 1 --values 0.3
+  fisherbo ask mine --storage mine.db --dry-run --explain
+      what would be suggested, what is expected of it and why; nothing is stored
 """
 
 MAX_INT = 2**53  # storages keep parameters in float64
@@ -45,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--search-space", type=_search_space, default={}, metavar="JSON",
         help="parameters as `optuna ask` takes them (default: all that a trial of the study has)",
     )  # fmt: skip
+    add_creation(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="store nothing: neither a trial nor the study"
+    )
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="tell what the model expects of the trial, and why it goes there",
+    )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed (default: 0)")
     add_format(parser)
 
@@ -52,25 +61,108 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo ask`."""
     from fisherbo.tuning.samplers import trial_sampler
-    from fisherbo.tuning.storage import answering
+    from fisherbo.tuning.storage import answering, storage_name
 
     quiet()
     asked = _asked(arguments)
     sampler = trial_sampler("fisher", arguments.seed)
-    study = load(arguments.storage, arguments.study, sampler)
-    with answering(arguments.storage):
+    study = _study(arguments, sampler)
+    with answering(storage_name(arguments.storage)):
         if asked:
             _require_compatible(study, asked)
+        space = asked or _known(study)
+        before = _copy(study, arguments.seed) if arguments.explain else None
         try:
-            trial = study.ask(asked or _known(study))
+            trial = study.ask(space)
         except BaseException:
             sampler.give_up(study)
             raise
+    number = None if arguments.dry_run else trial.number
+    told = {} if before is None else _explanation(before, trial.params)
     if arguments.format == "json":
-        print_json({"number": trial.number, "params": trial.params})
+        print_json({"number": number, "params": trial.params, **told})
     else:
-        print("\n".join([f"trial {trial.number}", *_lines(trial.params)]))
+        head = f"trial {trial.number}" + (" (dry run: not stored)" if arguments.dry_run else "")
+        print("\n".join([head, *_lines(trial.params), *_told(told, study)]))
     return 0
+
+
+def _study(arguments: argparse.Namespace, sampler: BaseSampler) -> Study:
+    """The study, or for a dry run a copy of it in memory."""
+    import optuna
+
+    from fisherbo.tuning.storage import storage_file
+
+    create = directions_of(arguments)
+    if not arguments.dry_run:
+        return load(arguments.storage, arguments.study, sampler, create)
+    if create is not None:
+        try:
+            study = load(arguments.storage, arguments.study, sampler)
+        except InvalidInputError:
+            storage_file(arguments.storage)  # raises for a malformed name
+            return optuna.create_study(directions=create or ["minimize"], sampler=sampler)
+        load(arguments.storage, arguments.study, sampler, create)  # raises for other directions
+    else:
+        study = load(arguments.storage, arguments.study, sampler)
+    return _copy(study, arguments.seed)
+
+
+def _copy(study: Study, seed: int) -> Study:
+    """The study in memory, with all that its sampler has stored, and a new sampler."""
+    import optuna
+
+    from fisherbo.sampler import optuna_private
+    from fisherbo.tuning.samplers import trial_sampler
+
+    memory = optuna.storages.InMemoryStorage()
+    optuna.copy_study(
+        from_study_name=study.study_name,
+        from_storage=optuna_private.storage_of(study),
+        to_storage=memory,
+    )
+    return optuna.load_study(
+        study_name=study.study_name, storage=memory, sampler=trial_sampler("fisher", seed)
+    )
+
+
+def _explanation(before: Study, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is expected of the trial with these parameters, and why, for programs."""
+    from optuna.trial import TrialState
+
+    from fisherbo.visualization.next_trial import DESIGN, next_trial
+
+    if not before.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return {"expected": [], "reason": DESIGN}
+    found = next_trial(before)
+    if found.params != params:
+        reason = "Its parameters are others than those of the trials so far; nothing is known yet."
+        return {"expected": [], "reason": reason}
+    expected = [
+        {
+            "median": e.median,
+            "low": e.low,
+            "high": e.high,
+            "probability_of_improvement": e.gain,
+        }
+        for e in found.expected
+    ]
+    return {"expected": expected, "reason": found.reason}
+
+
+def _told(explanation: Mapping[str, Any], study: Study) -> list[str]:
+    """The explanation, in lines."""
+    if not explanation:
+        return []
+    several, lines = len(explanation["expected"]) > 1, []
+    for k, e in enumerate(explanation["expected"]):
+        name = f"value {k}" if several else "value"
+        lines.append(
+            f"expected {name}: {e['median']:.6g}, 95 % interval {e['low']:.6g} to {e['high']:.6g}"
+        )
+        if not several:
+            lines.append(f"probability of an improvement: {e['probability_of_improvement']:.0%}")
+    return ["", *lines, explanation["reason"]]
 
 
 def _asked(arguments: argparse.Namespace) -> dict[str, BaseDistribution]:

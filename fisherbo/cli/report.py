@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo report`."""
     from fisherbo.files import require_writable
     from fisherbo.sampler.sampler import FisherSampler
-    from fisherbo.tuning.storage import answering
+    from fisherbo.tuning.storage import answering, storage_name
     from fisherbo.visualization import report, save_to_dashboard
 
     quiet()
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output or Path(f"{arguments.study.replace('/', '-')}.html")
     require_writable(path, "--output")
     make = save_to_dashboard if arguments.dashboard else report
-    with answering(arguments.storage):
+    with answering(storage_name(arguments.storage)):
         found = make(study, sampler, value=arguments.value)
     found.write_html(path)
     if arguments.format == "json":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fisherbo.errors import InvalidInputError
 
@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import Study
 
+Direction = Literal["minimize", "maximize"]
+
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the study's name and storage."""
     parser.add_argument("study", metavar="STUDY", help="name of the study")
     parser.add_argument(
-        "--storage", required=True, metavar="URL", help="database URL or SQLite file of the study"
-    )
+        "--storage", required=True, metavar="URL",
+        help="SQLite file of the study, journal:FILE, a database URL, or grpc://HOST:PORT",
+    )  # fmt: skip
 
 
 def quiet() -> None:
@@ -27,26 +30,73 @@ def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def load(storage: str, name: str, sampler: BaseSampler | None = None) -> Study:
-    """The study.
+def add_creation(parser: argparse.ArgumentParser) -> None:
+    """Add ``--create`` and the directions of a study that is made."""
+    parser.add_argument(
+        "--create", action="store_true", help="create the study, and the file, if there is none"
+    )
+    parser.add_argument(
+        "--direction", "--directions", dest="directions", nargs="+", default=None,
+        choices=["minimize", "maximize"], metavar="minimize|maximize",
+        help="of each objective, with --create (default: minimize, one objective)",
+    )  # fmt: skip
+
+
+def directions_of(arguments: argparse.Namespace) -> list[Direction] | None:
+    """Directions of a study to create, none if not told; None where it must exist.
 
     Raises:
-        InvalidInputError: The storage is malformed or has no such study.
+        InvalidInputError: Directions are given without ``--create``.
+    """
+    if arguments.directions and not arguments.create:
+        raise InvalidInputError("--direction is of a study that is created; add --create")
+    return (arguments.directions or []) if arguments.create else None
+
+
+def load(
+    storage: str,
+    name: str,
+    sampler: BaseSampler | None = None,
+    create: list[Direction] | None = None,
+) -> Study:
+    """The study.
+
+    Args:
+        storage: As in `fisherbo.tuning.storage.open_storage`.
+        name: Its name.
+        sampler: Who is asked.
+        create: Directions of a study that is made if there is none; empty is one objective that is
+            minimized, or those of the study that is there.
+
+    Raises:
+        InvalidInputError: The storage is malformed, or has no such study, or one with other
+            directions.
         StorageError: The storage does not answer.
     """
     import optuna
 
-    from fisherbo.tuning.storage import answering, open_storage, parse_url, shown, sqlite_file
+    from fisherbo.tuning.storage import answering, open_storage, storage_file, storage_name
 
-    url = parse_url(storage)
-    file = sqlite_file(url)
-    if file is not None and not file.exists():
+    shown, file = storage_name(storage), storage_file(storage)
+    if file is not None and not file.exists() and create is None:
         raise InvalidInputError(f"storage {storage!r} must exist, got no file {file}")
-    with answering(shown(url)):
+    with answering(shown):
         opened = open_storage(storage, heartbeat=False)
+        if create is not None:
+            study = optuna.create_study(
+                storage=opened, study_name=name, sampler=sampler, directions=create or ["minimize"],
+                load_if_exists=True,
+            )  # fmt: skip
+            found = [d.name.lower() for d in study.directions]
+            if create and found != create:
+                raise InvalidInputError(
+                    f"study {name!r} is there already, with directions {' '.join(found)}, got "
+                    f"--direction {' '.join(create)}; leave out --create, or use another name"
+                )
+            return study
         known = optuna.get_all_study_names(opened)
         if name not in known:
             raise InvalidInputError(
-                f"study {name!r} must be in {shown(url)}, got {', '.join(sorted(known)) or 'none'}"
+                f"study {name!r} must be in {shown}, got {', '.join(sorted(known)) or 'none'}"
             )
         return optuna.load_study(study_name=name, storage=opened, sampler=sampler)

@@ -249,13 +249,12 @@ def _note_other_names(arguments: argparse.Namespace, studies: dict[str, str]) ->
     """Say where a study begins though the other of NAME and NAME-OPTIMIZER is in the storage."""
     import optuna
 
-    from fisherbo.tuning.storage import answering, open_storage, parse_url, shown, sqlite_file
+    from fisherbo.tuning.storage import answering, open_storage, storage_file, storage_name
 
-    url = parse_url(arguments.storage)
-    file = sqlite_file(url)
+    file = storage_file(arguments.storage)
     if file is not None and not file.exists():
         return
-    with answering(shown(url)):
+    with answering(storage_name(arguments.storage)):
         known = optuna.get_all_study_names(open_storage(arguments.storage, heartbeat=False))
     name = arguments.study_name
     for optimizer, study in studies.items():
@@ -308,11 +307,11 @@ def _beside_storage(
     arguments: argparse.Namespace, task: Task, given: Path | None, suffix: str
 ) -> Path:
     """The path given; else beside the storage's file, or here for a database server."""
-    from fisherbo.tuning.storage import parse_url, sqlite_file
+    from fisherbo.tuning.storage import storage_file
 
     if given is not None:
         return given
     name = (arguments.study_name or task.name).replace("/", "-")
-    file = sqlite_file(parse_url(arguments.storage))
+    file = storage_file(arguments.storage)
     folder = Path() if file is None else file.parent
     return folder / f"{name}{suffix}"

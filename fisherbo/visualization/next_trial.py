@@ -17,6 +17,8 @@ from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
 from fisherbo.visualization import view
 
+DESIGN = "Initial design: the first trials are spread evenly before the model is used."
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -64,8 +66,7 @@ def next_trial(study: Study, sampler: FisherSampler | None = None) -> NextTrial:
     if seen.next is None:
         return NextTrial({}, (), "The point is drawn at random by the independent sampler.")
     if seen.designed:
-        reason = "Initial design: the first trials are spread evenly before the model is used."
-        return NextTrial(seen.params(seen.next), (), reason)
+        return NextTrial(seen.params(seen.next), (), DESIGN)
     expected = tuple(_expectation(seen, seen.next, j) for j in range(len(seen.objectives)))
     return NextTrial(seen.params(seen.next), expected, _reason(seen, expected))
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import optuna
@@ -12,6 +14,7 @@ import pytest
 import fisherbo
 from fisherbo.cli import main
 from fisherbo.cli.output import print_json
+from fisherbo.tuning.storage import open_storage
 
 STORAGE = "sqlite:///mine.db"
 SPACE = '{"x": {"name": "FloatDistribution", "attributes": {"low": 0, "high": 2, "log": false}}}'
@@ -205,3 +208,123 @@ def test_help_of_every_command_shows_examples(capsys):
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
         assert f"fisherbo {command} " in capsys.readouterr().out.split("examples:")[1]
+
+
+# --- from nothing to a told trial, in any storage ---
+
+
+@pytest.fixture
+def proxied(folder):
+    """A storage behind Optuna's gRPC proxy on loopback."""
+    from optuna.storages._grpc.server import make_server
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    behind = optuna.storages.get_storage("sqlite:///behind.db")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = make_server(behind, "127.0.0.1", port)
+    server.start()
+    yield f"grpc://127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def run_json(capsys, *words):
+    assert main([*words, "-f", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("storage", ["new/mine.db", "journal:new/mine.log", "proxied"])
+def test_a_study_is_created_asked_and_told(storage, capsys, request):
+    if storage == "proxied":
+        storage = request.getfixturevalue("proxied")
+    made = ["--create", "--direction", "maximize"]
+    asked = run_json(capsys, "ask", "mine", "--storage", storage, *made, *PARAMS)
+    assert asked["number"] == 0 and set(asked["params"]) == {"x", "lr", "n", "k"}
+    told = run_json(
+        capsys, "tell", "mine", "--storage", storage, "--trial", "0", "--values", "0.25"
+    )
+    assert told == {"number": 0, "state": "complete", "values": [0.25]}
+    assert run_json(capsys, "ask", "mine", "--storage", storage, "--create")["number"] == 1
+    run_json(capsys, "tell", "mine", "--storage", storage, "--trial", "1", "--state", "fail")
+    study = optuna.load_study(study_name="mine", storage=open_storage(storage, heartbeat=False))
+    assert study.direction.name == "MAXIMIZE"
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert study.best_params == asked["params"]
+
+
+def test_a_dry_run_gives_the_next_trial_and_stores_nothing(study, capsys):
+    study.sampler = fisherbo.FisherSampler(seed=0)
+    study.optimize(objective, n_trials=12)
+    before = Path("mine.db").read_bytes()
+    dry = run_json(capsys, "ask", "mine", "--storage", STORAGE, "--dry-run", "--explain")
+    assert Path("mine.db").read_bytes() == before
+    assert dry["number"] is None
+    (expected,) = dry["expected"]
+    assert expected["low"] < expected["median"] < expected["high"]
+    assert dry["reason"].startswith(("Exploitation:", "Exploration:"))
+    assert main(["ask", "mine", "--storage", STORAGE, "--dry-run", "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "trial 12 (dry run: not stored)"
+    assert lines[-1] == dry["reason"]
+    stored = run_json(capsys, "ask", "mine", "--storage", STORAGE, "--explain")
+    assert stored == {**dry, "number": 12}
+
+
+def test_a_dry_run_of_a_study_that_is_not_there_makes_no_file(folder, capsys):
+    words = ["ask", "mine", "--storage", "new.db", "--create", "--dry-run", "--explain", *PARAMS]
+    assert "Initial design" in run_json(capsys, *words)["reason"]
+    assert list(folder.iterdir()) == []
+
+
+def test_explained_parameters_that_the_study_does_not_have(study, capsys):
+    study.optimize(objective, n_trials=11)
+    words = ["ask", "mine", "--storage", STORAGE, "--explain", "-p", "z=0:1"]
+    found = run_json(capsys, *words)
+    assert set(found["params"]) == {"z"}
+    assert found["expected"] == [] and "nothing is known yet" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trial", "7", "--values", "1"], "has 2; trials under way: 1"),
+        (["--trial", "0", "--values", "1"], "must be under way, got complete already"),
+        (["--trial", "1", "--values", "1", "2"], "one for each objective, 1, got 2"),
+        (["--trial", "1", "--values", "nan"], "must be numbers, got nan"),
+        (["--trial", "1"], "--values is needed, or --state fail or pruned"),
+        (["--trial", "1", "--values", "1", "--state", "fail"], "goes without --values"),
+        (["--trial", "1", "--values", "one"], "invalid float value: 'one'"),
+    ],
+)
+def test_what_cannot_be_told_changes_nothing(study, capsys, words, message):
+    study.optimize(objective, n_trials=1)
+    study.ask()
+    assert message in refused(capsys, "tell", "mine", "--storage", STORAGE, *words)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--create", "--direction", "maximize"], "directions minimize, got --direction maximize"),
+        (["--direction", "minimize"], "is of a study that is created; add --create"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_directions_of_a_study_that_is_there(study, capsys, words, message, dry):
+    words = ["ask", "mine", "--storage", STORAGE, *words, *dry, *PARAMS]
+    assert message in refused(capsys, *words)
+    assert study.trials == []
+
+
+def test_no_message_shows_a_password(capsys):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    pytest.importorskip("psycopg2")
+    for command in (["ask"], ["report"], ["tell", "--trial", "0", "--values", "1"]):
+        url = f"postgresql://ann:secret@127.0.0.1:{port}/studies"
+        line = refused(capsys, command[0], "mine", "--storage", url, *command[1:], code=1)
+        assert "ann:***@127.0.0.1" in line and "secret" not in line

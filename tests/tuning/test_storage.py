@@ -11,7 +11,14 @@ import pytest
 from fisherbo.errors import InvalidInputError, StorageError
 from fisherbo.tuning import storage as storages
 from fisherbo.tuning import tune_training
-from fisherbo.tuning.storage import open_storage, parse_url, shown, sqlite_file
+from fisherbo.tuning.storage import (
+    open_storage,
+    parse_url,
+    shown,
+    sqlite_file,
+    storage_file,
+    storage_name,
+)
 
 WORKER = """
 import sys, torch
@@ -137,3 +144,46 @@ def test_postgresql_that_is_silent_is_given_up():
         silent.listen()
         with pytest.raises(StorageError, match="timeout"):
             open_storage(f"postgresql://ann@127.0.0.1:{silent.getsockname()[1]}/studies")
+
+
+def test_files_and_names_of_storages():
+    assert storage_file("journal:runs/a.log") == Path("runs/a.log")
+    assert storage_file("runs/a.db") == storage_file("sqlite:///runs/a.db") == Path("runs/a.db")
+    assert storage_file("grpc://host:13000") is None
+    assert storage_name("journal:a.log") == "journal:a.log"
+    assert storage_name("postgresql://ann:secret@h/d") == "postgresql://ann:***@h/d"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trials.log", "has the name of a journal; give journal:trials.log"),
+        ("journal:", "must name a file"),
+        ("grpc://host", "must be grpc://HOST:PORT"),
+        ("grpc://:13000", "must be grpc://HOST:PORT"),
+        ("grpc://host:13000/studies", "must be grpc://HOST:PORT"),
+        ("grpc://host:port", "must be grpc://HOST:PORT"),
+    ],
+)
+def test_storages_that_are_no_databases(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=message):
+        open_storage(text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_whose_driver_is_not_installed(monkeypatch):
+    monkeypatch.setattr("fisherbo.tuning.storage.find_spec", lambda name: None)
+    for database, package in (("postgresql", "psycopg2-binary"), ("mysql", "pymysql")):
+        with pytest.raises(StorageError, match=f"driver of {database}.*install {package}") as e:
+            open_storage(f"{database}://ann:secret@host/studies")
+        assert "secret" not in str(e.value)
+
+
+@pytest.mark.slow
+def test_a_proxy_that_does_not_answer():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(StorageError, match=f"grpc://127.0.0.1:{port} cannot be used: .*timeout"):
+        open_storage(f"grpc://127.0.0.1:{port}")
