@@ -27,6 +27,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from experiments.provenance import stamp
+
 RUNS = Path("runs")
 REPORTS = Path(__file__).parent / "results"
 
@@ -149,8 +151,9 @@ def command(name: str, argv: Sequence[str] | None) -> str:
 
 
 def write(console: Console, name: str, title: str, made_by: str) -> Path:
-    """What a recording console printed, as experiments/results/NAME.md."""
+    """What a recording console printed, with a stamp, as experiments/results/NAME.md."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     path = REPORTS / f"{name}.md"
-    path.write_text(f"# {title}\n\n{made_by}\n\n```text\n{console.export_text(styles=False)}```\n")
+    text = console.export_text(styles=False)
+    path.write_text(f"# {title}\n\n{made_by}\n\n{stamp()}\n\n```text\n{text}```\n")
     return path

@@ -33,6 +33,7 @@ from experiments.comparison import (
     win_share,
 )
 from experiments.peers import SAMPLERS, sampler_version
+from experiments.provenance import stamp
 from experiments.traces import RESULTS, ship
 
 Array = NDArray[np.float64]
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         RESULT.write_text(
             "# Samplers compared\n\n"
             f"fisher is `FisherSampler` at source digest {sampler_version(REFERENCE)}. Made by\n\n"
-            f"{COMMANDS}\n```text\n{console.export_text()}```\n"
+            f"{COMMANDS}\n{stamp()}\n\n```text\n{console.export_text()}```\n"
         )
 
 

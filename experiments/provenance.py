@@ -1,0 +1,42 @@
+"""What a result was made with: the date, the source, the versions and the processor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from experiments.peers import source_digest
+
+PACKAGES = ("numpy", "scipy", "torch", "optuna", "botorch", "scikit-learn", "gymnasium")
+
+
+def stamp() -> str:
+    """A paragraph for the head of a result file."""
+    made = datetime.now(UTC).date()
+    return (
+        f"Written on {made}; source of fisherbo {source_digest('')}, of the experiments "
+        f"{source_digest('../experiments')}; Python {platform.python_version()}, {versions()}; "
+        f"{processor()}, {os.cpu_count()} cores."
+    )
+
+
+def versions() -> str:
+    """Of the installed packages that results depend on."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def processor() -> str:
+    """Model of the CPU."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
