@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fisherbo.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fisherbo.rl.agent import Agent
+    from fisherbo.rl.run import TrainingResult
 
 HELP = "train a policy on a Gymnasium environment, or evaluate and draw one"
 DESCRIPTION = (
@@ -24,6 +26,10 @@ EXAMPLES = """examples:
       train for 50000 steps, save the policy to runs/rl/CartPole-v1-trpo-0.pt, evaluate it
   fisherbo rl Pendulum-v1 --algorithm ppo --steps 150000 --set gamma=0.9 --set lr=1e-3
       the same with other settings; run with --steps 200000 afterwards it goes on from 150000
+  fisherbo rl CartPole-v1 --report pole.html --csv pole.csv
+      the same with the learning curve on a page and as a table
+  fisherbo rl --settings
+      all settings of --set
   fisherbo rl CartPole-v1 --policy runs/rl/CartPole-v1-trpo-0.pt --render pole.gif
       evaluate a saved policy and draw an episode of it
 """
@@ -43,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed (default: 0)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
-        help="change a setting, such as gamma, gae_lambda, max_kl, damping, lr, n_envs, rollout",
+        help="change a setting, such as gamma, max_kl, lr or n_envs; --settings lists all",
     )  # fmt: skip
     parser.add_argument(
         "--policy", type=Path, metavar="FILE", help="evaluate this policy instead of training one"
@@ -70,10 +76,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--render", type=Path, metavar="FILE", help="draw an episode to a .gif or .png file"
     )
     parser.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="HTML page: the learning curve, the evaluation and the settings",
+    )  # fmt: skip
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE",
+        help="table of the training episodes: step, return, length and moving mean",
+    )  # fmt: skip
+    parser.add_argument(
+        "--settings", action=_ShowSettings, nargs=0, dest="shown",
+        help="list all settings of --set with their defaults and the algorithms that use them",
+    )  # fmt: skip
+    parser.add_argument(
         "--threads", type=positive_int, default=1, metavar="N", help="threads of torch (default: 1)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no figures")
     add_format(parser)
+
+
+class _ShowSettings(argparse.Action):
+    """Print the settings and leave, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from fisherbo.rl.settings import defaults_table
+
+        for name, default, meaning in defaults_table():
+            text = textwrap.fill(meaning, 76, initial_indent="    ", subsequent_indent="    ")
+            print(f"{name} = {default}\n{text}")
+        parser.exit()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,13 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
+    result = None
     if arguments.policy is None:
         _require_drawing(arguments)
-        agent, found = _train(arguments)
+        _require_files(arguments)
+        result = _train(arguments)
+        agent, found = result.agent, _found(arguments, result)
     else:
+        _refuse_curves(arguments)
         agent, found = _load(arguments.policy)
         _require_drawing(arguments)
     found |= _evaluated(arguments, agent)
+    if result is not None:
+        found |= _written(arguments, result, found)
     if arguments.format == "json":
         print_json(found)
     elif not arguments.quiet:
@@ -114,12 +150,39 @@ def _load(file: Path) -> tuple[Agent, dict[str, Any]]:
     return Agent.load(file), {"policy": str(file)}
 
 
-def _train(arguments: argparse.Namespace) -> tuple[Agent, dict[str, Any]]:
+def _require_files(arguments: argparse.Namespace) -> None:
+    """Pass if the page and the table can be written: before anything is trained."""
+    from fisherbo.files import require_writable
+
+    if arguments.report is not None:
+        from fisherbo.visualization.style import graph_objects
+
+        graph_objects()
+        require_writable(arguments.report, "--report")
+    if arguments.csv is not None:
+        require_writable(arguments.csv, "--csv")
+
+
+def _refuse_curves(arguments: argparse.Namespace) -> None:
+    for option in ("report", "csv"):
+        if getattr(arguments, option) is not None:
+            raise InvalidInputError(
+                f"--{option} is of a training run, got --policy; leave out --policy, and the run "
+                "goes on from what --save names"
+            )
+
+
+def _file(arguments: argparse.Namespace) -> Path:
+    """Of the policy."""
+    name = f"{arguments.environment.replace('/', '-')}-{arguments.algorithm}-{arguments.seed}.pt"
+    return arguments.save or Path("runs/rl") / name
+
+
+def _train(arguments: argparse.Namespace) -> TrainingResult:
     from fisherbo.files import require_writable
     from fisherbo.rl.run import train
 
-    name = f"{arguments.environment.replace('/', '-')}-{arguments.algorithm}-{arguments.seed}.pt"
-    file: Path = arguments.save or Path("runs/rl") / name
+    file = _file(arguments)
     require_writable(file, "--save")
     checkpoint = file.with_name(file.name + ".checkpoint")
     result = train(
@@ -136,8 +199,50 @@ def _train(arguments: argparse.Namespace) -> tuple[Agent, dict[str, Any]]:
         _note(f"{file} has {result.steps} steps already, nothing was trained; raise --steps")
     result.save(file)
     checkpoint.unlink(missing_ok=True)
-    found = {"returns": list(result.returns), "cpu_seconds": result.cpu_seconds}
-    return result.agent, {**found, "steps": result.steps, "policy": str(file)}
+    return result
+
+
+def _found(arguments: argparse.Namespace, result: TrainingResult) -> dict[str, Any]:
+    """What training reached."""
+    from fisherbo.rl.learning_curve import reward_threshold, solved_at
+
+    threshold = reward_threshold(arguments.environment)
+    return {
+        "returns": list(result.returns),
+        "cpu_seconds": result.cpu_seconds,
+        "steps": result.steps,
+        "threshold": threshold,
+        "solved_at": solved_at(result.episodes, threshold),
+        "policy": str(_file(arguments)),
+    }
+
+
+def _written(
+    arguments: argparse.Namespace, result: TrainingResult, found: dict[str, Any]
+) -> dict[str, Any]:
+    """The page and the table, where they are asked for."""
+    files: dict[str, Any] = {}
+    if arguments.csv is not None:
+        from fisherbo.rl.learning_curve import write_csv
+
+        write_csv(result.episodes, arguments.csv)
+        files["csv"] = str(arguments.csv)
+    if arguments.report is not None:
+        from fisherbo.rl.settings import described
+        from fisherbo.visualization.page import write
+        from fisherbo.visualization.policy import policy_page
+
+        page = policy_page(
+            arguments.environment,
+            result.episodes,
+            found["evaluation"],
+            {"steps": result.steps, **described(arguments.algorithm, result.settings)},
+            threshold=found["threshold"],
+            solved_at=found["solved_at"],
+        )
+        write(page, arguments.report)
+        files["report"] = str(arguments.report)
+    return files
 
 
 def _evaluated(arguments: argparse.Namespace, agent: Agent) -> dict[str, Any]:
@@ -166,22 +271,29 @@ def _note(words: str) -> None:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """What was found, for people."""
+    from fisherbo.rl.learning_curve import WINDOW
+
     lines = []
     if "returns" in found:
-        last = found["returns"][-20:]
+        last = found["returns"][-WINDOW:]
         mean = f"{sum(last) / len(last):.1f}" if last else "-"
         lines.append(
-            f"{len(found['returns'])} episodes, mean return of the last {len(last)}: {mean}; "
-            f"{found['cpu_seconds']:.0f} CPU seconds"
+            f"training: {len(found['returns'])} episodes, mean return of the last {len(last)}: "
+            f"{mean}, while exploring; {found['cpu_seconds']:.0f} CPU seconds"
         )
+    if found.get("threshold") is not None:
+        when, threshold = found["solved_at"], found["threshold"]
+        goal = f"mean return {threshold:g} of {WINDOW} episodes in training"
+        lines.append(f"solved at step {when}: {goal}" if when else f"not solved: no {goal}")
     trained = f", trained for {found['steps']} steps" if "steps" in found else ""
     lines.append(f"policy: {found['policy']}{trained}")
     returns = found["evaluation"]
     lines.append(
         f"evaluation: mean return {sum(returns) / len(returns):.1f} of {len(returns)} episodes, "
-        f"from {min(returns):.1f} to {max(returns):.1f}"
+        f"from {min(returns):.1f} to {max(returns):.1f}, by its most likely actions"
     )
-    return [*lines, *([f"drawing: {found['drawing']}"] if "drawing" in found else [])]
+    files = [("drawing", "drawing"), ("report", "report"), ("csv", "episodes")]
+    return [*lines, *(f"{told}: {found[name]}" for name, told in files if name in found)]
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from inspect import getdoc
 from typing import Any, Literal, get_args
 
 from fisherbo.errors import InvalidInputError
@@ -86,6 +88,17 @@ DEFAULTS: dict[Algorithm, Settings] = {
     "vanilla": Settings(rollout=128, lr=1e-2),
 }
 
+_DAMPED: tuple[Algorithm, ...] = ("trpo", "acktr")
+_BY_ADAM: tuple[Algorithm, ...] = ("ppo", "vanilla")
+_OWN_CRITIC: tuple[Algorithm, ...] = ("trpo", "acktr", "vanilla")
+_USED_BY: dict[str, tuple[Algorithm, ...]] = {
+    **dict.fromkeys(("max_kl", "damping", "direction", "cg_iterations"), _DAMPED),
+    **dict.fromkeys(("backtrack", "max_backtracks", "factor_decay"), _DAMPED),
+    **dict.fromkeys(("value_optimizer", "value_lr", "value_epochs", "value_batch"), _OWN_CRITIC),
+    **dict.fromkeys(("lr", "anneal", "max_grad_norm"), _BY_ADAM),
+    **dict.fromkeys(("epochs", "batch_size", "clip", "target_kl", "entropy"), ("ppo",)),
+}
+
 _Rule = tuple[Callable[[Any], bool], str]
 _COUNT: _Rule = (lambda v: isinstance(v, int) and v >= 1, "a whole number >= 1")
 _POSITIVE: _Rule = (lambda v: 0 < v < math.inf, "> 0")
@@ -131,6 +144,38 @@ def settings_of(algorithm: str, changes: Mapping[str, Any]) -> Settings:
         _check(name, value)
     found = replace(DEFAULTS[algorithm], **changes)
     return replace(found, hidden=tuple(found.hidden))
+
+
+def used_by(name: str) -> tuple[Algorithm, ...]:
+    """The algorithms that use a setting."""
+    return _USED_BY.get(name, get_args(Algorithm))
+
+
+def defaults_table() -> list[tuple[str, str, str]]:
+    """Each setting's name, its default in the algorithms that use it, and what it is."""
+    told = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", getdoc(Settings) or "", re.MULTILINE))
+    return [
+        (f.name, _defaults_of(f.name), " ".join(told[f.name].replace("``", "").split()))
+        for f in fields(Settings)
+    ]
+
+
+def _defaults_of(name: str) -> str:
+    """One value if all agree; else each algorithm's."""
+    users = used_by(name)
+    values = {algorithm: getattr(DEFAULTS[algorithm], name) for algorithm in users}
+    all_use = len(users) == len(DEFAULTS)
+    if len(set(values.values())) == 1:
+        value = _shown(values[users[0]])
+        return value if all_use else f"{value} ({', '.join(users)})"
+    return ", ".join(f"{_shown(value)} ({algorithm})" for algorithm, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    """As ``--set`` takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def described(algorithm: str, settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""A policy's learning curve, and a page of a training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fisherbo.rl.learning_curve import WINDOW, moving_mean
+from fisherbo.rl.rollout import Episode
+from fisherbo.visualization.page import render
+from fisherbo.visualization.style import colours, graph_objects, lay_out
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_CAPTION = (
+    "Each dot is an episode of training, in which the policy still explores: its return is the sum "
+    "of its rewards, not discounted. The line is the mean of the last {window} episodes. A policy "
+    "that learns rises; what it reaches without further learning is the evaluation in the table."
+)
+
+
+def plot_learning_curve(episodes: Sequence[Episode], *, threshold: float | None = None) -> Figure:
+    """Figure of the returns of training episodes against steps, with their moving mean.
+
+    Args:
+        episodes: In the order in which they ended.
+        threshold: Return at which the environment is solved, to draw as a horizontal line.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    figure = graph_objects().Figure()
+    (colour,) = colours(1)
+    steps = [episode.step for episode in episodes]
+    figure.add_scatter(
+        x=steps, y=[episode.value for episode in episodes], name="episode", mode="markers",
+        marker={"color": colour, "size": 4, "opacity": 0.3},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=steps, y=moving_mean(episodes).tolist(), name=f"mean of the last {WINDOW}",
+        mode="lines", line={"color": colour, "width": 2},
+    )  # fmt: skip
+    lay_out(figure, "Returns of training episodes", "steps of all environments")
+    figure.update_yaxes(title="return")
+    if threshold is not None:
+        figure.add_hline(y=threshold, line_dash="dash")
+        figure.add_annotation(
+            text=f"solved: {threshold:g}", x=1, xref="paper", xanchor="right", y=threshold,
+            yanchor="bottom", showarrow=False,
+        )  # fmt: skip
+    return figure
+
+
+def policy_page(
+    name: str,
+    episodes: Sequence[Episode],
+    evaluation: Sequence[float],
+    settings: Mapping[str, Any],
+    *,
+    threshold: float | None = None,
+    solved_at: int | None = None,
+) -> str:
+    """HTML page of a training run: its learning curve, what the policy reaches, and its settings.
+
+    Args:
+        name: Of the environment.
+        episodes: Of training.
+        evaluation: Returns of the policy's episodes without learning.
+        settings: Of the run, with its algorithm.
+        threshold: Return at which the environment is solved.
+        solved_at: Steps when it was; ``None`` if it was not.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    rows = [["", ""], ["evaluation", spread(evaluation)]]
+    if episodes:
+        last = [episode.value for episode in episodes[-WINDOW:]]
+        rows.append([f"last {len(last)} episodes of training", spread(last)])
+    rows.append(["solved", solved(threshold, solved_at)])
+    rows += [[key, str(value)] for key, value in settings.items()]
+    figures, captions = {}, {}
+    if episodes:
+        figures["learning_curve"] = plot_learning_curve(episodes, threshold=threshold)
+        captions["learning_curve"] = _CAPTION.format(window=WINDOW)
+    lead = (
+        "The evaluation is of whole episodes of the policy at the end, which does not learn in "
+        "them and takes its most likely actions. Returns of training are of policies that explore, and "
+        "are usually lower."
+    )
+    return render(f"Policy for {name}", lead, rows, figures, captions=captions)
+
+
+def spread(returns: Sequence[float]) -> str:
+    """Mean return with its 95 % interval (normal approximation), least and largest, in words."""
+    values = np.asarray(returns, dtype=np.float64)
+    text = f"mean return {values.mean():.1f}"
+    if len(values) > 1:
+        half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
+        text += f" ± {half:.1f}"
+    return f"{text} of {len(values)} episodes, from {values.min():.1f} to {values.max():.1f}"
+
+
+def solved(threshold: float | None, step: int | None) -> str:
+    """Whether and when the environment was solved, in words."""
+    if threshold is None:
+        return "Gymnasium tells no threshold for this environment"
+    goal = f"a mean return of {threshold:g} over {WINDOW} episodes of training"
+    return f"not reached: {goal}" if step is None else f"at step {step}: {goal}"
