@@ -11,6 +11,7 @@ from numpy.random import Generator
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.optimize.descent import natural_ascent
 from fisherbo.optimize.search import natural_search, neighbours
+from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask, Proposal, Space, distinct
 
 _GRID = 4096
@@ -150,9 +151,7 @@ def _pool(space: Space, anchors: Array, rng: Generator, count: int, near: int) -
 
 @lru_cache(maxsize=16)
 def _sobol(d: int, count: int) -> Array:
-    from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
-
-    return Sobol(d, rng=0).random(count)
+    return sobol(d, count, seed=0)
 
 
 def unvisited(space: Space, points: Array, visited: Array) -> Mask:

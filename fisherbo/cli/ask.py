@@ -130,7 +130,7 @@ def _explanation(before: Study, params: Mapping[str, Any]) -> dict[str, Any]:
     """What is expected of the trial with these parameters, and why, for programs."""
     from optuna.trial import TrialState
 
-    from fisherbo.visualization.next_trial import DESIGN, next_trial
+    from fisherbo.sampler.next_trial import DESIGN, next_trial
 
     if not before.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return {"expected": [], "reason": DESIGN}

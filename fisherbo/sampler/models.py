@@ -21,6 +21,7 @@ from fisherbo.gp.transfer import TransferMean, TransferPosterior
 from fisherbo.gp.warp import warped_noise
 from fisherbo.sampler.constraints import ConstraintData
 from fisherbo.sampler.observations import Observations
+from fisherbo.sobol import sobol
 from fisherbo.space import Array, Space
 
 if TYPE_CHECKING:
@@ -247,11 +248,9 @@ def _fit_by(
     factory: Factory, observations: Observations, objective: int, space: Space
 ) -> FittedModel:
     """A factory's model of an objective."""
-    from scipy.stats.qmc import Sobol  # imported on first use: slow to import, as is torch
-
     from fisherbo.botorch.surrogate import from_factory, with_pending
 
-    reference = space.spread(Sobol(space.dimension, rng=0).random(_REFERENCE_POINTS))
+    reference = space.spread(sobol(space.dimension, _REFERENCE_POINTS, seed=0))
     x, y = observations.x, observations.warped[objective]
     surrogate = from_factory(factory, x, y, reference)
     fantasize = partial(with_pending, surrogate, factory, x, y)

@@ -18,6 +18,7 @@ from fisherbo.gp.subset import Region, active_set
 from fisherbo.sampler.models import FittedModel, Models
 from fisherbo.sampler.observations import KnownPoints
 from fisherbo.sampler.request import Request
+from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask
 
 _ANCHORS = 4
@@ -37,13 +38,8 @@ def design_point(request: Request, seed: int, rng: np.random.Generator, first: A
         rng: Source of randomness.
         first: Coordinates that earlier studies choose, NaN where they choose none, shape ``(d,)``.
     """
-    from scipy.stats.qmc import Sobol  # imported on first use: scipy.stats is slow to import
-
     space, visited, rule = request.target, request.observations.evaluated, request.rule
-    engine = Sobol(space.dimension, rng=np.random.default_rng(seed))
-    if request.number:
-        engine.fast_forward(request.number)
-    points = space.spread(engine.random(_DESIGN_REPEATS))
+    points = space.spread(sobol(space.dimension, _DESIGN_REPEATS, seed, request.number))
     if not np.isnan(first).all():
         chosen = space.snap(np.where(np.isnan(first), points[0], first))
         points = np.concatenate([chosen[None], points])

@@ -18,10 +18,10 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.gp.posterior import Posterior
 from fisherbo.gp.transfer import TransferPosterior
 from fisherbo.sampler.inspect import Inspection
+from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
-from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out, subplots
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def plot_calibration(
         MissingExtraError: plotly is not installed.
     """
     go = graph_objects()
-    found = leave_one_out(_posterior(view.inspected(study, sampler), objective))
+    found = leave_one_out(_posterior(inspected(study, sampler), objective))
     share = float(found.coverage(np.array(0.95)))
     titles = [
         "observed against predicted",

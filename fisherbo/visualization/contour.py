@@ -16,6 +16,7 @@ from fisherbo.gp.fisher import damped_metric
 from fisherbo.gp.kernel import CURVATURE
 from fisherbo.optimize.descent import LocalModel, natural_ascent
 from fisherbo.sampler.inspect import Inspection
+from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array, Mask
 from fisherbo.visualization import view
@@ -65,7 +66,7 @@ def plot_posterior_contour(
         MissingExtraError: plotly is not installed.
     """
     go = graph_objects()
-    seen = view.inspected(study, sampler)
+    seen = inspected(study, sampler)
     axes = _axes(seen, params)
     at = seen.best(objective)
     plane = _Plane(seen, at, axes)

@@ -10,6 +10,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.inspect import Inspection
+from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.visualization import view
@@ -47,7 +48,7 @@ def plot_posterior_slice(
         MissingExtraError: plotly is not installed.
     """
     graph_objects()
-    seen = view.inspected(study, sampler)
+    seen = inspected(study, sampler)
     _require_objective(seen, objective)
     names = view.chosen(seen, None if params is None else list(params), _MOST)
     figure = subplots(len(names), _COLUMNS, names, vertical_spacing=0.18)
@@ -83,7 +84,7 @@ def plot_acquisition_slice(
         MissingExtraError: plotly is not installed.
     """
     graph_objects()
-    seen = view.inspected(study, sampler)
+    seen = inspected(study, sampler)
     if seen.next is None:
         raise InvalidInputError(
             "the next trial's point must be the model's choice, got one for the independent "

@@ -16,13 +16,13 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler.next_trial import NextTrial, next_trial, rows, shown
 from fisherbo.sampler.recommend import Recommendation
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.visualization import page
 from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
 from fisherbo.visualization.importance import plot_param_importances
-from fisherbo.visualization.next_trial import NextTrial, next_trial, rows, shown
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
 from fisherbo.visualization.steps import plot_kl_steps
 from fisherbo.visualization.studies import (

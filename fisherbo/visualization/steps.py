@@ -15,10 +15,10 @@ from fisherbo.gp.posterior import condition, extend
 from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.warp import warp
 from fisherbo.sampler.inspect import Inspection
+from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.trials import Status
 from fisherbo.space import Array, Integers
-from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, GREY, graph_objects, lay_out
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def plot_kl_steps(
         MissingExtraError: plotly is not installed.
     """
     go = graph_objects()
-    seen = view.inspected(study, sampler)
+    seen = inspected(study, sampler)
     numbers, steps = kl_steps(seen, objective)
     shown = np.maximum(steps, 1e-12)  # a repeat of the best point has no place on a log axis
     complete = seen.table.number[seen.table.have(Status.COMPLETE)]

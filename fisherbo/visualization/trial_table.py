@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.visualization.next_trial import shown
+from fisherbo.sampler.next_trial import shown
 
 _REASON = "failure"  # trial attribute that `fisherbo.tune_training` writes
 

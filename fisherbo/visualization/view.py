@@ -7,23 +7,14 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
-from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.kernel import Embedding, distance, matern
 from fisherbo.gp.rotation import kernel_axes
 from fisherbo.sampler.inspect import Inspection
-from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
 
 _POINTS = 121
-
-
-def inspected(study: Study, sampler: FisherSampler | None) -> Inspection:
-    """What a sampler believes of a study; the study's own if None, or one made for it."""
-    if sampler is None:
-        sampler = study.sampler if isinstance(study.sampler, FisherSampler) else None
-    return (FisherSampler(seed=0) if sampler is None else sampler).inspect(study)
 
 
 @dataclass(frozen=True)

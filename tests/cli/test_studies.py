@@ -328,3 +328,32 @@ def test_no_message_shows_a_password(capsys):
         url = f"postgresql://ann:secret@127.0.0.1:{port}/studies"
         line = refused(capsys, command[0], "mine", "--storage", url, *command[1:], code=1)
         assert "ann:***@127.0.0.1" in line and "secret" not in line
+
+
+HEAVY = ["torch", "scipy.stats", "scipy.optimize", "pandas", "sklearn", "matplotlib", "plotly"]
+
+
+def imported(*words):
+    """Those of the slow packages that the command imports in a fresh process."""
+    code = (
+        "import sys; from fisherbo.cli import main\n"
+        "try: main(sys.argv[2:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(*[name for name in sys.argv[1].split() if name in sys.modules])"
+    )
+    names = " ".join([*HEAVY, "optuna", "numpy"])
+    command = [sys.executable, "-c", code, names, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize("trials", [2, 12])  # in the initial design, and with a model
+@pytest.mark.parametrize("explain", [[], ["--explain"]])
+def test_ask_imports_what_it_needs(study, trials, explain):
+    study.optimize(objective, n_trials=trials)
+    assert imported("ask", "mine", "--storage", STORAGE, *explain) == ["optuna", "numpy"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ask", "--help"], ["--version"]])
+def test_help_imports_neither_optuna_nor_numpy(words):
+    assert imported(*words) == []

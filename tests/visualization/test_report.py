@@ -6,8 +6,8 @@ import pytest
 
 import fisherbo
 from fisherbo.errors import InvalidInputError, MissingExtraError
+from fisherbo.sampler.next_trial import next_trial
 from fisherbo.visualization import report, save_to_dashboard
-from fisherbo.visualization.next_trial import next_trial
 from fisherbo.visualization.trial_table import trial_table
 
 OF_ONE = ["history", "posterior", "contour", "acquisition", "importance", "calibration", "steps",

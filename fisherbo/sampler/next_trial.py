@@ -15,9 +15,15 @@ from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.recommend import LEVEL, QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.space import Array
-from fisherbo.visualization import view
 
 DESIGN = "Initial design: the first trials are spread evenly before the model is used."
+
+
+def inspected(study: Study, sampler: FisherSampler | None) -> Inspection:
+    """What a sampler believes of a study; the study's own if None, or one made for it."""
+    if sampler is None:
+        sampler = study.sampler if isinstance(study.sampler, FisherSampler) else None
+    return (FisherSampler(seed=0) if sampler is None else sampler).inspect(study)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def next_trial(study: Study, sampler: FisherSampler | None = None) -> NextTrial:
     Raises:
         InvalidInputError: The study has no value yet.
     """
-    seen = view.inspected(study, sampler)
+    seen = inspected(study, sampler)
     if seen.next is None:
         return NextTrial({}, (), "The point is drawn at random by the independent sampler.")
     if seen.designed:
