@@ -89,8 +89,8 @@ def policy_page(
         captions["learning_curve"] = _CAPTION.format(window=WINDOW)
     lead = (
         "The evaluation is of whole episodes of the policy at the end, which does not learn in "
-        "them and takes its most likely actions. Returns of training are of policies that explore, and "
-        "are usually lower."
+        "them and takes its most likely actions. Returns of training are of policies that "
+        "explore, and are usually lower."
     )
     return render(f"Policy for {name}", lead, rows, figures, captions=captions)
 
