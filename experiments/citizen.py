@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments import rows, statistics
-from experiments.peers import make_sampler, sampler_version
+from experiments.harness import rows, statistics
+from experiments.harness.peers import make_sampler, sampler_version
 
 Array = NDArray[np.float64]
 Objective = Callable[[optuna.Trial], float]

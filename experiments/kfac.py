@@ -47,9 +47,9 @@ from rich.table import Table
 from torch import nn
 
 import fisherbo
-from experiments import rows
+from experiments.harness import rows
+from experiments.harness.provenance import source_digest
 from experiments.networks import PROBLEMS, Problem
-from experiments.peers import source_digest
 from fisherbo.errors import NumericalError
 from fisherbo.training import KFAC, fit
 from fisherbo.tuning import search_spaces

@@ -41,9 +41,9 @@ from rich.table import Table
 from torch import nn
 
 import fisherbo
-from experiments import rows
+from experiments.harness import rows
+from experiments.harness.provenance import source_digest
 from experiments.kfac import columns, number, quiet, ratio_interval
-from experiments.peers import source_digest
 from experiments.workloads import REPORTED, Workload, smoothed, train, training
 from fisherbo.training import KFAC
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import kfac, networks, rows
+from experiments import kfac, networks
+from experiments.harness import rows
 from fisherbo.training import KFAC
 
 

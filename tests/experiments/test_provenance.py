@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from experiments import provenance, rows
-from experiments.peers import source_digest
+from experiments.harness import provenance, rows
+from experiments.harness.provenance import source_digest
 
 STAMP = re.compile(
     r"Written on \d{4}-\d\d-\d\d; source of fisherbo [0-9a-f]{12}, of the experiments "
@@ -34,7 +34,8 @@ def test_the_digest_is_of_all_source(tmp_path, monkeypatch):
     (tmp_path / "fisherbo").mkdir()
     (tmp_path / "experiments").mkdir()
     (tmp_path / "fisherbo" / "a.py").write_text("1")
-    monkeypatch.setattr("experiments.peers.__file__", str(tmp_path / "experiments" / "peers.py"))
+    file = tmp_path / "experiments" / "harness" / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(file))
     first = source_digest("")
     (tmp_path / "fisherbo" / "a.py").write_text("2")
     assert source_digest("") != first
