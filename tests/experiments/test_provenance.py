@@ -45,6 +45,17 @@ def test_the_digest_is_of_all_source(tmp_path, monkeypatch):
 def test_every_result_file_has_a_stamp(path):
     head = path.read_text().partition("```text")[0]
     assert STAMP.search(head) or BEFORE.search(head)
+    assert "python -m experiments." in head
+
+
+SCRIPTS = sorted(rows.REPORTS.parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_that_writes_a_report_stamps_it(path):
+    text = path.read_text()
+    if '"--write"' in text or '.md"' in text:
+        assert "rows.write(" in text or "stamp()" in text
 
 
 def test_the_processor_has_a_name():
