@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments import bbob, hpo, rows, statistics, tables
-from experiments.comparison import Pair, Suite, by_group, clipped, log10_regret, win_share
-from experiments.peers import sampler_version
-from experiments.problems import Problem
-from experiments.traces import Run, optimize
+from experiments import bbob, hpo, tables
+from experiments.harness import rows, statistics
+from experiments.harness.comparison import Pair, Suite, by_group, clipped, log10_regret, win_share
+from experiments.harness.peers import sampler_version
+from experiments.harness.problems import Problem
+from experiments.harness.traces import Run, optimize
 from fisherbo.acquisition import propose
 from fisherbo.gp.warp import finite, standardize
 from fisherbo.optimize.descent import AscentResult, LocalModel, Utility, natural_ascent
@@ -144,15 +145,8 @@ def scaled(suite: str, found: Mapping[Cell, rows.Row]) -> dict[Cell, Array]:
         return {cell: log10_regret(cell.problem, b) for cell, b in best.items()}
     if suite == "tables":
         return {cell: clipped(cell.problem, b) for cell, b in best.items()}
-    optimum: dict[str, float] = {}
-    for cell, b in best.items():
-        optimum[cell.problem] = min(optimum.get(cell.problem, np.inf), float(b[-1]))
-    medians = hpo.medians()
-    return {
-        cell: clipped(cell.problem, (b - optimum[cell.problem]) / max(spread, 1e-12))
-        for cell, b in best.items()
-        for spread in [medians[cell.problem] - optimum[cell.problem]]
-    }
+    scale = hpo.regret()
+    return {cell: scale(cell.problem, b) for cell, b in best.items()}
 
 
 def report(suite: str, found: Mapping[Cell, rows.Row]) -> Table:

@@ -63,9 +63,10 @@ from rich.table import Table
 from scipy.optimize import fmin_l_bfgs_b, minimize_scalar
 from scipy.stats.qmc import Sobol
 
-from experiments import latency, rows, statistics
-from experiments.peers import sampler_version
-from experiments.problems import Params, Problem
+from experiments import latency
+from experiments.harness import rows, statistics
+from experiments.harness.peers import sampler_version
+from experiments.harness.problems import Params, Problem
 from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
 from fisherbo.gp.fisher import (

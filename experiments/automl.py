@@ -73,9 +73,10 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScal
 from sklearn.svm import SVC, SVR
 
 import fisherbo
-from experiments import rows
-from experiments.peers import sampler_version, source_digest
-from experiments.statistics import holm, wilcoxon_p
+from experiments.harness import rows
+from experiments.harness.peers import sampler_version
+from experiments.harness.provenance import source_digest
+from experiments.harness.statistics import holm, wilcoxon_p
 
 Array = NDArray[Any]
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from experiments.comparison import Suite, add_arguments, execute, log10_regret
-from experiments.problems import Params, Problem
-from experiments.traces import Run, Trace, optimize
+from experiments.harness.comparison import Suite, add_arguments, execute, log10_regret
+from experiments.harness.problems import Params, Problem
+from experiments.harness.traces import Run, Trace, optimize
 
 FUNCTIONS = range(1, 25)
 

@@ -49,8 +49,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from experiments import rows, statistics
-from experiments.peers import source_digest
+from experiments.harness import rows, statistics
+from experiments.harness.provenance import source_digest
 from fisherbo.botorch import candidates
 from fisherbo.botorch import optimize_acqf as ours
 from fisherbo.space import Array

@@ -26,8 +26,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments import rows
-from experiments.peers import source_digest
+from experiments.harness import rows
+from experiments.harness.provenance import source_digest
 from experiments.workloads import DEVELOPMENT, HELD_OUT, smoothed, train
 from fisherbo.training import KFAC
 

@@ -41,8 +41,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fisherbo
-from experiments import rows
-from experiments.peers import source_digest
+from experiments.harness import rows
+from experiments.harness.provenance import source_digest
 
 Array = NDArray[Any]
 Data = tuple[Array, Array]

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.stats.qmc import Sobol
 
-from experiments import rows
-from experiments.peers import sampler_version
-from experiments.problems import Params, Problem
-from experiments.traces import Run, optimize
+from experiments.harness import rows
+from experiments.harness.peers import sampler_version
+from experiments.harness.problems import Params, Problem
+from experiments.harness.traces import Run, optimize
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@
 A loss is a mean over 5 folds of 80 % of the data, of the Brier score (of the error rate, for models
 without probabilities) or of the squared error as a share of the variance. Spaces are mixed and many
 are conditional: a kernel's own parameters, an optimizer's, a chosen model's. Regret is normalised:
-0 is the best that any trace in runs/hpo.jsonl found, 1 the median of 64 random points. Seeds 2 and
+0 is the best that any shipped trace found, 1 the median of 64 random points. Seeds 2 and
 3 were added before any of them was run, since two left the order of the two best to chance.
 """
 
@@ -34,9 +34,9 @@ from optuna.distributions import (
 )
 from rich.progress import track
 
-from experiments.comparison import Scale, Suite, add_arguments, execute
-from experiments.problems import Params, Problem
-from experiments.traces import RESULTS, Run, Trace, load, optimize
+from experiments.harness.comparison import Scale, Suite, add_arguments, execute
+from experiments.harness.problems import Params, Problem
+from experiments.harness.traces import Run, Trace, optimize, shipped
 
 Array = NDArray[np.float64]
 Space = dict[str, BaseDistribution]
@@ -397,9 +397,9 @@ def renew_medians() -> None:
 
 
 def regret() -> Scale:
-    """Normalised regret against the best of all traces kept so far."""
+    """Normalised regret against the best of all shipped traces, whatever lies in runs/."""
     optimum: dict[str, float] = {}
-    for trace in load(RESULTS / "hpo.jsonl").values():
+    for trace in shipped("hpo").values():
         name = trace.run.problem
         optimum[name] = min(optimum.get(name, np.inf), *trace.values)
 

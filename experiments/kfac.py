@@ -47,9 +47,9 @@ from rich.table import Table
 from torch import nn
 
 import fisherbo
-from experiments import rows
+from experiments.harness import rows, statistics
+from experiments.harness.provenance import source_digest
 from experiments.networks import PROBLEMS, Problem
-from experiments.peers import source_digest
 from fisherbo.errors import NumericalError
 from fisherbo.training import KFAC, fit
 from fisherbo.tuning import search_spaces
@@ -128,7 +128,7 @@ def optimizer_of(name: str) -> TunableOptimizer:
 @cache
 def version_of(name: str) -> str:
     """Version of a peer's package, or a digest of fisherbo's training source, as the run began."""
-    if name in OURS:
+    if name.startswith(("K-FAC", "EKFAC")):
         return source_digest("training")
     package = "pytorch-optimizer" if name in ("SOAP", "Shampoo") else "torch"
     return f"{package}-{version(package)}"
@@ -245,20 +245,6 @@ def loss_at(found: rows.Row, seconds: float) -> float:
     return min((loss for at, loss in seen if at <= seconds), default=math.inf)
 
 
-def ratio_interval(mine: Array, theirs: Array) -> tuple[float, float, float]:
-    """Ratio theirs / mine of medians, with its 95 % bootstrap interval over paired seeds."""
-    draws = np.random.default_rng(0).integers(len(mine), size=(4000, len(mine)))
-    ratios = np.sort([ratio(mine[rows], theirs[rows]) for rows in draws])
-    low, high = ratios[99], ratios[3899]
-    return ratio(mine, theirs), float(low), float(high)
-
-
-def ratio(mine: Array, theirs: Array) -> float:
-    """Of medians; NaN where both are infinite."""
-    a, b = np.median(mine), np.median(theirs)
-    return float("nan") if np.isinf(a) and np.isinf(b) else float(b / a)
-
-
 Found = Mapping[Training, rows.Row]
 
 
@@ -291,9 +277,9 @@ def target_table(name: str, problem: Problem, found: Found, tuned: Mapping[str, 
             optimizer,
             f"{sum(run['reached'] for run in runs)} of {len(runs)}",
             number(float(np.median(reach[0])), 0),
-            shown_ratio(reference[0], reach[0]),
+            shown_ratio(reference[0], reach[0], reach is reference),
             number(float(np.median(reach[1])), 1),
-            shown_ratio(reference[1], reach[1]),
+            shown_ratio(reference[1], reach[1], reach is reference),
             f"{study['reached']} of {study['complete'] + study['pruned'] + study['failed']}",
             f"{study['cpu_seconds']:.0f}",
         )
@@ -318,7 +304,7 @@ def loss_table(name: str, problem: Problem, found: Found, tuned: Mapping[str, ro
         table.add_row(
             optimizer,
             *(number(float(median), 2) for median in np.median(losses, axis=0)),
-            shown_ratio(reference[:, -1], losses[:, -1]),
+            shown_ratio(reference[:, -1], losses[:, -1], losses is reference),
             f"{int((reference[:, -1] < losses[:, -1]).sum())} of {len(runs)}",
             f"{tuned[optimizer]['cpu_seconds']:.0f}",
         )
@@ -337,10 +323,10 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "not reached"
 
 
-def shown_ratio(mine: Array, theirs: Array) -> str:
-    if mine is theirs or np.array_equal(mine, theirs):
+def shown_ratio(mine: Array, theirs: Array, same: bool) -> str:
+    if same:
         return "1"
-    middle, low, high = (f"{r:.3g}" for r in ratio_interval(mine, theirs))
+    middle, low, high = (f"{r:.3g}" for r in statistics.ratio_interval(mine, theirs))
     return f"{middle} [{low}, {high}]"
 
 

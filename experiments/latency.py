@@ -38,9 +38,9 @@ from optuna.distributions import (
 from rich.console import Console
 from rich.table import Table
 
-from experiments import rows
-from experiments.peers import make_sampler, sampler_version
-from experiments.problems import Params, Problem
+from experiments.harness import rows
+from experiments.harness.peers import make_sampler, sampler_version
+from experiments.harness.problems import Params, Problem
 from fisherbo.geometry import lapack
 from fisherbo.gp.hyper import prior_mode
 from fisherbo.gp.kernel import Embedding, distance, matern

@@ -26,8 +26,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,13 +40,12 @@ from rich.table import Table
 from torch import nn
 
 import fisherbo
-from experiments import rows
-from experiments.kfac import columns, number, quiet, ratio_interval
-from experiments.peers import source_digest
+from experiments import kfac as kfac_experiment
+from experiments.harness import rows
+from experiments.kfac import TUNING_SEED, columns, number, quiet, shown_ratio, version_of
 from experiments.workloads import REPORTED, Workload, smoothed, train, training
 from fisherbo.training import KFAC
 
-TUNING_SEED = 100
 LEAST_LOSS = 1e-4
 Space = dict[str, FloatDistribution]
 Build = Callable[[nn.Module, Workload, Mapping[str, float]], Any]
@@ -179,29 +177,15 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-@cache
-def version_of(name: str) -> str:
-    if name.startswith("K-FAC"):
-        return source_digest("training")
-    package = "pytorch-optimizer" if name in ("SOAP", "Shampoo") else "torch"
-    return f"{package}-{version(package)}"
-
-
 Settings = tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """One study."""
-
-    problem: str
-    optimizer: str
-    trials: int
+class Tuning(kfac_experiment.Tuning):
+    """One study in minibatches."""
 
     def key(self) -> str:
         """Names the version and all settings."""
-        who = f"{self.optimizer}@{version_of(self.optimizer)}"
-        return f"minibatch/tuning/{who}/{self.problem}/{self.trials}"
+        return f"minibatch/{super().key()}"
 
 
 @dataclass(frozen=True)
@@ -346,9 +330,9 @@ def problem_table(title: str, runs: Mapping[str, list[rows.Row]]) -> Table:
             optimizer,
             f"{int(np.isfinite(steps).sum())} of {len(steps)}",
             number(float(np.median(steps)), 0),
-            compared(reach[best[0]][0], steps, optimizer == best[0]),
+            shown_ratio(reach[best[0]][0], steps, optimizer == best[0]),
             number(float(np.median(spent)), 2),
-            compared(reach[best[1]][1], spent, optimizer == best[1]),
+            shown_ratio(reach[best[1]][1], spent, optimizer == best[1]),
             *(f"{value:.3g}" for value in np.median(losses, axis=0)),
             f"{np.median(costs):.2f}",
         )
@@ -360,13 +344,6 @@ def late_step(row: rows.Row) -> float:
     seconds = row["seconds"]
     half = len(seconds) // 2
     return float(seconds[-1] - seconds[half]) / max(1, len(seconds) - 1 - half)
-
-
-def compared(ours: Any, theirs: Any, same: bool) -> str:
-    if same:
-        return "1"
-    middle, low, high = (f"{value:.3g}" for value in ratio_interval(ours, theirs))
-    return f"{middle} [{low}, {high}]"
 
 
 def reached(row: rows.Row, goal: float) -> tuple[float, float]:

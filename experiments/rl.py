@@ -47,8 +47,8 @@ from rich.console import Console
 from rich.table import Table
 
 import fisherbo
-from experiments import rows
-from experiments.statistics import mean_interval
+from experiments.harness import rows
+from experiments.harness.statistics import mean_interval
 from fisherbo.rl import train
 from fisherbo.rl.settings import Algorithm, described, settings_of
 

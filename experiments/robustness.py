@@ -64,9 +64,9 @@ from rich.table import Table
 from scipy.spatial.distance import cdist
 from scipy.stats.qmc import Sobol
 
-from experiments import rows, statistics
 from experiments.faulty import FUNCTIONS, ONCE, ONE_VALUE, PENALTIES, TOLD, Cell, work
-from experiments.problems import N_DESIGN
+from experiments.harness import rows, statistics
+from experiments.harness.problems import N_DESIGN
 
 Array = NDArray[np.float64]
 

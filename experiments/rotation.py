@@ -25,11 +25,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from experiments import bbob, rows, statistics, tables
-from experiments.comparison import by_group, clipped, log10_regret
-from experiments.peers import sampler_version
-from experiments.problems import Problem
-from experiments.traces import Run, optimize
+from experiments import bbob, tables
+from experiments.harness import rows, statistics
+from experiments.harness.comparison import by_group, clipped, log10_regret
+from experiments.harness.peers import sampler_version
+from experiments.harness.problems import Problem
+from experiments.harness.traces import Run, optimize
 from fisherbo import FisherSampler
 
 Array = NDArray[np.float64]

@@ -38,9 +38,9 @@ from rich.table import Table
 from scipy.stats import mannwhitneyu
 from scipy.stats.qmc import Sobol
 
-from experiments import rows, statistics
-from experiments.peers import make_sampler, sampler_version
-from experiments.problems import Params, Problem
+from experiments.harness import rows, statistics
+from experiments.harness.peers import make_sampler, sampler_version
+from experiments.harness.problems import Params, Problem
 
 Array = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
     python -m experiments.summary               of the traces kept in runs/; nothing is run
     python -m experiments.summary --dev         of the development pairs
-    python -m experiments.summary --ship        keep the peers' traces in experiments/results/traces
+    python -m experiments.summary --ship        copy the traces to experiments/results/traces
 
 Written to experiments/results/comparison.md. The unit is the problem (a function of BBOB in one
 dimension, a table, a task): a peer's outcome on it is the share of fisher's wins over its seeds and
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments import bbob, hpo, statistics, tables
-from experiments.comparison import (
+from experiments import bbob, hpo, tables
+from experiments.harness import statistics
+from experiments.harness.comparison import (
     REFERENCE,
     Comparison,
     Suite,
@@ -32,9 +33,9 @@ from experiments.comparison import (
     report,
     win_share,
 )
-from experiments.peers import SAMPLERS, sampler_version
-from experiments.provenance import stamp
-from experiments.traces import RESULTS, ship
+from experiments.harness.peers import SAMPLERS, sampler_version
+from experiments.harness.provenance import stamp
+from experiments.harness.traces import RESULTS, ship
 
 Array = NDArray[np.float64]
 
@@ -113,12 +114,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ship", action="store_true", help="ship the peers' traces, then stop")
+    parser.add_argument("--ship", action="store_true", help="ship all samplers' traces, then stop")
     parser.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
     args = parser.parse_args(argv)
     if args.ship:
         for name in dict.fromkeys(suite.name for suite in SUITES.values()):
-            print(ship(RESULTS / f"{name}.jsonl", SAMPLERS[1:]))
+            print(ship(RESULTS / f"{name}.jsonl", SAMPLERS))
         return
     comparisons = {
         name: compare(suite, current(suite), suite.dev if args.dev else suite.final)

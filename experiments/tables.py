@@ -25,9 +25,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from experiments.comparison import Suite, command
-from experiments.problems import Params, Problem
-from experiments.traces import Run, Trace, optimize
+from experiments.harness.comparison import Suite, command
+from experiments.harness.problems import Params, Problem
+from experiments.harness.traces import Run, Trace, optimize
 
 NAMES = (
     *("hpobench_" + s for s in ("australian", "blood_transfusion", "car", "credit_g")),

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import accuracy_score, r2_score
 
-from experiments import rows
+from experiments.harness import rows
 from experiments.messy import TABLES
 from fisherbo.tuning.data import load
 from fisherbo.tuning.tables.supervised import Choices, prepare

@@ -1,13 +1,15 @@
 """The ablation: every variant changes the sampler in its own runs only; the statistics hold."""
 
 import importlib.util
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from experiments import ablation, rows, traces
+from experiments import ablation, hpo
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
-from experiments.traces import Run, Trace, append, load, ship
+from experiments.harness import rows, traces
+from experiments.harness.traces import Run, Trace, append, load, ship
 from fisherbo.acquisition import exclusion
 from fisherbo.gp.kernel import Embedding
 from fisherbo.sampler import suggest, trials
@@ -80,3 +82,24 @@ def test_shipped_traces_are_found_beside_those_kept(tmp_path, monkeypatch):
     append(path, mine)
     assert set(load(path)) == {mine.run.key(), theirs.run.key()}
     assert np.array_equal(load(path)[mine.run.key()].values, mine.values)
+
+
+def test_own_traces_are_shipped_of_the_present_version_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(traces, "SHIPPED", tmp_path / "shipped")
+    path = tmp_path / "toy.jsonl"
+    mine = Trace(Run("fisher", "toy", 0, 2), (1.0, 0.5), 0.1)
+    rows.append(path, "fisher@before/toy/0/2", asdict(mine))
+    append(path, mine)
+    ship(path, ["fisher"])
+    assert traces.shipped("toy") == {mine.run.key(): mine}
+
+
+def test_the_scale_of_regret_does_not_depend_on_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    best = np.array([2.0, 0.5, 0.1])
+    before = {name: hpo.regret()(name, best) for name in hpo.NAMES}
+    (tmp_path / "runs").mkdir()
+    for name in hpo.NAMES:
+        append(tmp_path / "runs" / "hpo.jsonl", Trace(Run("random", name, 0, 1), (-9.0,), 0.1))
+    after = {name: hpo.regret()(name, best) for name in hpo.NAMES}
+    assert all(np.array_equal(before[name], after[name]) for name in hpo.NAMES)

@@ -9,7 +9,8 @@ import numpy as np
 import optuna
 import pytest
 
-from experiments import ascent, faulty, latency, robustness, rows, scale
+from experiments import ascent, faulty, latency, robustness, scale
+from experiments.harness import rows
 from fisherbo.acquisition.log_ei import log_expected_improvement
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from experiments import provenance, rows
-from experiments.peers import source_digest
+from experiments.harness import provenance, rows
+from experiments.harness.provenance import source_digest
 
 STAMP = re.compile(
     r"Written on \d{4}-\d\d-\d\d; source of fisherbo [0-9a-f]{12}, of the experiments "
@@ -34,7 +34,8 @@ def test_the_digest_is_of_all_source(tmp_path, monkeypatch):
     (tmp_path / "fisherbo").mkdir()
     (tmp_path / "experiments").mkdir()
     (tmp_path / "fisherbo" / "a.py").write_text("1")
-    monkeypatch.setattr("experiments.peers.__file__", str(tmp_path / "experiments" / "peers.py"))
+    file = tmp_path / "experiments" / "harness" / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(file))
     first = source_digest("")
     (tmp_path / "fisherbo" / "a.py").write_text("2")
     assert source_digest("") != first
@@ -44,6 +45,17 @@ def test_the_digest_is_of_all_source(tmp_path, monkeypatch):
 def test_every_result_file_has_a_stamp(path):
     head = path.read_text().partition("```text")[0]
     assert STAMP.search(head) or BEFORE.search(head)
+    assert "python -m experiments." in head
+
+
+SCRIPTS = sorted(rows.REPORTS.parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_that_writes_a_report_stamps_it(path):
+    text = path.read_text()
+    if '"--write"' in text or '.md"' in text:
+        assert "rows.write(" in text or "stamp()" in text
 
 
 def test_the_processor_has_a_name():

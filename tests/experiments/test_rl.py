@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import rl, rows
-from experiments.statistics import mean_interval
+from experiments import rl
+from experiments.harness import rows
+from experiments.harness.statistics import mean_interval
 
 
 @pytest.fixture

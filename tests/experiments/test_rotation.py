@@ -4,7 +4,8 @@ import importlib.util
 
 import pytest
 
-from experiments import rotation, rows
+from experiments import rotation
+from experiments.harness import rows
 from experiments.rotation import Cell, line
 
 needs_coco = pytest.mark.skipif(

