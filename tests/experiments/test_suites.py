@@ -227,3 +227,11 @@ def test_what_is_not_installed_is_told_in_one_line(monkeypatch, tmp_path, capsys
     assert "toy: not installed; pip install" in capsys.readouterr().out
     monkeypatch.setattr(peers, "HEBO_PYTHON", tmp_path / "absent")
     assert "\n" not in (peers.missing("hebo") or "\n")
+
+
+def test_what_beats_every_shipped_trace_has_a_negative_regret():
+    scale, name = hpo.regret(), hpo.NAMES[0]
+    low = min(min(t.values) for t in traces.shipped("hpo").values() if t.run.problem == name)
+    assert scale(name, np.array([low]))[0] == 0
+    assert scale(name, np.array([low - 0.01]))[0] < 0
+    assert scale(name, np.array([1e9]))[0] == 1
