@@ -228,15 +228,17 @@ def _written(
         write_csv(result.episodes, arguments.csv)
         files["csv"] = str(arguments.csv)
     if arguments.report is not None:
-        from fisherbo.rl.settings import described
+        from fisherbo.rl.settings import described, used_by
         from fisherbo.visualization.page import write
         from fisherbo.visualization.policy import policy_page
 
+        settings = described(arguments.algorithm, result.settings)
+        used = {n: v for n, v in settings.items() if arguments.algorithm in used_by(n)}
         page = policy_page(
             arguments.environment,
             result.episodes,
             found["evaluation"],
-            {"steps": result.steps, **described(arguments.algorithm, result.settings)},
+            {"steps": result.steps, **used},
             threshold=found["threshold"],
             solved_at=found["solved_at"],
         )

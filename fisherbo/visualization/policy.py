@@ -10,7 +10,7 @@ import numpy as np
 
 from fisherbo.rl.learning_curve import WINDOW, moving_mean
 from fisherbo.rl.rollout import Episode
-from fisherbo.visualization.page import render
+from fisherbo.visualization.page import render, table_of
 from fisherbo.visualization.style import colours, graph_objects, lay_out
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plot_learning_curve(episodes: Sequence[Episode], *, threshold: float | None 
         figure.add_hline(y=threshold, line_dash="dash")
         figure.add_annotation(
             text=f"solved: {threshold:g}", x=1, xref="paper", xanchor="right", y=threshold,
-            yanchor="bottom", showarrow=False,
+            yanchor="top", showarrow=False,
         )  # fmt: skip
     return figure
 
@@ -70,19 +70,18 @@ def policy_page(
         name: Of the environment.
         episodes: Of training.
         evaluation: Returns of the policy's episodes without learning.
-        settings: Of the run, with its algorithm.
+        settings: Of the run, with its algorithm; they are listed at the end.
         threshold: Return at which the environment is solved.
         solved_at: Steps when it was; ``None`` if it was not.
 
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    rows = [["", ""], ["evaluation", spread(evaluation)]]
+    rows = [["", "return"], ["evaluation", spread(evaluation)]]
     if episodes:
         last = [episode.value for episode in episodes[-WINDOW:]]
         rows.append([f"last {len(last)} episodes of training", spread(last)])
     rows.append(["solved", solved(threshold, solved_at)])
-    rows += [[key, str(value)] for key, value in settings.items()]
     figures, captions = {}, {}
     if episodes:
         figures["learning_curve"] = plot_learning_curve(episodes, threshold=threshold)
@@ -92,7 +91,9 @@ def policy_page(
         "them and takes its most likely actions. Returns of training are of policies that "
         "explore, and are usually lower."
     )
-    return render(f"Policy for {name}", lead, rows, figures, captions=captions)
+    chosen = [["setting", "value"], *([key, str(value)] for key, value in settings.items())]
+    after = f"<h2>Settings</h2>{table_of(chosen)}"
+    return render(f"Policy for {name}", lead, rows, figures, captions=captions, after=after)
 
 
 def spread(returns: Sequence[float]) -> str:

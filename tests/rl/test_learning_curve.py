@@ -62,7 +62,7 @@ def test_the_figure_and_the_page_show_the_run():
     page = policy_page("Tiny-v0", run, [2.0, 4.0], {"algorithm": "trpo", "gamma": 0.9}, threshold=4)
     assert "mean return 3.0 ± 2.0 of 2 episodes, from 2.0 to 4.0" in page
     assert "not reached: a mean return of 4 over 100 episodes" in page
-    assert "<td>gamma</td><td>0.9</td>" in page
+    assert page.index("<td>gamma</td><td>0.9</td>") > page.index('id="learning_curve"')
     assert "Gymnasium tells no threshold" in policy_page("Tiny-v0", [], [2.0], {})
 
 
@@ -120,7 +120,9 @@ def test_a_run_writes_its_page_and_table(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "not solved: no mean return 475 of 100 episodes in training" in out
     assert "report: a/pole.html" in out and "episodes: a/pole.csv" in out
-    assert "learning_curve" in Path("a/pole.html").read_text()
+    page = Path("a/pole.html").read_text()
+    assert 'id="learning_curve"' in page
+    assert "<td>max_kl</td>" in page and "<td>clip</td>" not in page  # PPO's
     assert len(Path("a/pole.csv").read_text().splitlines()) > 20
 
 
