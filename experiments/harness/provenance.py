@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "torch", "optuna", "botorch", "scikit-learn", "gymnasium")
+EXPERIMENTS = Path(__file__).parents[1]
+PACKAGES = ("numpy", "scipy", "torch", "optuna", "botorch", "scikit-learn", "gymnasium", "greenlet")
 
 
 def stamp() -> str:
@@ -17,7 +19,7 @@ def stamp() -> str:
     made = datetime.now(UTC).date()
     return (
         f"Written on {made}; source of fisherbo {source_digest('')}, of the experiments "
-        f"{source_digest('../experiments')}; Python {platform.python_version()}, {versions()}; "
+        f"{_digest([EXPERIMENTS])}; Python {platform.python_version()}, {versions()}; "
         f"{processor()}, {os.cpu_count()} cores."
     )
 
@@ -44,7 +46,11 @@ def processor() -> str:
 def source_digest(*parts: str) -> str:
     """A digest of fisherbo's source in these files and folders."""
     root = Path(__file__).parents[2] / "fisherbo"
-    files = sorted(p for part in parts for p in _python_files(root / part))
+    return _digest([root / part for part in parts])
+
+
+def _digest(places: Sequence[Path]) -> str:
+    files = sorted(p for place in places for p in _python_files(place))
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 
 

@@ -6,17 +6,28 @@ import argparse
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fisherbo.cli.arguments import add_format, seed
 from fisherbo.cli.output import print_json
-from fisherbo.cli.studies import add_creation, add_study, directions_of, load, quiet
+from fisherbo.cli.studies import (
+    add_creation,
+    add_study,
+    directions_of,
+    exists,
+    load,
+    quiet,
+    require_directions,
+)
 from fisherbo.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
     from optuna.study import Study
+
+    from fisherbo.sampler.next_trial import NextTrial
 
 HELP = "suggest the next trial of a study"
 DESCRIPTION = (
@@ -31,6 +42,9 @@ EXAMPLES = """examples:
       what would be suggested, what is expected of it and why; nothing is stored
 """
 
+_OTHER_PARAMETERS = (
+    "The study's trials have other parameters, so that nothing is known of this one yet."
+)
 MAX_INT = 2**53  # storages keep parameters in float64
 _KINDS = ("log", "int")
 
@@ -78,12 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
             sampler.give_up(study)
             raise
     number = None if arguments.dry_run else trial.number
-    told = {} if before is None else _explanation(before, trial.params)
+    found = None if before is None else _explained(before, trial.params)
     if arguments.format == "json":
+        told = {} if found is None else _for_programs(found)
         print_json({"number": number, "params": trial.params, **told})
     else:
         head = f"trial {trial.number}" + (" (dry run: not stored)" if arguments.dry_run else "")
-        print("\n".join([head, *_lines(trial.params), *_told(told, study)]))
+        lines = [] if found is None else _for_people(found)
+        print("\n".join([head, *_lines(trial.params), *lines]))
     return 0
 
 
@@ -91,20 +107,14 @@ def _study(arguments: argparse.Namespace, sampler: BaseSampler) -> Study:
     """The study, or for a dry run a copy of it in memory."""
     import optuna
 
-    from fisherbo.tuning.storage import storage_file
-
     create = directions_of(arguments)
+    storage, name = arguments.storage, arguments.study
     if not arguments.dry_run:
-        return load(arguments.storage, arguments.study, sampler, create)
-    if create is not None:
-        try:
-            study = load(arguments.storage, arguments.study, sampler)
-        except InvalidInputError:
-            storage_file(arguments.storage)  # raises for a malformed name
-            return optuna.create_study(directions=create or ["minimize"], sampler=sampler)
-        load(arguments.storage, arguments.study, sampler, create)  # raises for other directions
-    else:
-        study = load(arguments.storage, arguments.study, sampler)
+        return load(storage, name, sampler, create)
+    if create is not None and not exists(storage, name):
+        return optuna.create_study(directions=create or ["minimize"], sampler=sampler)
+    study = load(storage, name)
+    require_directions(study, create or [])
     return _copy(study, arguments.seed)
 
 
@@ -126,43 +136,30 @@ def _copy(study: Study, seed: int) -> Study:
     )
 
 
-def _explanation(before: Study, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What is expected of the trial with these parameters, and why, for programs."""
+def _explained(before: Study, params: Mapping[str, Any]) -> NextTrial:
+    """The trial with these parameters, what is expected of it, and why it goes there."""
     from optuna.trial import TrialState
 
-    from fisherbo.sampler.next_trial import DESIGN, next_trial
+    from fisherbo.sampler.next_trial import DESIGN, NextTrial, next_trial
 
     if not before.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return {"expected": [], "reason": DESIGN}
+        return NextTrial(params, (), DESIGN)
     found = next_trial(before)
     if found.params != params:
-        reason = "Its parameters are others than those of the trials so far; nothing is known yet."
-        return {"expected": [], "reason": reason}
-    expected = [
-        {
-            "median": e.median,
-            "low": e.low,
-            "high": e.high,
-            "probability_of_improvement": e.gain,
-        }
-        for e in found.expected
-    ]
-    return {"expected": expected, "reason": found.reason}
+        return NextTrial(params, (), _OTHER_PARAMETERS)
+    return found
 
 
-def _told(explanation: Mapping[str, Any], study: Study) -> list[str]:
-    """The explanation, in lines."""
-    if not explanation:
-        return []
-    several, lines = len(explanation["expected"]) > 1, []
-    for k, e in enumerate(explanation["expected"]):
-        name = f"value {k}" if several else "value"
-        lines.append(
-            f"expected {name}: {e['median']:.6g}, 95 % interval {e['low']:.6g} to {e['high']:.6g}"
-        )
-        if not several:
-            lines.append(f"probability of an improvement: {e['probability_of_improvement']:.0%}")
-    return ["", *lines, explanation["reason"]]
+def _for_programs(found: NextTrial) -> dict[str, Any]:
+    return {"expected": [asdict(expected) for expected in found.expected], "reason": found.reason}
+
+
+def _for_people(found: NextTrial) -> list[str]:
+    from fisherbo.sampler.next_trial import expectations
+
+    several = len(found.expected) > 1
+    names = [f"value {k}" if several else "value" for k in range(len(found.expected))]
+    return ["", *map(": ".join, expectations(found, names)), found.reason]
 
 
 def _asked(arguments: argparse.Namespace) -> dict[str, BaseDistribution]:

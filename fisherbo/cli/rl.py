@@ -273,27 +273,21 @@ def _note(words: str) -> None:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """What was found, for people."""
-    from fisherbo.rl.learning_curve import WINDOW
+    from fisherbo.rl.learning_curve import WINDOW, solved, spread
 
     lines = []
     if "returns" in found:
         last = found["returns"][-WINDOW:]
-        mean = f"{sum(last) / len(last):.1f}" if last else "-"
+        end = f"; at the end {spread(last)}, while exploring" if last else ""
         lines.append(
-            f"training: {len(found['returns'])} episodes, mean return of the last {len(last)}: "
-            f"{mean}, while exploring; {found['cpu_seconds']:.0f} CPU seconds"
+            f"training: {len(found['returns'])} episodes in {found['cpu_seconds']:.0f} CPU "
+            f"seconds{end}"
         )
     if found.get("threshold") is not None:
-        when, threshold = found["solved_at"], found["threshold"]
-        goal = f"mean return {threshold:g} of {WINDOW} episodes in training"
-        lines.append(f"solved at step {when}: {goal}" if when else f"not solved: no {goal}")
+        lines.append(f"solved: {solved(found['threshold'], found['solved_at'])}")
     trained = f", trained for {found['steps']} steps" if "steps" in found else ""
     lines.append(f"policy: {found['policy']}{trained}")
-    returns = found["evaluation"]
-    lines.append(
-        f"evaluation: mean return {sum(returns) / len(returns):.1f} of {len(returns)} episodes, "
-        f"from {min(returns):.1f} to {max(returns):.1f}, by its most likely actions"
-    )
+    lines.append(f"evaluation: {spread(found['evaluation'])}, by its most likely actions")
     files = [("drawing", "drawing"), ("report", "report"), ("csv", "episodes")]
     return [*lines, *(f"{told}: {found[name]}" for name, told in files if name in found)]
 

@@ -77,7 +77,8 @@ def load(
 
     from fisherbo.tuning.storage import answering, open_storage, storage_file, storage_name
 
-    shown, file = storage_name(storage), storage_file(storage)
+    shown = storage_name(storage)
+    file = storage_file(storage)
     if file is not None and not file.exists() and create is None:
         raise InvalidInputError(f"storage {storage!r} must exist, got no file {file}")
     with answering(shown):
@@ -87,12 +88,7 @@ def load(
                 storage=opened, study_name=name, sampler=sampler, directions=create or ["minimize"],
                 load_if_exists=True,
             )  # fmt: skip
-            found = [d.name.lower() for d in study.directions]
-            if create and found != create:
-                raise InvalidInputError(
-                    f"study {name!r} is there already, with directions {' '.join(found)}, got "
-                    f"--direction {' '.join(create)}; leave out --create, or use another name"
-                )
+            require_directions(study, create)
             return study
         known = optuna.get_all_study_names(opened)
         if name not in known:
@@ -100,3 +96,31 @@ def load(
                 f"study {name!r} must be in {shown}, got {', '.join(sorted(known)) or 'none'}"
             )
         return optuna.load_study(study_name=name, storage=opened, sampler=sampler)
+
+
+def exists(storage: str, name: str) -> bool:
+    """Whether there is the study; no file is made.
+
+    Raises:
+        InvalidInputError: The storage is malformed.
+        StorageError: The storage does not answer.
+    """
+    import optuna
+
+    from fisherbo.tuning.storage import answering, open_storage, storage_file, storage_name
+
+    file = storage_file(storage)
+    if file is not None and not file.exists():
+        return False
+    with answering(storage_name(storage)):
+        return name in optuna.get_all_study_names(open_storage(storage, heartbeat=False))
+
+
+def require_directions(study: Study, asked: list[Direction]) -> None:
+    """Pass if the study has the directions, or none are asked for."""
+    found = [direction.name.lower() for direction in study.directions]
+    if asked and found != asked:
+        raise InvalidInputError(
+            f"study {study.study_name!r} is there already, with directions {' '.join(found)}, got "
+            f"--direction {' '.join(asked)}; leave out --create, or use another name"
+        )

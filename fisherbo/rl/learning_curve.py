@@ -45,6 +45,24 @@ def solved_at(episodes: Sequence[Episode], threshold: float | None) -> int | Non
     return None if len(reached) == 0 else episodes[WINDOW - 1 + reached[0]].step
 
 
+def spread(returns: Sequence[float]) -> str:
+    """Mean return with its 95 % interval (normal approximation), least and largest, in words."""
+    values = np.asarray(returns, dtype=np.float64)
+    text = f"mean return {values.mean():.1f}"
+    if len(values) > 1:
+        half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
+        text += f" ± {half:.1f}"
+    return f"{text} of {len(values)} episodes, from {values.min():.1f} to {values.max():.1f}"
+
+
+def solved(threshold: float | None, step: int | None) -> str:
+    """Whether and when the environment was solved, in words."""
+    if threshold is None:
+        return "Gymnasium tells no threshold for this environment"
+    goal = f"a mean return of {threshold:g} over {WINDOW} episodes of training"
+    return f"not reached: {goal}" if step is None else f"at step {step}: {goal}"
+
+
 def write_csv(episodes: Sequence[Episode], path: Path) -> None:
     """Write a row for each episode: its number, steps when it ended, return, length, moving mean.
 

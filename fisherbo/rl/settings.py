@@ -34,7 +34,7 @@ class Settings:
         max_kl: Radius of the trust region in nats (TRPO, ACKTR).
         damping: Added to the Fisher (TRPO, ACKTR).
         direction: ``"cg"``, ``"kfac"`` or ``"kfac-preconditioned-cg"`` (TRPO, ACKTR).
-        cg_iterations: Most conjugate-gradient products (TRPO).
+        cg_iterations: Most conjugate-gradient products (TRPO, ACKTR; none where direction is kfac).
         backtrack: Ratio of a step of the line search to the one before.
         max_backtracks: Further steps that it tries.
         factor_decay: Largest weight of the old Kronecker factors.
@@ -155,7 +155,7 @@ def defaults_table() -> list[tuple[str, str, str]]:
     """Each setting's name, its default in the algorithms that use it, and what it is."""
     told = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", getdoc(Settings) or "", re.MULTILINE))
     return [
-        (f.name, _defaults_of(f.name), " ".join(told[f.name].replace("``", "").split()))
+        (f.name, _defaults_of(f.name), " ".join(told.get(f.name, "").replace("``", "").split()))
         for f in fields(Settings)
     ]
 

@@ -34,13 +34,13 @@ class Expectation:
         median: Of the noise-free value, in the objective's units.
         low: Lower end of its central 95 % interval.
         high: Upper end.
-        gain: Probability that it is better than that of the best point so far.
+        probability_of_improvement: That it is better than that of the best point so far.
     """
 
     median: float
     low: float
     high: float
-    gain: float
+    probability_of_improvement: float
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,14 @@ def _expectation(seen: Inspection, x: Array, objective: int) -> Expectation:
 def _reason(seen: Inspection, expected: tuple[Expectation, ...]) -> str:
     if len(expected) > 1:
         reason = "The point has the largest expected gain in hypervolume of the Pareto front"
-    elif expected[0].gain >= 0.5:
+    elif expected[0].probability_of_improvement >= 0.5:
         reason = "Exploitation: the model expects it to be better than the best point so far"
     else:
+        probability = f"{expected[0].probability_of_improvement:.0%}"
         reason = (
             "Exploration: the model does not expect it to be better than the best point so far, "
-            f"but is uncertain enough ({expected[0].gain:.0%} probability of an improvement) for "
-            "the largest expected improvement"
+            f"but is uncertain enough ({probability} probability of an improvement) for the "
+            "largest expected improvement"
         )
     if seen.constraints:
         reason += ", weighed by the probability that all constraints hold"
@@ -111,13 +112,19 @@ def rows(found: NextTrial, names: list[str]) -> list[list[str]]:
         found: The next trial.
         names: What the objectives are called.
     """
-    lines = [["", "next trial"]]
-    lines += [[name, shown(value)] for name, value in found.params.items()]
+    params = [[name, shown(value)] for name, value in found.params.items()]
+    return [["", "next trial"], *params, *expectations(found, names)]
+
+
+def expectations(found: NextTrial, names: list[str]) -> list[list[str]]:
+    """What is expected of each objective, as name and text."""
+    lines = []
     for name, e in zip(names, found.expected, strict=False):
         interval = f"{shown(e.median)} ({LEVEL:.0%} interval {shown(e.low)} to {shown(e.high)})"
         lines.append([f"expected {name}", interval])
         if len(found.expected) == 1:
-            lines.append(["probability of an improvement", f"{e.gain:.0%}"])
+            probability = f"{e.probability_of_improvement:.0%}"
+            lines.append(["probability of an improvement", probability])
     return lines
 
 

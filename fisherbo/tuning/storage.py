@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import warnings
@@ -34,6 +35,7 @@ FORMS = (
     "grpc://HOST:PORT"
 )
 
+_PASSWORD = re.compile(r"(?<=[^:/]):[^/]*@")  # of a text that is no URL
 _DRIVERS = {  # of databases: SQLAlchemy's names of drivers, their modules, and what to install
     "postgresql": ({"psycopg": "psycopg", "psycopg2": "psycopg2"}, "psycopg2-binary"),
     "mysql": ({"pymysql": "pymysql", "mysqldb": "MySQLdb"}, "pymysql"),
@@ -71,10 +73,8 @@ def open_storage(storage: str | BaseStorage | None, *, heartbeat: bool = True) -
         return _open(url, heartbeat and not in_memory)
     except FisherboError:
         raise
-    except Exception as error:
-        if isinstance(error, (*_errors(), ImportError, RuntimeError, OSError)):
-            raise _failed(name, error) from error
-        raise
+    except _errors(ImportError, RuntimeError, OSError) as error:
+        raise _failed(name, error) from error
 
 
 def storage_file(storage: str) -> Path | None:
@@ -121,7 +121,7 @@ def parse_url(storage: str) -> URL:
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise InvalidInputError(
-            f"storage {storage!r} is not a database URL; give {FORMS}"
+            f"storage {_PASSWORD.sub(':***@', storage)!r} is not a database URL; give {FORMS}"
         ) from error
     except ImportError:
         pass  # SQLAlchemy's first choice of driver is missing; `_with_driver` looks for another
@@ -149,10 +149,11 @@ def answering(name: str) -> Iterator[None]:
         raise _failed(name, error) from error
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What storages raise that do not answer."""
+def _errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What storages raise that do not answer, and others."""
     grpc = sys.modules.get("grpc")
-    return (SQLAlchemyError, StorageInternalError, *([] if grpc is None else [grpc.RpcError]))
+    proxies = [] if grpc is None else [grpc.RpcError]
+    return (SQLAlchemyError, StorageInternalError, *proxies, *others)
 
 
 def _proxy(storage: str) -> BaseStorage:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fisherbo.rl.learning_curve import WINDOW, moving_mean
+from fisherbo.rl.learning_curve import WINDOW, moving_mean, solved, spread
 from fisherbo.rl.rollout import Episode
 from fisherbo.visualization.page import render, table_of
-from fisherbo.visualization.style import colours, graph_objects, lay_out
+from fisherbo.visualization.style import colours, goal_line, graph_objects, lay_out
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,11 +44,7 @@ def plot_learning_curve(episodes: Sequence[Episode], *, threshold: float | None 
     lay_out(figure, "Returns of training episodes", "steps of all environments")
     figure.update_yaxes(title="return")
     if threshold is not None:
-        figure.add_hline(y=threshold, line_dash="dash")
-        figure.add_annotation(
-            text=f"solved: {threshold:g}", x=1, xref="paper", xanchor="right", y=threshold,
-            yanchor="top", showarrow=False,
-        )  # fmt: skip
+        goal_line(figure, threshold, f"solved: {threshold:g}", yanchor="top")
     return figure
 
 
@@ -94,21 +87,3 @@ def policy_page(
     chosen = [["setting", "value"], *([key, str(value)] for key, value in settings.items())]
     after = f"<h2>Settings</h2>{table_of(chosen)}"
     return render(f"Policy for {name}", lead, rows, figures, captions=captions, after=after)
-
-
-def spread(returns: Sequence[float]) -> str:
-    """Mean return with its 95 % interval (normal approximation), least and largest, in words."""
-    values = np.asarray(returns, dtype=np.float64)
-    text = f"mean return {values.mean():.1f}"
-    if len(values) > 1:
-        half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
-        text += f" ± {half:.1f}"
-    return f"{text} of {len(values)} episodes, from {values.min():.1f} to {values.max():.1f}"
-
-
-def solved(threshold: float | None, step: int | None) -> str:
-    """Whether and when the environment was solved, in words."""
-    if threshold is None:
-        return "Gymnasium tells no threshold for this environment"
-    goal = f"a mean return of {threshold:g} over {WINDOW} episodes of training"
-    return f"not reached: {goal}" if step is None else f"at step {step}: {goal}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fisherbo.errors import MissingExtraError
@@ -53,6 +54,25 @@ def lay_out(figure: Figure, title: str, x_title: str | None = None, height: int 
     figure.update_layout(title=title, template="plotly_white", hovermode="closest", height=height)
     if x_title is not None:
         figure.update_xaxes(title=x_title)
+
+
+def goal_line(
+    figure: Figure, value: float, text: str, *, log: bool = False, yanchor: str = "bottom"
+) -> None:
+    """Draw a value to reach as a dashed line, with its text at the right end.
+
+    Args:
+        figure: What to draw on.
+        value: On the vertical axis.
+        text: Beside the line.
+        log: Whether that axis is logarithmic: an annotation's height is its exponent there.
+        yanchor: ``"bottom"``: the text is above the line; ``"top"``: below.
+    """
+    figure.add_hline(y=value, line_dash="dash")
+    figure.add_annotation(
+        text=text, x=1, xref="paper", xanchor="right", y=math.log10(value) if log else value,
+        yanchor=yanchor, showarrow=False,
+    )  # fmt: skip
 
 
 def nats(metric: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.training import TracePoint
-from fisherbo.visualization.style import colours, graph_objects, lay_out, nats, subplots
+from fisherbo.visualization.style import colours, goal_line, graph_objects, lay_out, nats, subplots
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -58,12 +57,7 @@ def plot_training_trace(
     figure.update_xaxes(type="log")
     figure.update_yaxes(title=nats(metric), type="log" if positive else "linear")
     if target is not None:
-        figure.add_hline(y=target, line_dash="dash")
-        height = math.log10(target) if positive else target  # an annotation's, on a log axis
-        figure.add_annotation(
-            text=f"target {target:g}", x=1, xref="paper", xanchor="right", y=height,
-            yanchor="bottom", showarrow=False,
-        )  # fmt: skip
+        goal_line(figure, target, f"target {target:g}", log=positive)
     return figure
 
 

@@ -283,7 +283,7 @@ def test_explained_parameters_that_the_study_does_not_have(study, capsys):
     words = ["ask", "mine", "--storage", STORAGE, "--explain", "-p", "z=0:1"]
     found = run_json(capsys, *words)
     assert set(found["params"]) == {"z"}
-    assert found["expected"] == [] and "nothing is known yet" in found["reason"]
+    assert found["expected"] == [] and "nothing is known of this one yet" in found["reason"]
 
 
 @pytest.mark.parametrize(

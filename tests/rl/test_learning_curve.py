@@ -118,7 +118,7 @@ def test_a_run_writes_its_page_and_table(tmp_path, monkeypatch, capsys):
     words = ["rl", "CartPole-v1", "--steps", "1500", "--episodes", "2", "--report", "a/pole.html"]
     assert main([*words, "--csv", "a/pole.csv", "--set", "n_envs=2"]) == 0
     out = capsys.readouterr().out
-    assert "not solved: no mean return 475 of 100 episodes in training" in out
+    assert "solved: not reached: a mean return of 475 over 100 episodes of training" in out
     assert "report: a/pole.html" in out and "episodes: a/pole.csv" in out
     page = Path("a/pole.html").read_text()
     assert 'id="learning_curve"' in page

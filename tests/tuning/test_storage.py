@@ -106,6 +106,12 @@ def test_words_and_urls():
     assert isinstance(open_storage(None), optuna.storages.InMemoryStorage)
 
 
+def test_a_malformed_url_is_told_without_its_password():
+    with pytest.raises(InvalidInputError, match="is not a database URL") as caught:
+        open_storage("nodatabase://ann:sec:ret@host/studies")
+    assert "'nodatabase://ann:***@host/studies'" in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["nodatabase://x", "://", "mysql+none://host/db"])
 def test_malformed_urls(text):
     with pytest.raises(InvalidInputError, match="is not a database URL"):

@@ -66,8 +66,8 @@ def test_the_next_trial_is_the_one_that_is_asked_for(study):
     distributions = {k: v for trial in study.trials for k, v in trial.distributions.items()}
     (expected,) = found.expected
     assert expected.low <= expected.median <= expected.high
-    assert 0 <= expected.gain <= 1
-    kind = "Exploitation" if expected.gain >= 0.5 else "Exploration"
+    assert 0 <= expected.probability_of_improvement <= 1
+    kind = "Exploitation" if expected.probability_of_improvement >= 0.5 else "Exploration"
     assert found.reason.startswith(kind)
     copy = optuna.create_study(sampler=study.sampler)
     copy.add_trials(study.trials)
