@@ -60,7 +60,7 @@ def solved(threshold: float | None, step: int | None) -> str:
     if threshold is None:
         return "Gymnasium tells no threshold for this environment"
     goal = f"a mean return of {threshold:g} over {WINDOW} episodes of training"
-    return f"not reached: {goal}" if step is None else f"at step {step}: {goal}"
+    return f"no, {goal} was not reached" if step is None else f"at step {step}, by {goal}"
 
 
 def write_csv(episodes: Sequence[Episode], path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_figure_and_the_page_show_the_run():
     assert note.y == 4.0
     page = policy_page("Tiny-v0", run, [2.0, 4.0], {"algorithm": "trpo", "gamma": 0.9}, threshold=4)
     assert "mean return 3.0 ± 2.0 of 2 episodes, from 2.0 to 4.0" in page
-    assert "not reached: a mean return of 4 over 100 episodes" in page
+    assert "no, a mean return of 4 over 100 episodes of training was not reached" in page
     assert page.index("<td>gamma</td><td>0.9</td>") > page.index('id="learning_curve"')
     assert "Gymnasium tells no threshold" in policy_page("Tiny-v0", [], [2.0], {})
 
@@ -118,7 +118,7 @@ def test_a_run_writes_its_page_and_table(tmp_path, monkeypatch, capsys):
     words = ["rl", "CartPole-v1", "--steps", "1500", "--episodes", "2", "--report", "a/pole.html"]
     assert main([*words, "--csv", "a/pole.csv", "--set", "n_envs=2"]) == 0
     out = capsys.readouterr().out
-    assert "solved: not reached: a mean return of 475 over 100 episodes of training" in out
+    assert "solved: no, a mean return of 475 over 100 episodes of training was not reached" in out
     assert "report: a/pole.html" in out and "episodes: a/pole.csv" in out
     page = Path("a/pole.html").read_text()
     assert 'id="learning_curve"' in page
