@@ -306,7 +306,11 @@ class KFAC(NaturalDescent):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients, and forget the passes that they came from."""
-        super().zero_grad(set_to_none)
+        if set_to_none:  # as torch does it, without what it records for its profiler
+            for parameter in self._parameters():
+                parameter.grad = None
+        else:
+            super().zero_grad(set_to_none)
         self._capture.forget()
 
     # torch declares two overloads; this is the union of them

@@ -96,8 +96,10 @@ def block_of(layer: Layer, state: State, group: Mapping[str, Any]) -> Block:
 def weights_of(layer: Layer) -> Tensor:
     """A copy of the layer's weights as one matrix, in at least float32."""
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
-    matrix = layer.matrix([p.detach().to(dtype, copy=True) for p in layer.parameters])
-    return matrix.contiguous()
+    values = [p.detach().to(dtype) for p in layer.parameters]
+    matrix = layer.matrix(values)
+    joined = len(values) > 1  # which copies
+    return matrix if joined else matrix.clone(memory_format=torch.contiguous_format)
 
 
 def moving(blocks: Sequence[Block]) -> list[Block]:
