@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.training import KFAC, NaturalGradient
-from fisherbo.training.capture import _Call
+from fisherbo.training.pass_moments import Call
 
 TIGHT = {"atol": 1e-12, "rtol": 1e-10}
 EXACT = {"tolerance": 1e-13, "max_iterations": 1000}
@@ -498,7 +498,7 @@ def test_a_loss_that_is_kept_keeps_no_inputs(name: str) -> None:
         losses.append(functional.cross_entropy(model(normal(12, 4)), torch.arange(12) % 3))
         losses[-1].backward()
         optimizer.step()
-    kept = [x for x in gc.get_objects() if type(x) is _Call]
+    kept = [x for x in gc.get_objects() if type(x) is Call]
     assert all(call.gradient.value is None for call in kept)
     assert not any(call.layer.module in {*model} for call in kept)
 
