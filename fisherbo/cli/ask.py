@@ -151,7 +151,13 @@ def _explained(before: Study, params: Mapping[str, Any]) -> NextTrial:
 
 
 def _for_programs(found: NextTrial) -> dict[str, Any]:
-    return {"expected": [asdict(expected) for expected in found.expected], "reason": found.reason}
+    return {
+        "expected": [asdict(expected) for expected in found.expected],
+        "expected_improvement": found.expected_improvement,
+        "probability_of_improvement": found.probability_of_improvement,
+        "probability_of_feasibility": found.probability_of_feasibility,
+        "reason": found.reason,
+    }
 
 
 def _for_people(found: NextTrial) -> list[str]:
