@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo report`."""
     from fisherbo.files import require_writable
     from fisherbo.sampler.sampler import FisherSampler
+    from fisherbo.tuning.notation import notation_of
     from fisherbo.tuning.storage import answering, storage_name
     from fisherbo.visualization import report, save_to_dashboard
 
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     require_writable(path, "--output")
     make = save_to_dashboard if arguments.dashboard else report
     with answering(storage_name(arguments.storage)):
-        found = make(study, sampler, value=arguments.value)
+        notation = notation_of(study)
+        found = make(study, sampler, value=arguments.value, notation=notation)
     found.write_html(path)
     if arguments.format == "json":
         print_json({**found.summary, "report": str(path), "left_out": dict(found.left_out)})

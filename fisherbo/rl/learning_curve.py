@@ -46,7 +46,7 @@ def solved_at(episodes: Sequence[Episode], threshold: float | None) -> int | Non
 
 
 def spread(returns: Sequence[float]) -> str:
-    """Mean return with its 95 % interval (normal approximation), least and largest, in words."""
+    """Mean return with its 95% interval (normal approximation), least and largest, in words."""
     values = np.asarray(returns, dtype=np.float64)
     text = f"mean return {values.mean():.1f}"
     if len(values) > 1:

@@ -179,7 +179,9 @@ def expectations(found: NextTrial, names: list[str]) -> list[list[str]]:
     lines = []
     for name, e in zip(names, found.expected, strict=False):
         interval = f"{shown(e.low, 4)} to {shown(e.high, 4)}"
-        lines.append([f"expected {name}", f"{shown(e.median, 4)} ({LEVEL:.0%} interval {interval})"])
+        lines.append(
+            [f"expected {name}", f"{shown(e.median, 4)} ({LEVEL:.0%} interval {interval})"]
+        )
     if found.expected_improvement is not None:
         lines.append(["expected improvement", shown(found.expected_improvement, 2)])
     for name, probability in (
@@ -193,4 +195,6 @@ def expectations(found: NextTrial, names: list[str]) -> list[list[str]]:
 
 def shown(value: Any, digits: int = 6) -> str:
     """A value in six digits, or so many; a bool or a text as it is."""
+    if isinstance(value, tuple):
+        return f"({', '.join(shown(part, digits) for part in value)})"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

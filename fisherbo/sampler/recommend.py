@@ -35,7 +35,7 @@ class Recommendation:
         params: Its parameters.
         value: What is expected of its noise-free value: the posterior median, which is the mean
             before the inverse warp; in units of the objective.
-        low: Lower end of the central 95 % credible interval of its noise-free value.
+        low: Lower end of the central 95% credible interval of its noise-free value.
         high: Upper end. Neither end is worse than the worst value observed.
     """
 

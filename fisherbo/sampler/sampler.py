@@ -159,7 +159,7 @@ class FisherSampler(BaseSampler):
             study: A study with one objective, made by this or any other sampler.
 
         Returns:
-            Trial number, parameters, and the median and central 95 % credible interval of the
+            Trial number, parameters, and the median and central 95% credible interval of the
             noise-free value there in units of the objective, by the inverse of the model's warp:
             interpolated between observed values, never worse than the worst of them.
 

@@ -107,7 +107,7 @@ def print_scores(final: Final, console: Console) -> None:
     problem = final.problem
     names = list(next(iter(final.scores.values())))
     table = Table(
-        title=f"{problem.target_name}: {len(problem.split.test)} test rows, 95 % intervals",
+        title=f"{problem.target_name}: {len(problem.split.test)} test rows, 95% intervals",
         caption=_caption(problem, names),
         caption_justify="left",
     )

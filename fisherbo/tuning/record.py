@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 if TYPE_CHECKING:
     from fisherbo.training import StepReport, TracePoint
 
+CONFIG = "fisherbo"  # user attribute of the study: what makes it the same study
 MAX_POINTS = 120  # 16 characters a number at most stay under the 2045 that databases keep
 MAX_REASON = 500
 CURVATURE = ("damping", "ratio", "kl", "slope")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -16,9 +16,8 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.training import TracePoint
 from fisherbo.tuning import record
 from fisherbo.tuning.objective import Objective
-from fisherbo.tuning.search_spaces import OPTIMIZERS, Setting, TunableOptimizer, as_optimizer
-
-CONFIG = "fisherbo"  # user attribute of the study: what makes it the same study
+from fisherbo.tuning.record import CONFIG as CONFIG
+from fisherbo.tuning.search_spaces import OPTIMIZERS, Setting, TunableOptimizer, recorded
 
 
 @dataclass(frozen=True)
@@ -150,13 +149,12 @@ class TuningResult:
         """The optimizer; of a study that was only read the one of its name."""
         if self.objective is not None:
             return self.objective.optimizer
-        return replace(as_optimizer(self.optimizer), fixed=self.config.get("fixed", {}))
+        return recorded(self.config)[0]
 
     def _setting(self) -> Setting:
         if self.objective is not None:
             return self.objective.setting
-        stored = (self.config[name] for name in ("likelihood", "weight_decay", "seed"))
-        return Setting(*stored)
+        return recorded(self.config)[1]
 
     @property
     def best_value(self) -> float | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -21,11 +21,14 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.trial import Trial
-from torch import nn, optim
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.losses import Likelihood
 from fisherbo.tuning.names import suggestion
+
+if TYPE_CHECKING:  # a study is read without torch, which is slow to import
+    from torch import nn, optim
+
+    from fisherbo.tuning.losses import Likelihood
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Setting:
     seed: int
 
 
-Build = Callable[[nn.Module, Mapping[str, Any], Setting], optim.Optimizer]
+Build = Callable[["nn.Module", Mapping[str, Any], Setting], "optim.Optimizer"]
 Arguments = Callable[[Mapping[str, Any], Setting], dict[str, Any]]
 
 
@@ -147,6 +150,8 @@ def _natural_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[
 
 
 def _adam(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
+    from torch import optim
+
     return optim.Adam(model.parameters(), **_adam_arguments(parameters, setting))
 
 
@@ -160,6 +165,8 @@ def _adam_arguments(parameters: Mapping[str, Any], setting: Setting) -> dict[str
 
 
 def _sgd(model: nn.Module, parameters: Mapping[str, Any], setting: Setting) -> optim.Optimizer:
+    from torch import optim
+
     return optim.SGD(model.parameters(), **_sgd_arguments(parameters, setting))
 
 
@@ -232,6 +239,14 @@ NATURAL_SPACE = TunableOptimizer(
     made_by="fisherbo.NaturalGradient(model",
 )
 
+LABELS = {
+    "damping_per_lr": "damping / lr",
+    "one_minus_beta1": "1 − beta1",
+    "one_minus_factor_decay": "1 − factor_decay",
+    "one_minus_momentum": "1 − momentum",
+}
+"""Of axes, by names of parameters that are searched in another form than they are written in."""
+
 OPTIMIZERS: dict[str, TunableOptimizer] = {}
 
 
@@ -258,6 +273,17 @@ def as_optimizer(optimizer: str | TunableOptimizer) -> TunableOptimizer:
             f"known are {', '.join(OPTIMIZERS)}"
         )
     return OPTIMIZERS[optimizer]
+
+
+def recorded(config: Mapping[str, Any]) -> tuple[TunableOptimizer, Setting]:
+    """The optimizer and the setting that a study was made with, by the config it is stored with.
+
+    Raises:
+        InvalidInputError: no optimizer has its name here.
+    """
+    optimizer = as_optimizer(str(config["optimizer"]))
+    setting = Setting(*(config[name] for name in ("likelihood", "weight_decay", "seed")))
+    return replace(optimizer, fixed=config.get("fixed", {})), setting
 
 
 def of_table(optimizer: TunableOptimizer, rows: int) -> TunableOptimizer:

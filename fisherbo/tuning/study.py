@@ -28,7 +28,8 @@ from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
 from fisherbo.tuning.objective import FAILURES, SCHEDULES, Budget, Fold, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
-from fisherbo.tuning.result import CONFIG, TuningResult, count, result_of
+from fisherbo.tuning.record import CONFIG
+from fisherbo.tuning.result import TuningResult, count, result_of
 from fisherbo.tuning.resume import Checkpoints
 from fisherbo.tuning.samplers import TrialSampler, trial_sampler
 from fisherbo.tuning.search_spaces import Setting, TunableOptimizer, as_optimizer

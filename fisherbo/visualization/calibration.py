@@ -79,9 +79,9 @@ def plot_calibration(
     share = float(found.coverage(np.array(0.95)))
     titles = [
         "observed against predicted",
-        f"{share:.0%} in the 95 % interval",
+        f"{share:.0%} in the 95% interval",
     ]
-    figure = subplots(2, 2, titles)
+    figure = subplots(2, 2, titles, horizontal_spacing=0.16)
     ends = [float(min(found.observed.min(), found.mean.min())),
             float(max(found.observed.max(), found.mean.max()))]  # fmt: skip
     figure.add_trace(go.Scatter(
@@ -100,7 +100,7 @@ def plot_calibration(
             line={"color": GREY, "dash": "dash"}, hoverinfo="skip",
         ), row=1, col=column)  # fmt: skip
     lay_out(figure, "Leave-one-out calibration of the model")
-    figure.update_xaxes(title="predicted, warped, with 95 % interval", row=1, col=1)
+    figure.update_xaxes(title="predicted, warped, with 95% interval", row=1, col=1)
     figure.update_yaxes(title="observed, warped", row=1, col=1)
     figure.update_xaxes(title="level of the interval", row=1, col=2)
     figure.update_yaxes(title="share of observations inside", row=1, col=2)

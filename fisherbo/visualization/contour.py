@@ -84,7 +84,8 @@ def plot_posterior_contour(
         ends = [_number(drawn.ticks[0]), _number(drawn.ticks[-1])]
         limits = np.log10(ends) if drawn.kind == "log" else ends
         update(title=drawn.name, type=drawn.kind, range=list(limits))
-    figure.update_layout(legend={"orientation": "h", "y": -0.15, "bgcolor": "#DDDDDD"})
+    ground = {"bgcolor": "#DDDDDD", "font": {"color": "#1C1C1C"}}  # white lines are seen on it
+    figure.update_layout(legend={"orientation": "h", "y": -0.15, **ground})
     return figure
 
 

@@ -122,7 +122,7 @@ def plot_param_importances(
             x=values, y=names, orientation="h", marker={"color": colour}, name=key,
             text=[f"{value:.2f}" for value in values], showlegend=len(found) > 1,
         )  # fmt: skip
-    title = f"Importance for the {target_name}, by {' and '.join(found)}"
+    title = f"Importance for {target_name}, by {' and '.join(found)}"
     lay_out(figure, title, "share", height=160 + 32 * len(names) * len(found))
     figure.update_layout(legend={"orientation": "h", "y": -0.3})
     figure.update_yaxes(title="parameter", type="category")

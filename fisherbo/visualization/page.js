@@ -2,81 +2,98 @@
   "use strict";
   const narrow = window.matchMedia("(max-width: 700px)");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const figures = Array.from(document.querySelectorAll(".js-plotly-plot"));
-  const wide = new Map();
+  const figures = Array.from(document.querySelectorAll(".plot"));
+  const config = {
+    "responsive": true, "displaylogo": false,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
+  };
 
-  function axes(figure, letter) {
-    const names = Object.keys(figure._fullLayout);
-    return names.filter((name) => new RegExp("^" + letter + "axis[0-9]*$").test(name));
+  function axes(layout, letter) {
+    const pattern = new RegExp("^" + letter + "axis([0-9]*)$");
+    const number = (name) => Number(pattern.exec(name)[1] || 1);
+    return Object.keys(layout).filter((name) => pattern.test(name))
+      .sort((a, b) => number(a) - number(b));
   }
 
-  function colours(figure) {
+  function colour(layout) {
     const style = getComputedStyle(document.documentElement);
-    const text = style.getPropertyValue("--text").trim();
-    const line = style.getPropertyValue("--line").trim();
-    const change = {
-      "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font.color": text,
-    };
-    for (const name of axes(figure, "x").concat(axes(figure, "y"))) {
-      change[name + ".gridcolor"] = line;
-      change[name + ".zerolinecolor"] = line;
+    const [text, soft, line] = ["--text", "--soft", "--line"].map(
+      (name) => style.getPropertyValue(name).trim());
+    const clear = "rgba(0,0,0,0)";
+    Object.assign(layout, {"paper_bgcolor": clear, "plot_bgcolor": clear});
+    layout.font = Object.assign({}, layout.font, {"color": text});
+    layout.modebar = {"bgcolor": clear, "color": soft, "activecolor": text};
+    for (const name of axes(layout, "x").concat(axes(layout, "y"))) {
+      Object.assign(layout[name], {"gridcolor": line, "zerolinecolor": line});
+      if (layout[name].type === "log") layout[name].nticks = 4;
     }
-    return change;
+    for (const note of layout.annotations || []) {
+      note.font = Object.assign({}, note.font, {"color": text});
+    }
   }
 
   // Panels side by side become panels below each other where there is no room.
-  function places(figure) {
-    const layout = figure._fullLayout;
-    const x = axes(figure, "x"), y = axes(figure, "y");
-    if (!wide.has(figure)) {
-      const before = {"height": layout.height, "legend.orientation": layout.legend ? layout.legend.orientation : "v"};
-      before["legend.x"] = layout.legend ? layout.legend.x : 1.02;
-      before["legend.y"] = layout.legend ? layout.legend.y : 1;
-      before["legend.yanchor"] = layout.legend ? layout.legend.yanchor : "auto";
-      for (const name of x.concat(y)) before[name + ".domain"] = layout[name].domain.slice();
-      (figure.layout.annotations || []).forEach((note, index) => {
-        before["annotations[" + index + "].x"] = note.x;
-        before["annotations[" + index + "].y"] = note.y;
-      });
-      wide.set(figure, before);
-    }
-    if (!narrow.matches) return wide.get(figure);
-    const change = {
-      "legend.orientation": "h", "legend.x": 0, "legend.y": 1.02, "legend.yanchor": "bottom",
-    };
-    const panels = x.length;
-    if (panels > 1 && y.length === panels) {
-      const room = 95, each = 240, height = panels * (each + room) + 120;
-      change["height"] = height;
-      const inner = height - 110;
-      for (let index = 0; index < panels; index++) {
-        const top = 1 - index * (each + room) / inner;
-        change[x[index] + ".domain"] = [0, 1];
-        change[y[index] + ".domain"] = [Math.max(0, top - each / inner), top];
-        if ((figure.layout.annotations || []).length === panels) {
-          change["annotations[" + index + "].x"] = 0.5;
-          change["annotations[" + index + "].y"] = top;
-        }
+  function stack(layout) {
+    const x = axes(layout, "x"), y = axes(layout, "y"), panels = x.length;
+    layout.legend = Object.assign({}, layout.legend, {
+      "orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+    });
+    if (panels < 2 || y.length !== panels) return;
+    const room = 80, each = 240, inner = panels * (each + room) - room;
+    layout.height = inner + layout.margin.t + layout.margin.b + 40;
+    for (let index = 0; index < panels; index++) {
+      const top = 1 - index * (each + room) / inner;
+      layout[x[index]].domain = [0, 1];
+      layout[y[index]].domain = [Math.max(0, top - each / inner), top];
+      if ((layout.annotations || []).length === panels) {
+        Object.assign(layout.annotations[index], {"x": 0.5, "y": top});
       }
-      change["legend.y"] = 1 + 24 / inner;
     }
-    return change;
+    layout.legend.y = 1 + 24 / inner;
   }
 
-  function lay(figure) {
-    if (!figure._fullLayout || !figure.offsetParent) return;
-    const change = Object.assign(colours(figure), places(figure));
-    if (change.height) figure.style.height = figure.parentElement.style.height = change.height + "px";
-    window.Plotly.relayout(figure, change)
-      .then(() => window.Plotly.Plots.resize(figure));
+  function lower(data, layout) {
+    for (const trace of data) {
+      const holder = trace.type === "contour" ? trace : trace.marker;
+      if (!holder || !holder.colorbar) continue;
+      layout.height = (layout.height || 480) + 60;
+      Object.assign(holder.colorbar, {
+        "orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top",
+        "thickness": 12, "len": 1,
+      });
+    }
   }
 
-  const all = () => figures.forEach(lay);
+  function draw(figure) {
+    if (!figure.offsetParent) return Promise.resolve();
+    const {data, layout} = JSON.parse(figure.nextElementSibling.textContent);
+    colour(layout);
+    if (narrow.matches) {
+      stack(layout);
+      if (!figure.classList.contains("panorama")) lower(data, layout);
+    }
+    figure.style.height = (layout.height || 480) + "px";
+    return window.Plotly.react(figure, data, layout, config);
+  }
+
+  // What is on the screen first, and then one figure at a time, so that the page can be used.
+  function all() {
+    const near = (figure) => figure.getBoundingClientRect().top < window.innerHeight;
+    const later = figures.filter((figure) => !near(figure));
+    figures.filter(near).forEach(draw);
+    (function next() {
+      if (later.length) draw(later.shift()).then(() => setTimeout(next));
+    })();
+  }
+
   narrow.addEventListener("change", all);
   dark.addEventListener("change", all);
-  document.querySelectorAll("details").forEach((d) => d.addEventListener("toggle", all));
+  document.querySelectorAll("details").forEach((fold) => {
+    fold.addEventListener("toggle", () => { if (fold.open) all(); });
+  });
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((d) => { d.open = true; });
+    document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+    figures.forEach(draw);
   });
   all();
 

@@ -12,13 +12,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from fisherbo.files import replacing
-from fisherbo.visualization.style import graph_objects
+from fisherbo.visualization.style import PANORAMA, graph_objects
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PACKAGES = ("fisherbo", "torch", "optuna", "numpy")
-_CONFIG = {"responsive": True, "displaylogo": False}
 
 
 def render(
@@ -53,12 +52,14 @@ def render(
         MissingExtraError: plotly is not installed.
     """
     graph_objects()
+    from plotly.offline import get_plotlyjs
+
     captions = {} if captions is None else captions
     shown = {name: figure for name, figure in figures.items() if name not in folded}
     hidden = {name: figure for name, figure in figures.items() if name in folded}
     sections = [
-        _section(name, figure, captions.get(name, ""), index == 0)
-        for index, (name, figure) in enumerate({**shown, **hidden}.items())
+        _section(name, figure, captions.get(name, ""))
+        for name, figure in {**shown, **hidden}.items()
     ]
     expert = "".join(sections[len(shown) :])
     parts = sections[: len(shown)]
@@ -74,17 +75,20 @@ def render(
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         versions=html.escape(", ".join(versions())),
         style=_file("page.css").template,
+        plotly=get_plotlyjs() if figures else "",
         script=_file("page.js").template,
     )
 
 
-def _section(name: str, figure: Figure, caption: str, first: bool) -> str:
+def _section(name: str, figure: Figure, caption: str) -> str:
     """A figure with its title above and its caption below, both as text of the page."""
     title = figure.layout.title.text or name
     bare = graph_objects().Figure(figure)
     bare.update_layout(title=None, margin={"t": 50, "l": 60, "r": 20, "b": 60})
-    drawn = bare.to_html(
-        full_html=False, include_plotlyjs=first, div_id=name, config=_CONFIG, default_width="100%"
+    data = str(bare.to_json()).replace("</", "<\\/")  # ends no script
+    wide = " panorama" if figure.layout.meta == PANORAMA else ""
+    drawn = (
+        f'<div class="plot{wide}" id="{name}"></div><script type="application/json">{data}</script>'
     )
     read = f"<figcaption><b>How to read this.</b> {html.escape(caption)}</figcaption>"
     label = html.escape(title, quote=True)

@@ -13,14 +13,15 @@ from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.space import Array
 from fisherbo.visualization import view
 from fisherbo.visualization.style import COLOURS, band, graph_objects, lay_out, place, subplots
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_COLUMNS = 3
 _MOST = 6
+_DEPTH = 30.0  # nats below the next trial, which is a factor of 1e13 in expected improvement
 
 
 def plot_posterior_slice(
@@ -33,7 +34,7 @@ def plot_posterior_slice(
 ) -> Figure:
     """Figure of the posterior along each parameter, through the point of the best mean.
 
-    The median and central 95 % band of the noise-free objective in its own units, and the trials,
+    The median and central 95% band of the noise-free objective in its own units, and the trials,
     darker the nearer they are to the slice.
 
     Args:
@@ -51,14 +52,16 @@ def plot_posterior_slice(
     seen = inspected(study, sampler)
     _require_objective(seen, objective)
     names = view.chosen(seen, None if params is None else list(params), _MOST)
-    figure = subplots(len(names), _COLUMNS, names, vertical_spacing=0.18)
+    columns = _columns(len(names))
+    figure = subplots(len(names), columns, vertical_spacing=0.18)
     for number, name in enumerate(names):
-        where = place(number, _COLUMNS)
+        where = place(number, columns)
         for trace in _posterior_traces(seen, view.axis(seen, name), objective, number == 0):
             figure.add_trace(trace, **where)
         figure.update_xaxes(title=name, type=view.axis(seen, name).kind, **where)
     _, y = seen.observed(objective)
-    title = "Posterior along each parameter through the best point"
+    several = f" of {value}" if len(seen.objectives) > 1 else ""
+    title = f"Posterior{several} along each parameter through the best point"
     lay_out(figure, title, height=_height(len(names)))
     figure.update_yaxes(type=view.value_kind(y), matches="y")
     figure.update_yaxes(title=value, col=1)
@@ -72,12 +75,14 @@ def plot_acquisition_slice(
 
     The acquisition, log expected improvement for one objective without constraints, in nats, along
     each parameter through the next trial's point; not drawn where the next trial does not go, near
-    known points while the best value is old, for example.
+    known points while the best value is old, for example. The axis ends 30 nats below the lower of
+    the peak and the next trial: what is below is as good as never chosen.
 
     Args:
         study: A study of any sampler.
         sampler: Whose acquisition is shown; the study's own, or a new `FisherSampler`, if None.
-        params: Parameters; the six of the shortest lengthscales if None.
+        params: Parameters; if None, of those that the next trial has the six of the shortest
+            lengthscales.
 
     Raises:
         InvalidInputError: The study has no value yet, or no such parameter.
@@ -90,13 +95,18 @@ def plot_acquisition_slice(
             "the next trial's point must be the model's choice, got one for the independent "
             "sampler; run more trials than n_startup_trials first"
         )
-    names = view.chosen(seen, None if params is None else list(params), _MOST)
-    figure = subplots(len(names), _COLUMNS, names, vertical_spacing=0.18)
+    there = dict(zip(seen.search_space, seen.space.exists(seen.next).tolist(), strict=True))
+    names = [name for name in view.chosen(seen, None, len(there)) if there[name]][:_MOST]
+    names = names if params is None else list(params)
+    columns = _columns(len(names))
+    figure = subplots(len(names), columns, vertical_spacing=0.18)
     for number, name in enumerate(names):
-        where = place(number, _COLUMNS)
-        for trace in _acquisition_traces(seen, seen.next, view.axis(seen, name), number == 0):
+        where = place(number, columns)
+        traces = list(_acquisition_traces(seen, seen.next, view.axis(seen, name), number == 0))
+        for trace in traces:
             figure.add_trace(trace, **where)
         figure.update_xaxes(title=name, type=view.axis(seen, name).kind, **where)
+        figure.update_yaxes(range=_range(*(np.array(trace.y) for trace in traces)), **where)
     title = "Acquisition along each parameter through the next trial"
     lay_out(figure, title, height=_height(len(names)))
     figure.update_yaxes(title="acquisition / nats", col=1)
@@ -114,11 +124,11 @@ def _posterior_traces(seen: Inspection, drawn: view.Axis, objective: int, legend
     if drawn.kind == "category":
         error = {"array": high - median, "arrayminus": median - low, "color": blue}
         yield go.Scatter(
-            x=drawn.ticks, y=median, error_y=error, mode="markers", name="median, 95 %",
+            x=drawn.ticks, y=median, error_y=error, mode="markers", name="median, 95%",
             marker={"color": blue, "symbol": "diamond", "size": 9}, legendgroup="median", **shared,
         )  # fmt: skip
     else:
-        yield band(drawn.ticks, low, high, blue, "95 % band", legendgroup="band", **shared)
+        yield band(drawn.ticks, low, high, blue, "95% band", legendgroup="band", **shared)
         yield go.Scatter(
             x=drawn.ticks, y=median, mode="lines", name="median", line={"color": blue},
             legendgroup="median", **shared,
@@ -158,4 +168,20 @@ def _require_objective(seen: Inspection, objective: int) -> None:
 
 
 def _height(panels: int) -> int:
-    return 140 + 320 * -(-panels // _COLUMNS)
+    return 140 + 320 * -(-panels // _columns(panels))
+
+
+def _columns(panels: int) -> int:
+    return 2 if panels in (2, 4) else 3
+
+
+def _range(curve: Array, star: Array) -> list[float] | None:
+    """Ends of an axis of the acquisition that shows where it is large; None shows all of it."""
+    found = np.concatenate([curve, star])
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return None
+    least, low, high = found.min(), min(found.max(), star[-1]) - _DEPTH, found.max()
+    if not least < low:
+        return None
+    return [float(low), float(high + 0.05 * (high - low))]

@@ -12,7 +12,18 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.visualization.style import SCALE, colours, graph_objects, lay_out
+from fisherbo.visualization.style import (
+    COLOURS,
+    GREY,
+    PANORAMA,
+    SCALE,
+    SEQUENCE,
+    colours,
+    graph_objects,
+    lay_out,
+    whole_numbers,
+)
+from fisherbo.visualization.view import value_kind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -32,6 +43,9 @@ def plot_optimization_history(
 ) -> Figure:
     """Figure of the best value so far over the trials of each study, with each trial's value.
 
+    Trials that do not meet their constraints are open marks, and are never the best. The axis is
+    logarithmic where values are positive and span a thousandfold.
+
     Args:
         study: a study, or several to be compared, by name where their own names are not to be used.
         target: what to show of a trial; the objective if None, of which there must be one.
@@ -43,6 +57,8 @@ def plot_optimization_history(
     """
     figure = graph_objects().Figure()
     studies = _by_name(study)
+    numbers: list[int] = []
+    values: list[float] = []
     for colour, (name, one) in zip(colours(len(studies)), studies.items(), strict=True):
         if target is None and len(one.directions) > 1:
             raise InvalidInputError(
@@ -52,19 +68,29 @@ def plot_optimization_history(
         trials = one.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         shown = [float(t.values[0]) if target is None else float(target(t)) for t in trials]
         finite = [k for k, found in enumerate(shown) if math.isfinite(found)]
-        x, y = [trials[k].number for k in finite], np.array([shown[k] for k in finite], dtype=float)
-        figure.add_scatter(
-            x=x, y=y, name=f"{name}, trials", mode="markers", marker={"color": colour, "size": 6},
-            opacity=0.5,
-        )  # fmt: skip
+        x, y = np.array([trials[k].number for k in finite]), np.array([shown[k] for k in finite])
+        feasible = np.array([_is_feasible(trials[k]) for k in finite], dtype=bool)
+        groups = [("trials", feasible, "circle"), ("infeasible trials", ~feasible, "circle-open")]
+        for kind, group, symbol in groups:
+            if kind == "trials" or group.any():
+                figure.add_scatter(
+                    x=x[group], y=y[group], name=f"{name}, {kind}", mode="markers", opacity=0.7,
+                    marker={"color": colour, "size": 6, "symbol": symbol},
+                )  # fmt: skip
         best = np.maximum if one.directions[0] == StudyDirection.MAXIMIZE else np.minimum
         figure.add_scatter(
-            x=x, y=best.accumulate(y), name=f"{name}, best so far", mode="lines",
-            line={"color": colour, "width": 2, "shape": "hv"},
+            x=x[feasible], y=best.accumulate(y[feasible]), name=f"{name}, best so far",
+            mode="lines", line={"color": colour, "width": 2, "shape": "hv"},
         )  # fmt: skip
+        numbers, values = [*numbers, *x.tolist()], [*values, *y.tolist()]
     lay_out(figure, "Best value so far over trials", "trial number")
-    figure.update_yaxes(title=target_name)
+    whole_numbers(figure.layout.xaxis, numbers)
+    figure.update_yaxes(title=target_name, type=value_kind(np.array(values)))
     return figure
+
+
+def _is_feasible(trial: FrozenTrial) -> bool:
+    return all(value <= 0 for value in trial.constraints.values())
 
 
 def _by_name(study: Study | Sequence[Study] | Mapping[str, Study]) -> dict[str, Study]:
@@ -156,12 +182,27 @@ def plot_parallel_coordinate(
 
     shown = _first_value if target is None else target
     figure = optunas(study, params, target=shown, target_name=target_name)
+    minimize = target is not None or study.directions[0] == StudyDirection.MINIMIZE
+    _colour_lines(figure, best_is_least=minimize)
     figure.update_layout(title=title or "Parallel coordinates of the complete trials")
+    figure.update_layout(meta=PANORAMA)
     return figure
 
 
+def _colour_lines(figure: Figure, *, best_is_least: bool) -> None:
+    """Colour Optuna's lines, whose first height is that of the value from 0 to 1."""
+    from plotly.colors import sample_colorscale
+
+    for trace in figure.data:
+        if trace.mode == "lines" and trace.customdata is not None:
+            share = 1 - trace.y[0] if best_is_least else trace.y[0]
+            trace.update(line_color=sample_colorscale(SEQUENCE, share)[0], opacity=0.8)
+        elif trace.mode == "markers":
+            trace.marker.update(colorscale=SEQUENCE, reversescale=best_is_least)
+
+
 def plot_pareto_front(study: Study, *, title: str | None = None) -> Figure:
-    """Optuna's figure of the trials in the space of 2 or 3 objectives, with a title.
+    """Optuna's figure of the trials in the space of 2 or 3 objectives, the front in one colour.
 
     Raises:
         InvalidInputError: the study has another number of objectives.
@@ -175,7 +216,15 @@ def plot_pareto_front(study: Study, *, title: str | None = None) -> Figure:
 
     names = [f"objective {j}" for j in range(count)]
     figure = optunas(study, target_names=names)
-    figure.update_layout(title=title or "Trials and the Pareto front")
+    marks = {"Trial": ("trial", GREY), "Best Trial": ("Pareto front", COLOURS[1])}
+    for trace in figure.data:
+        kind = trace.marker.colorbar.title.text
+        if kind in marks:
+            name, colour = marks[kind]
+            symbol = "circle-open" if kind == "Trial" else "circle"
+            trace.marker = {"color": colour, "symbol": symbol, "size": 7}
+            trace.update(name=name, showlegend=True)
+    lay_out(figure, title or "Trials and the Pareto front")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fisherbo.errors import MissingExtraError
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito (2008): people with any kind of colour vision can tell them apart."""
 SCALE = "Cividis"
-GREY = "#555555"
+MAX_TICKS = 10
+PANORAMA = {"panorama": True}
+"""Marks the layout of a figure that a page scrolls, and does not shrink, on narrow screens."""
+GREY = "#808080"
+"""Of lines for comparison; seen on light and on dark ground."""
+SEQUENCE = [[0.0, COLOURS[5]], [1.0, COLOURS[1]]]
+"""Scale of lines; both ends are seen on light and on dark ground."""
 
 
 def graph_objects() -> Any:
@@ -29,8 +36,8 @@ def graph_objects() -> Any:
     return go
 
 
-def subplots(count: int, columns: int, titles: list[str], **options: Any) -> Figure:
-    """A figure of so many panels with titles, in rows of at most so many columns."""
+def subplots(count: int, columns: int, titles: list[str] | None = None, **options: Any) -> Figure:
+    """A figure of so many panels, in rows of at most so many columns."""
     graph_objects()
     from plotly.subplots import make_subplots
 
@@ -52,8 +59,21 @@ def colours(count: int) -> list[str]:
 def lay_out(figure: Figure, title: str, x_title: str | None = None, height: int = 480) -> None:
     """Give a figure its title and look, and its horizontal axes their title."""
     figure.update_layout(title=title, template="plotly_white", hovermode="closest", height=height)
+    figure.update_xaxes(exponentformat="power")
+    figure.update_yaxes(exponentformat="power")
     if x_title is not None:
         figure.update_xaxes(title=x_title)
+
+
+def whole_numbers(axis: Any, values: Sequence[int]) -> None:
+    """Let an axis of few whole numbers, such as trials, have no ticks between them.
+
+    Args:
+        axis: ``figure.layout.xaxis`` or another.
+        values: What is drawn on it.
+    """
+    if len(values) and max(values) - min(values) < MAX_TICKS:
+        axis.update(dtick=1)
 
 
 def goal_line(

@@ -55,7 +55,7 @@ def test_every_figure_has_titles(study):
 def test_posterior_slice_passes_through_the_best_point(study):
     figure = plot_posterior_slice(study, params=["x"])
     (median,) = named(figure, "median")
-    (band,) = named(figure, "95 % band")
+    (band,) = named(figure, "95% band")
     seen = study.sampler.inspect(study)
     best = seen.params(seen.best())
     here = seen.quantiles(seen.best()[None], np.zeros(1))[0, 0]
@@ -73,7 +73,7 @@ def test_posterior_slice_of_each_kind_of_parameter(study):
     figure = plot_posterior_slice(study, params=["kind", "n", "lr"])
     axes = [figure.layout.xaxis.type, figure.layout.xaxis2.type, figure.layout.xaxis3.type]
     assert axes == ["category", "linear", "log"]
-    medians = named(figure, "median") + named(figure, "median, 95 %")
+    medians = named(figure, "median") + named(figure, "median, 95%")
     ticks = {tuple(trace.x) for trace in medians}
     assert ("a", "b", "None") in ticks
     assert tuple(range(1, 21)) in ticks

@@ -1,4 +1,4 @@
-"""Scores on test rows with intervals: 95 % of the values that resampled test rows would give.
+"""Scores on test rows with intervals: 95% of the values that resampled test rows would give.
 
 Each score is a function of means over rows, so that a resample is a weighted mean:
 
