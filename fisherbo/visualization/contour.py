@@ -57,7 +57,8 @@ def plot_posterior_contour(
     Args:
         study: A study of any sampler.
         sampler: Whose model is shown; the study's own, or a new `FisherSampler`, if None.
-        params: Two numeric parameters; those of the shortest lengthscales if None.
+        params: Two numeric parameters; if None, those of the shortest lengthscales that the best
+            point has.
         objective: Which objective, of several.
         value: What the value is called, with its unit.
 
@@ -121,6 +122,8 @@ class _Plane:
 def _axes(seen: Inspection, params: tuple[str, str] | None) -> tuple[view.Axis, view.Axis]:
     if params is None:
         order = view.chosen(seen, None, len(seen.search_space))
+        there = dict(zip(seen.search_space, seen.space.exists(seen.best()).tolist(), strict=True))
+        order = sorted(order, key=lambda name: not there[name])  # those of the best point first
         numeric = [n for n in order if view.axis(seen, n).kind != "category"]
         params = (numeric[0], numeric[1]) if len(numeric) > 1 else ("", "")
     if len(params) != 2 or "" in params:

@@ -120,7 +120,7 @@ def plot_param_importances(
         values = [shares.get(parameter, 0.0) for parameter in names]
         figure.add_bar(
             x=values, y=names, orientation="h", marker={"color": colour}, name=key,
-            text=[f"{value:.2f}" for value in values], showlegend=len(found) > 1,
+            text=[f"{value:.2f}" for value in values], showlegend=len(found) > 1, textangle=0,
         )  # fmt: skip
     title = f"Importance for {target_name}, by {' and '.join(found)}"
     lay_out(figure, title, "share", height=160 + 32 * len(names) * len(found))
