@@ -49,7 +49,7 @@ def tell(
         final = finish(task, complete)
         final.model.save(model)
     try:
-        write_html(results, page)
+        write_html(results, page, final)
     except MissingExtraError as error:
         print(f"fisherbo: no HTML report: {error}", file=sys.stderr)
         written = None

@@ -45,6 +45,17 @@ class Final:
     problem: Supervised
     notes: Sequence[str]
 
+    @property
+    def heading(self) -> str:
+        """Title of the table of scores."""
+        rows = len(self.problem.split.test)
+        return f"{self.problem.target_name}: {rows} test rows, 95% intervals"
+
+    @property
+    def caption(self) -> str:
+        """What to know of the table of scores."""
+        return _caption(self.problem, list(next(iter(self.scores.values()))))
+
     def as_json(self) -> dict[str, Any]:
         """The scores and what was done to the rows, in JSON's own types."""
         split = self.problem.split
@@ -104,19 +115,23 @@ def finish(task: Task, results: Sequence[TuningResult]) -> Final:
 
 def print_scores(final: Final, console: Console) -> None:
     """Print the table of the test rows' scores."""
-    problem = final.problem
-    names = list(next(iter(final.scores.values())))
-    table = Table(
-        title=f"{problem.target_name}: {len(problem.split.test)} test rows, 95% intervals",
-        caption=_caption(problem, names),
-        caption_justify="left",
-    )
+    (_, *names), *lines = score_lines(final)
+    table = Table(title=final.heading, caption=final.caption, caption_justify="left")
     table.add_column("")
     for name in names:
         table.add_column(name)
-    for model, scores in final.scores.items():
-        table.add_row(model, *(_cell(scores[name]) for name in names))
+    for line in lines:
+        table.add_row(*line)
     console.print(table)
+
+
+def score_lines(final: Final) -> list[list[str]]:
+    """The scores of the test rows as text: a line of names, then one a model or peer."""
+    names = list(next(iter(final.scores.values())))
+    lines = [
+        [model, *(_cell(scores[name]) for name in names)] for model, scores in final.scores.items()
+    ]
+    return [["", *names], *lines]
 
 
 def _caption(problem: Supervised, names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from fisherbo.tuning.final import score_lines
+from fisherbo.tuning.notation import notation_of
 from fisherbo.tuning.result import TuningResult
 from fisherbo.visualization import (
     page,
@@ -19,9 +22,31 @@ from fisherbo.visualization import (
     plot_training_monitor,
     plot_training_trace,
 )
+from fisherbo.visualization.drawings import CAPTIONS as OF_STUDIES
+from fisherbo.visualization.trial_table import trial_table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from fisherbo.tuning.final import Final
+
+EXPERT = ("seconds", "run", "parallel")
+"""Kinds of figures that are folded on the page."""
+CAPTIONS = {
+    "steps": "The metric of the best run of each optimizer while it was trained. A curve that is "
+    "flat at the end has converged; one that turns up is overfitting; one that still falls may "
+    "gain from more steps.",
+    "seconds": "The same against time on the processor, since steps of different optimizers cost "
+    "differently.",
+    "history": "Each dot is a trial, which is a training run with one setting; the line is the "
+    "best value until then. A line that has been flat for long says that further trials are "
+    "unlikely to help much.",
+    "map": "Each dot is a trial, coloured by its value. Good trials that lie together show which "
+    "learning rates and dampings work.",
+    "run": OF_STUDIES["run"],
+    "parallel": OF_STUDIES["parallel"],
+}
+"""How to read each kind of figure."""
 
 
 def lines(results: Sequence[TuningResult]) -> list[list[str]]:
@@ -79,30 +104,82 @@ def print_table(results: Sequence[TuningResult], console: Console) -> None:
     console.print(table)
 
 
-def write_html(results: Sequence[TuningResult], path: Path) -> None:
-    """Write a page with the table and the figures that needs no network; replaces it in one step.
+def write_html(results: Sequence[TuningResult], path: Path, final: Final | None = None) -> None:
+    """Write a page with the tables and the figures that needs no network; replaces it in one step.
+
+    Args:
+        results: of the studies.
+        path: the file.
+        final: the model that was made of a table, if one was.
 
     Raises:
         MissingExtraError: plotly is not installed.
         StorageError: the file cannot be written.
     """
-    page.write(render(results), path)
+    page.write(render(results, final), path)
 
 
-def render(results: Sequence[TuningResult]) -> str:
+def render(results: Sequence[TuningResult], final: Final | None = None) -> str:
     """The page's HTML, plotly's script included once.
 
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    drawn = {f"figure-{index}": figure for index, figure in enumerate(figures(results))}
-    names = ", ".join(result.study.study_name for result in results)
-    title = f"Tuning of {', '.join(result.optimizer for result in results)}"
-    return page.render(title, f"Studies: {names}", lines(results), drawn)
+    drawn = figures(results)
+    names = {name: name.split("-")[0] for name in drawn}
+    optimizers = ", ".join(result.optimizer for result in results)
+    settings = page.table_of(lines(results))
+    calls = "".join(
+        f"<pre>{html.escape(result.best_call)}</pre>" for result in results if result.best_trial
+    )
+    chosen = f"<section><h2>Best settings</h2>{settings}<p>Ready to paste:</p>{calls}</section>"
+    return page.render(
+        f"Tuning of {optimizers}" if final is None else f"A model of {final.problem.target_name}",
+        _lead(results, final),
+        lines(results) if final is None else score_lines(final),
+        drawn,
+        captions={name: CAPTIONS[kind] for name, kind in names.items()},
+        folded=[name for name, kind in names.items() if kind in EXPERT],
+        before=calls if final is None else f"{_of_table(final)}{chosen}",
+        after="".join(
+            page.trials_section(
+                trial_table(result.study, notation_of(result.study)),
+                f"Trials of {result.optimizer}",
+                f"trials-{result.optimizer}",
+            )
+            for result in results
+        ),
+    )
 
 
-def figures(results: Sequence[TuningResult]) -> list[Figure]:
+def _lead(results: Sequence[TuningResult], final: Final | None) -> str:
+    """What was done, and what to do next."""
+    tried = " and ".join(f"{result.counts.done} of {result.optimizer}" for result in results)
+    told = f"Settings tried: {tried}, each judged by {objective_name(results[0])}. "
+    studies = ", ".join(result.study.study_name for result in results)
+    if final is None:
+        return f"{told}Studies: {studies}; run the command again with more trials to go on."
+    return (
+        f"{told}The model is a network trained by {final.optimizer} with the best setting on all "
+        "rows but the test. The table shows what it scores on the test rows, which nothing was "
+        "chosen by, beside simple and strong peers: use it where it is better than they are by "
+        f"more than the intervals overlap. Studies: {studies}."
+    )
+
+
+def _of_table(final: Final) -> str:
+    """HTML of what to know of the scores, and of what was done to the rows."""
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in final.notes)
+    return (
+        f"<p>{html.escape(f'{final.heading}. {final.caption}')}</p>"
+        f"<section><h2>The table</h2><ul>{notes}</ul></section>"
+    )
+
+
+def figures(results: Sequence[TuningResult]) -> dict[str, Figure]:
     """Traces against steps and CPU seconds, history, and maps of each study's parameters.
+
+    Each has a name: its kind, and that of the optimizer where it is of one.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -110,15 +187,17 @@ def figures(results: Sequence[TuningResult]) -> list[Figure]:
     first = results[0]
     traces = {result.optimizer: result.trace for result in results}
     value = objective_name(first)
-    drawn = [
-        plot_training_trace(traces, metric=first.metric, target=first.target),
-        plot_training_trace(
+    drawn = {
+        "steps": plot_training_trace(traces, metric=first.metric, target=first.target),
+        "seconds": plot_training_trace(
             traces, against="cpu_seconds", metric=first.metric, target=first.target
         ),
-        plot_optimization_history({r.optimizer: r.study for r in results}, target_name=value),
-    ]
+        "history": plot_optimization_history(
+            {r.optimizer: r.study for r in results}, target_name=value
+        ),
+    }
     for result in results:
-        drawn += _of_study(result, value)
+        drawn |= _of_study(result, value)
     return drawn
 
 
@@ -129,18 +208,21 @@ def objective_name(result: TuningResult) -> str:
     return f"log10(steps to {result.metric} {result.target:g})"
 
 
-def _of_study(result: TuningResult, value: str) -> list[Figure]:
-    """Response map and parallel coordinates, where trials allow them."""
+def _of_study(result: TuningResult, value: str) -> dict[str, Figure]:
+    """Response map, run and parallel coordinates, where trials allow them."""
     if result.best_trial is None:
-        return []
-    names = list(result.best_trial.params)
-    drawn: list[Figure] = []
-    if {"lr", "damping"} <= set(names):
-        title = f"{result.optimizer}: {value} over lr and damping"
-        drawn.append(plot_response_map(result.study, value=value, title=title))
-    drawn.append(plot_training_monitor(result.best_trial, metric=result.metric))
-    title = f"{result.optimizer}: parallel coordinates of the complete trials"
-    return [*drawn, plot_parallel_coordinate(result.study, target_name=value, title=title)]
+        return {}
+    name, best = result.optimizer, result.best_trial
+    drawn: dict[str, Figure] = {}
+    if {"lr", "damping"} <= set(best.params):
+        title = f"{name}: {value} over lr and damping"
+        drawn[f"map-{name}"] = plot_response_map(result.study, value=value, title=title)
+    run = plot_training_monitor(best, metric=result.metric)
+    run.update_layout(title=f"{name}: training run of trial {best.number}")
+    title = f"{name}: parallel coordinates of the complete trials"
+    parallel = plot_parallel_coordinate(result.study, target_name=value, title=title)
+    relabelled = notation_of(result.study).relabel(parallel)
+    return {**drawn, f"run-{name}": run, f"parallel-{name}": relabelled}
 
 
 def _params(result: TuningResult) -> str:

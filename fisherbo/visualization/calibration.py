@@ -100,7 +100,7 @@ def plot_calibration(
             line={"color": GREY, "dash": "dash"}, hoverinfo="skip",
         ), row=1, col=column)  # fmt: skip
     lay_out(figure, "Leave-one-out calibration of the model")
-    figure.update_xaxes(title="predicted, warped, with 95% interval", row=1, col=1)
+    figure.update_xaxes(title="predicted, warped (95%)", row=1, col=1)
     figure.update_yaxes(title="observed, warped", row=1, col=1)
     figure.update_xaxes(title="level of the interval", row=1, col=2)
     figure.update_yaxes(title="share of observations inside", row=1, col=2)

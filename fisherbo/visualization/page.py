@@ -125,6 +125,25 @@ def versions() -> list[str]:
     return [f"Python {platform.python_version()}", *packages]
 
 
+def trials_section(
+    lines: Sequence[Sequence[str]], title: str = "Trials", name: str = "trials"
+) -> str:
+    """HTML of a table of trials that can be sorted, and downloaded as CSV.
+
+    Args:
+        lines: A line of names, then one a trial, as texts.
+        title: Heading, as text.
+        name: Id of the table.
+    """
+    key = html.escape(name, quote=True)
+    button = f'<button type="button" data-csv="{key}">Download as CSV</button>'
+    return (
+        f'<section aria-labelledby="{key}-title"><h2 id="{key}-title">{html.escape(title)}</h2>'
+        f"<p>Choose a column's name to sort by it. {button}</p>"
+        f'<div class="scroll">{table_of(lines, name=name, sortable=True)}</div></section>'
+    )
+
+
 def table_of(rows: Sequence[Sequence[Any]], *, name: str = "", sortable: bool = False) -> str:
     """HTML of a table of texts, whose first row is of names.
 

@@ -62,7 +62,7 @@ class StudyReport:
             captions={name: CAPTIONS[name.rstrip("_0123456789")] for name in self.figures},
             folded=[name for name in self.figures if name.startswith(EXPERT)],
             before=self._next(),
-            after=_trials(self.trials),
+            after=page.trials_section(self.trials),
         )
 
     def _lead(self) -> str:
@@ -243,16 +243,6 @@ def _front(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         chosen = [shown(trial["params"].get(parameter, "")) for parameter in params]
         lines.append([name, *(shown(value, 4) for value in trial["value"]), *chosen])
     return lines
-
-
-def _trials(lines: Sequence[Sequence[str]]) -> str:
-    table = page.table_of(lines, name="trials", sortable=True)
-    button = '<button type="button" data-csv="trials">Download as CSV</button>'
-    return (
-        '<section aria-labelledby="trials-title"><h2 id="trials-title">Trials</h2>'
-        f'<p>Choose a column\'s name to sort by it. {button}</p><div class="scroll">{table}</div>'
-        "</section>"
-    )
 
 
 def _text(value: Any) -> str:

@@ -263,7 +263,8 @@ def test_a_dry_run_gives_the_next_trial_and_stores_nothing(study, capsys):
     assert dry["number"] is None
     (expected,) = dry["expected"]
     assert expected["low"] < expected["median"] < expected["high"]
-    assert dry["reason"].startswith(("Exploitation:", "Exploration:"))
+    assert dry["reason"].startswith(("Exploitation:", "Refinement:", "Exploration:"))
+    assert dry["expected_improvement"] > 0 and dry["probability_of_feasibility"] is None
     assert main(["ask", "mine", "--storage", STORAGE, "--dry-run", "--explain"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "trial 12 (dry run: not stored)"

@@ -1,13 +1,17 @@
 import json
 import sys
 
+import numpy as np
 import optuna
 import pytest
 
 import fisherbo
+from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.errors import InvalidInputError, MissingExtraError
-from fisherbo.sampler.next_trial import next_trial
+from fisherbo.gp.warp import unwarp
+from fisherbo.sampler.next_trial import _factors, next_trial, rows
 from fisherbo.visualization import report, save_to_dashboard
+from fisherbo.visualization.notation import Notation
 from fisherbo.visualization.trial_table import trial_table
 
 OF_ONE = ["history", "posterior", "contour", "acquisition", "importance", "calibration", "steps",
@@ -66,12 +70,92 @@ def test_the_next_trial_is_the_one_that_is_asked_for(study):
     distributions = {k: v for trial in study.trials for k, v in trial.distributions.items()}
     (expected,) = found.expected
     assert expected.low <= expected.median <= expected.high
-    assert 0 <= expected.probability_of_improvement <= 1
-    kind = "Exploitation" if expected.probability_of_improvement >= 0.5 else "Exploration"
-    assert found.reason.startswith(kind)
+    probability = found.probability_of_improvement
+    kinds = ("Exploitation" if probability >= 0.5 else "Refinement", "Exploration")
+    assert found.reason.startswith(kinds[0] if probability >= 0.4 else kinds[1])
     copy = optuna.create_study(sampler=study.sampler)
     copy.add_trials(study.trials)
     assert found.params == copy.ask(distributions).params
+
+
+def test_improvement_is_what_draws_of_the_model_gain(study):
+    """Against 200,000 draws of the posterior at the next trial, in the objective's units."""
+    found = next_trial(study)
+    seen = study.sampler.inspect(study)
+    (factor,) = (f for f in _factors(seen.acquisition) if isinstance(f, ExpectedImprovement))
+    observed = seen.observations
+    mean, sd = factor.surrogate.predict(seen.next[None])
+    z = np.random.default_rng(0).standard_normal(200_000)
+    warped = np.append(mean + np.hypot(sd, np.sqrt(factor.noise)) * z, factor.best)
+    *drawn, best = -unwarp(warped, observed.y[:, 0], observed.warped[0])  # it is minimised
+    gain = np.maximum(best - np.array(drawn), 0)
+    error = 5 * gain.std() / np.sqrt(len(z))
+    assert abs(found.expected_improvement - gain.mean()) < error
+    assert abs(found.probability_of_improvement - (gain > 0).mean()) < 0.01
+    assert ["expected improvement", f"{found.expected_improvement:.2g}"] in rows(found, ["y"])
+
+
+def test_next_trial_of_a_constrained_study_improves_on_a_feasible_value():
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("ceiling", 0.5 - x)  # what is best is not feasible
+        return x
+
+    study.optimize(objective, n_trials=16)
+    found = next_trial(study)
+    assert 0 < found.probability_of_feasibility < 1
+    assert 0 < found.expected_improvement < 0.1
+    assert ["probability that all constraints hold", f"{found.probability_of_feasibility:.0%}"] in (
+        rows(found, ["y"])
+    )
+
+
+def test_before_a_trial_is_feasible_there_is_no_improvement():
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("never", 1 + x)
+        return x
+
+    study.optimize(objective, n_trials=14)
+    found = next_trial(study)
+    assert found.expected_improvement is None and found.probability_of_improvement is None
+    assert found.reason.startswith("No trial meets all constraints yet")
+
+
+def test_parameters_that_do_not_count_are_not_shown():
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+
+    def objective(trial):
+        if trial.suggest_categorical("kind", ["a", "b"]) == "a":
+            return trial.suggest_float("x", 0, 1)
+        return 2 + trial.suggest_float("y", 0, 1)
+
+    study.optimize(objective, n_trials=20)
+    found = report(study)
+    assert found.next.chosen.keys() == {"kind", "x"} and "y" in found.next.params
+    shown = [axis.title.text for axis in found.figures["acquisition"].select_xaxes()]
+    assert set(shown) == {"kind", "x"}
+
+
+def test_names_of_the_search_become_those_of_readers(study):
+    notation = Notation(
+        lambda params: {**params, "lr": (1 - params["lr"], 0.5), "fixed": 3}, {"lr": "1 − lr"}
+    )
+    found = report(study, notation=notation)
+    best = study.best_trial
+    assert found.summary["best"]["params"]["lr"] == (1 - best.params["lr"], 0.5)
+    assert "fixed" not in found.trials[0]  # it is the same in all trials
+    cell = found.trials[1 + best.number][found.trials[0].index("lr")]
+    assert cell == f"({1 - best.params['lr']:.6g}, 0.5)"
+    titles = [axis.title.text for axis in found.figures["posterior"].select_xaxes()]
+    assert "1 − lr" in titles and "lr" not in titles
+    assert "1 − lr" in found.figures["importance"].data[0].y
+    assert "1 − lr" in found.figures["parallel"].layout.xaxis.ticktext
+    assert f"({1 - found.next.params['lr']:.6g}, 0.5)" in found.to_html()
 
 
 def test_trials_tell_why_they_failed():
