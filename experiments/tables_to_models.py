@@ -5,7 +5,8 @@
 Scikit-learn's bundled tables and those of `experiments.messy`, as CSV files. The scores are those
 of the test rows that the command prints, with its 95 % intervals; the peers are scikit-learn's with
 their default settings. ``predict``: whether `fisherbo predict`, in another process, on a CSV file
-of the test rows, gives the score that was printed. Rows are kept in runs/tables_to_models.jsonl;
+of the test rows, gives the score that was printed. Differences to the linear peer are paired: their
+95 % intervals are of 4,000 resamples of the test rows. Rows are kept in runs/tables_to_models.jsonl;
 --again makes them anew.
 """
 
@@ -17,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,14 @@ from sklearn.metrics import accuracy_score, r2_score
 from experiments.harness import rows
 from experiments.messy import TABLES
 from fisherbo.tuning.data import load
-from fisherbo.tuning.tables.supervised import Choices, prepare
+from fisherbo.tuning.tables.baselines import Inputs, predictions
+from fisherbo.tuning.tables.supervised import Choices, Supervised, fit, prepare
 
 NAME = "tables_to_models"
 FOLDER = rows.RUNS / NAME
 BUNDLED = ("iris", "wine", "diabetes", "breast_cancer", "digits")
 CLOSE = 0.02
+RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ def make(cell: Cell) -> rows.Row:
     seconds = time.perf_counter() - begun
     found = json.loads(told)
     model = found["model"]
+    same, difference = _checked(data, words, model, cell)
     return {
         "rows": sum(model["rows"].values()),
         "scores": model["test"],
         "network": f"{model['optimizer']} network",
         "seconds": round(seconds),
-        "same": _same(cell, data, words, model),
+        "same": same,
+        "difference": difference,
     }
 
 
@@ -85,8 +90,13 @@ def _data(cell: Cell) -> tuple[str, list[str]]:
     return str(path), ["--data", str(path), "--target", target]
 
 
-def _same(cell: Cell, data: str, words: Sequence[str], model: dict[str, Any]) -> bool:
-    """Whether the saved model, in a fresh process, scores as was told."""
+def _checked(
+    data: str, words: Sequence[str], model: dict[str, Any], cell: Cell
+) -> tuple[bool, list[float]]:
+    """Whether the saved model, in a fresh process, scores as was told, and its lead.
+
+    The lead is that over the linear peer with its lower and upper end, by the same test rows.
+    """
     target = words[words.index("--target") + 1] if "--target" in words else None
     task = words[words.index("--task") + 1] if "--task" in words else None
     problem = prepare(load(data, target), task, Choices(), cell.seed)
@@ -94,14 +104,35 @@ def _same(cell: Cell, data: str, words: Sequence[str], model: dict[str, Any]) ->
     problem.frame.iloc[problem.split.test].to_csv(new, index=False)
     _fisherbo("predict", model["file"], "--data", str(new), "--out", str(out))
     predicted = pd.read_csv(out)[problem.target_name].to_numpy()
-    truth = problem.target[problem.split.test]
-    name = _metric(model["test"])
-    if name == "accuracy":
-        again = accuracy_score(np.array(problem.classes, dtype=str)[truth], predicted.astype(str))
-    else:
-        again = r2_score(truth, predicted)
-    told = model["test"][f"{model['optimizer']} network"][name]["value"]
-    return bool(abs(again - told) < 1e-6)
+    truth, peer = problem.target[problem.split.test], _linear(problem)
+    score: Callable[[Any, Any], float] = r2_score
+    if problem.classes:
+        score = accuracy_score
+        labels = {str(label): number for number, label in enumerate(problem.classes)}
+        predicted = np.array([labels[word] for word in predicted.astype(str)])
+    told = model["test"][f"{model['optimizer']} network"][_metric(model["test"])]["value"]
+    rng = np.random.default_rng(cell.seed)
+    drawn = rng.integers(len(truth), size=(RESAMPLES, len(truth)))
+    leads = [score(truth[i], predicted[i]) - score(truth[i], peer[i]) for i in drawn]
+    lead = score(truth, predicted) - score(truth, peer)
+    ends = np.quantile(leads, [0.025, 0.975]).tolist()
+    return bool(abs(score(truth, predicted) - told) < 1e-6), [lead, *ends]
+
+
+def _linear(problem: Supervised) -> Any:
+    """What the linear peer predicts of the test rows."""
+    fitted = fit(problem, problem.split.fitted)
+    test = problem.frame.iloc[problem.split.test]
+    found = predictions(
+        Inputs(fitted.x.numpy(), problem.frame.iloc[problem.split.fitted]),
+        problem.target[problem.split.fitted],
+        Inputs(fitted.encoder.transform(test), test),
+        width=len(problem.classes),
+        balanced=problem.balanced,
+        seed=problem.seed,
+    )
+    peer = next(values for name, values in found if name.split()[0] in ("logistic", "ridge"))
+    return peer.argmax(1) if problem.classes else peer
 
 
 def _fisherbo(*words: str) -> str:
@@ -120,7 +151,16 @@ def _metric(scores: dict[str, Any]) -> str:
 def report(found: dict[Cell, rows.Row], console: Console) -> None:
     """Print the scores, and how many tables are as good as the peers."""
     table = Table(title="Test accuracy or R² (95 % interval) and, in classification, log loss")
-    for name in ("table", "rows", "score", "network", "", "logistic, ridge", "gradient boosting"):
+    for name in (
+        "table",
+        "rows",
+        "score",
+        "network",
+        "",
+        "logistic, ridge",
+        "lead",
+        "gradient boosting",
+    ):
         table.add_column(name, justify="left" if name == "table" else "right")
     table.add_column("seconds", justify="right")
     table.add_column("predict")
@@ -141,6 +181,7 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
             _cell(own, metric),
             f"[{own[metric]['low']:.3f}, {own[metric]['high']:.3f}]",
             _cell(line, metric),
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["difference"]),
             _cell(trees, metric),
             str(row["seconds"]),
             "same" if row["same"] else "DIFFERS",
@@ -149,7 +190,9 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
     count = len(found)
     console.print(
         f"at least logistic or ridge on {sum(gap >= 0 for gap in linear)} of {count} tables "
-        f"(least difference {min(linear):+.3f}); within {CLOSE} of gradient boosting or above on "
+        f"(least difference {min(linear):+.3f}), below it beyond chance on "
+        f"{sum(row['difference'][2] < 0 for row in found.values())} and above on "
+        f"{sum(row['difference'][1] > 0 for row in found.values())}; within {CLOSE} of gradient boosting or above on "
         f"{sum(gap >= -CLOSE for gap in boosted)} (least difference {min(boosted):+.3f})",
         highlight=False,
     )
@@ -176,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cells = [Cell(name, args.trials, args.seed) for name in args.tables]
     found = rows.collect(NAME, cells, make, again=args.again)
-    console = Console(record=True, width=150)
+    console = Console(record=True, width=170)
     report(found, console)
     if args.write:
         made_by = rows.command(NAME, argv)
