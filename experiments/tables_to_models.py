@@ -5,9 +5,9 @@
 Scikit-learn's bundled tables and those of `experiments.messy`, as CSV files. The scores are those
 of the test rows that the command prints, with its 95 % intervals; the peers are scikit-learn's with
 their default settings. ``predict``: whether `fisherbo predict`, in another process, on a CSV file
-of the test rows, gives the score that was printed. Differences to the linear peer are paired: their
-95 % intervals are of 4,000 resamples of the test rows. Rows are kept in runs/tables_to_models.jsonl;
---again makes them anew.
+of the test rows, gives the score that was printed. The lead over the linear peer is paired: its
+95 % interval is of 4,000 resamples of the test rows. Rows are kept in
+runs/tables_to_models.jsonl; --again makes them anew.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
         f"at least logistic or ridge on {sum(gap >= 0 for gap in linear)} of {count} tables "
         f"(least difference {min(linear):+.3f}), below it beyond chance on "
         f"{sum(row['difference'][2] < 0 for row in found.values())} and above on "
-        f"{sum(row['difference'][1] > 0 for row in found.values())}; within {CLOSE} of gradient boosting or above on "
-        f"{sum(gap >= -CLOSE for gap in boosted)} (least difference {min(boosted):+.3f})",
+        f"{sum(row['difference'][1] > 0 for row in found.values())}; within {CLOSE} of "
+        f"gradient boosting or above on {sum(gap >= -CLOSE for gap in boosted)} (least difference {min(boosted):+.3f})",
         highlight=False,
     )
     if losses:

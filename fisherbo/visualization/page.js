@@ -83,6 +83,7 @@
     figures.filter(near).forEach(draw);
     (function next() {
       if (later.length) draw(later.shift()).then(() => setTimeout(next));
+      else performance.mark("drawn");
     })();
   }
 
