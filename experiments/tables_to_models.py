@@ -193,7 +193,8 @@ def report(found: dict[Cell, rows.Row], console: Console) -> None:
         f"(least difference {min(linear):+.3f}), below it beyond chance on "
         f"{sum(row['difference'][2] < 0 for row in found.values())} and above on "
         f"{sum(row['difference'][1] > 0 for row in found.values())}; within {CLOSE} of "
-        f"gradient boosting or above on {sum(gap >= -CLOSE for gap in boosted)} (least difference {min(boosted):+.3f})",
+        f"gradient boosting or above on {sum(gap >= -CLOSE for gap in boosted)} "
+        f"(least difference {min(boosted):+.3f})",
         highlight=False,
     )
     if losses:
