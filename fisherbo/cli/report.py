@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="FILE", help="the page (default: STUDY.html)"
     )
     parser.add_argument(
-        "--value", default="objective value", metavar="NAME", help="what the value is called"
+        "--value",
+        metavar="NAME",
+        help="what the value is called (default: what fisherbo tune calls it, else objective value)",
     )
     parser.add_argument(
         "--dashboard", action="store_true", help="store figures and note for optuna-dashboard too"
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `fisherbo report`."""
     from fisherbo.files import require_writable
     from fisherbo.sampler.sampler import FisherSampler
-    from fisherbo.tuning.notation import notation_of
+    from fisherbo.tuning.notation import notation_of, value_of
     from fisherbo.tuning.storage import answering, storage_name
     from fisherbo.visualization import report, save_to_dashboard
 
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     make = save_to_dashboard if arguments.dashboard else report
     with answering(storage_name(arguments.storage)):
         notation = notation_of(study)
-        found = make(study, sampler, value=arguments.value, notation=notation)
+        value = arguments.value or value_of(study)
+        found = make(study, sampler, value=value, notation=notation)
     found.write_html(path)
     if arguments.format == "json":
         print_json({**found.summary, "report": str(path), "left_out": dict(found.left_out)})

@@ -1,4 +1,4 @@
-"""Parameters of a study of `fisherbo.tune_training` as keyword arguments of its optimizer."""
+"""What a study of `fisherbo.tune_training` calls its value, and how it writes parameters."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def notation_of(study: Study) -> Notation:
         return optimizer.written(params, setting)
 
     return Notation(write, LABELS)
+
+
+def value_of(study: Study) -> str:
+    """What the value of the study's trials is called, with its unit where there is one."""
+    config = study.user_attrs.get(CONFIG, {})
+    if "metric" not in config:
+        return "objective value"
+    return value_name(str(config["metric"]), config.get("target"))
+
+
+def value_name(metric: str, target: float | None) -> str:
+    """What the value of a trial is called."""
+    return metric if target is None else f"log10(steps to {metric} {target:g})"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fisherbo.tuning.final import score_lines
-from fisherbo.tuning.notation import notation_of
+from fisherbo.tuning.notation import notation_of, value_name
 from fisherbo.tuning.result import TuningResult
 from fisherbo.visualization import (
     page,
@@ -203,9 +203,7 @@ def figures(results: Sequence[TuningResult]) -> dict[str, Figure]:
 
 def objective_name(result: TuningResult) -> str:
     """What the value of a trial is called."""
-    if result.target is None:
-        return result.metric
-    return f"log10(steps to {result.metric} {result.target:g})"
+    return value_name(result.metric, result.target)
 
 
 def _of_study(result: TuningResult, value: str) -> dict[str, Figure]:

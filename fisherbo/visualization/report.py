@@ -251,4 +251,4 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(_text(part) for part in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return shown(value)

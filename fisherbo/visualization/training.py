@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from optuna.trial import FrozenTrial
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.training import TracePoint
 from fisherbo.visualization.style import colours, goal_line, graph_objects, lay_out, nats, subplots
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from fisherbo.training import TracePoint
 
 _MONITORED = {
     "trace_loss": "loss",

@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -23,7 +24,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import fisherbo
-from fisherbo.visualization import report, save_to_dashboard
+from fisherbo.visualization import plot_posterior_contour, report, save_to_dashboard
+from fisherbo.visualization.dashboard import fitting
 
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
@@ -174,6 +176,10 @@ def test_no_text_of_the_page_covers_another(browser, study, tmp_path, width, the
         assert wide <= width
         ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") == (theme == "light")
+        text = browser.execute_script(
+            "return getComputedStyle(document.querySelector('#history .xtitle')).fill"
+        )
+        assert text == ("rgb(28, 28, 28)" if theme == "light" else "rgb(232, 232, 232)")
         columns = browser.execute_script(
             "const layout = document.getElementById('posterior')._fullLayout;"
             "const axes = Object.keys(layout).filter(name => name.startsWith('xaxis'));"
@@ -252,6 +258,33 @@ def wait_for(url):
             time.sleep(0.2)
 
 
+CROPPED = """
+const box = arguments[0].getBoundingClientRect();
+const inside = (e) => e.top >= box.top - 1 && e.bottom <= box.bottom + 1 &&
+  e.left >= box.left - 1 && e.right <= box.right + 1;
+const drawn = arguments[0].querySelectorAll(".main-svg, text, .legend");
+return Array.from(drawn).filter((e) => e.getBoundingClientRect().width > 0)
+  .filter((e) => !inside(e.getBoundingClientRect()))
+  .map((e) => e.textContent.slice(0, 40));
+"""
+
+
+def test_a_figure_of_its_own_height_is_seen_to_be_cropped(browser, study, tmp_path):
+    """What the dashboard does: plotly draws into a box that is 450 pixels high."""
+    path, figure = tmp_path / "box.html", plot_posterior_contour(study)
+    for shown, fits in ((figure, False), (fitting(figure), True)):
+        box = f'<div id="box" style="width: 620px; height: 450px"></div>'
+        draw = f"<script>Plotly.react('box', {shown.to_json()}.data, {shown.to_json()}.layout)"
+        path.write_text(f"<script>{get_plotlyjs()}</script>{box}{draw}</script>")
+        browser.get(path.as_uri())
+        box = WebDriverWait(browser, SECONDS).until(
+            lambda b: b.find_element(By.CSS_SELECTOR, "#box .main-svg").find_element(
+                By.XPATH, "ancestor::div[@id='box']"
+            )
+        )
+        assert (browser.execute_script(CROPPED, box) == []) == fits
+
+
 def test_optuna_dashboard_shows_our_figures_and_note(browser, study, dashboard):
     browser.get_log("browser")
     browser.get(f"{dashboard}/dashboard/studies/{study._study_id}/note")
@@ -265,5 +298,7 @@ def test_optuna_dashboard_shows_our_figures_and_note(browser, study, dashboard):
             lambda b, name=name: b.find_element(By.ID, f"user-defined-plot:fisherbo-{name}")
         )
         WebDriverWait(browser, SECONDS).until(lambda b, e=element: is_drawn(b, e))
+        assert browser.execute_script(CROPPED, element) == [], name
+        assert browser.execute_script("return arguments[0].clientHeight", element) == 450
     errors = [line for line in console_errors(browser) if "favicon" not in line["message"]]
     assert errors == []

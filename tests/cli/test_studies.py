@@ -355,6 +355,13 @@ def test_ask_imports_what_it_needs(study, trials, explain):
     assert imported("ask", "mine", "--storage", STORAGE, *explain) == ["optuna", "numpy"]
 
 
+def test_report_imports_no_torch(study):
+    pytest.importorskip("plotly")
+    study.optimize(objective, n_trials=12)
+    found = imported("report", "mine", "--storage", STORAGE, "--output", "page.html")
+    assert "torch" not in found and "plotly" in found
+
+
 @pytest.mark.parametrize("words", [["--help"], ["ask", "--help"], ["--version"]])
 def test_help_imports_neither_optuna_nor_numpy(words):
     assert imported(*words) == []
