@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--value",
         metavar="NAME",
-        help="what the value is called (default: what fisherbo tune calls it, else objective value)",
+        help="what the value is called (default: as fisherbo tune calls it, or objective value)",
     )
     parser.add_argument(
         "--dashboard", action="store_true", help="store figures and note for optuna-dashboard too"

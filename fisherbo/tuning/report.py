@@ -162,8 +162,8 @@ def _lead(results: Sequence[TuningResult], final: Final | None) -> str:
     return (
         f"{told}The model is a network trained by {final.optimizer} with the best setting on all "
         "rows but the test. The table shows what it scores on the test rows, which nothing was "
-        "chosen by, beside simple and strong peers: use it where it is better than they are by "
-        f"more than the intervals overlap. Studies: {studies}."
+        "chosen by, beside simple and strong peers. Where two intervals overlap widely, the test "
+        f"rows are too few to tell which is better. Studies: {studies}."
     )
 
 
@@ -172,7 +172,7 @@ def _of_table(final: Final) -> str:
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in final.notes)
     return (
         f"<p>{html.escape(f'{final.heading}. {final.caption}')}</p>"
-        f"<section><h2>The table</h2><ul>{notes}</ul></section>"
+        f"<section><h2>What was done to the rows</h2><ul>{notes}</ul></section>"
     )
 
 

@@ -61,6 +61,7 @@
         "orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top",
         "thickness": 12, "len": 1,
       });
+      holder.colorbar.title = Object.assign({}, holder.colorbar.title, {"side": "top"});
     }
   }
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+_DESIGNED = (
+    "the first trials are spread over the search space, and are too few for a model; run more"
+)
+
+
 @dataclass(frozen=True)
 class StudyReport:
     """What there is to see of a study.
@@ -56,7 +61,7 @@ class StudyReport:
         return page.render(
             f"Study {self.summary['study']}",
             self._lead(),
-            _results(self.summary, designed=self.next.reason == DESIGN),
+            _results(self.summary),
             self.figures,
             notes,
             captions={name: CAPTIONS[name.rstrip("_0123456789")] for name in self.figures},
@@ -79,12 +84,7 @@ class StudyReport:
         if "pareto_front" in self.summary:
             return lead + "Choose one of the trials of the Pareto front by what matters to you."
         if isinstance(self.summary["recommended"], str):
-            return lead + "No trial can be recommended yet; run more."
-        if self.next.reason == DESIGN:
-            return lead + (
-                "The first trials are spread over the search space, and are too few for a model to "
-                "recommend one; run more."
-            )
+            return lead + f"No trial is recommended yet: {self.summary['recommended']}."
         number = self.summary["recommended"]["number"]
         return lead + (
             f"Use the parameters of trial {number}, which the model expects to be the best; the "
@@ -160,7 +160,7 @@ def report(
             figures[name] = notation.relabel(draw())
         except InvalidInputError as error:
             left_out[name] = str(error)
-    summary = summarize(study, sampler, notation)
+    summary = summarize(study, sampler, notation, designed=coming.reason == DESIGN)
     trials = trial_table(study, notation)
     return StudyReport(summary, figures, left_out, trials, coming, value, notation)
 
@@ -172,8 +172,17 @@ def _next_trial(study: Study, sampler: FisherSampler) -> NextTrial:
         return NextTrial({}, (), f"No model can say where it goes: {error}.")
 
 
-def summarize(study: Study, sampler: FisherSampler, notation: Notation = PLAIN) -> dict[str, Any]:
-    """Names and values that tell how a study stands, in JSON's own types."""
+def summarize(
+    study: Study, sampler: FisherSampler, notation: Notation = PLAIN, *, designed: bool = False
+) -> dict[str, Any]:
+    """Names and values that tell how a study stands, in JSON's own types.
+
+    Args:
+        study: The study.
+        sampler: Whose model recommends a trial.
+        notation: How parameters are written.
+        designed: Whether the initial design goes on, so that there is no model to recommend one.
+    """
     trials = study.get_trials(deepcopy=False)
     counts = Counter(trial.state.name.lower() for trial in trials)
     summary: dict[str, Any] = {
@@ -185,7 +194,9 @@ def summarize(study: Study, sampler: FisherSampler, notation: Notation = PLAIN) 
         return summary | {"pareto_front": [_of(t, notation) for t in study.best_trials]}
     try:
         summary["best"] = _of(study.best_trial, notation)
-        summary["recommended"] = _of_recommendation(sampler.recommend(study), notation)
+        summary["recommended"] = (
+            _DESIGNED if designed else _of_recommendation(sampler.recommend(study), notation)
+        )
     except ValueError as error:  # Optuna's, where no trial is feasible, or ours
         summary["recommended"] = str(error)
     return summary
@@ -209,13 +220,9 @@ def _of_recommendation(found: Recommendation, notation: Notation) -> dict[str, A
     }
 
 
-def _results(summary: Mapping[str, Any], *, designed: bool) -> list[list[str]]:
-    """The best and the recommended trial beside each other; of several objectives the front.
-
-    In the initial design there is none that a model would recommend.
-    """
-    names = ("best",) if designed and "best" in summary else ("best", "recommended")
-    found = {name: summary[name] for name in names if name in summary}
+def _results(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The best and the recommended trial beside each other; of several objectives the front."""
+    found = {name: summary[name] for name in ("best", "recommended") if name in summary}
     found = {name: trial for name, trial in found.items() if isinstance(trial, dict)}
     if "pareto_front" in summary:
         found = {f"trial {trial['number']}": trial for trial in summary["pareto_front"]}

@@ -273,9 +273,9 @@ def test_a_figure_of_its_own_height_is_seen_to_be_cropped(browser, study, tmp_pa
     """What the dashboard does: plotly draws into a box that is 450 pixels high."""
     path, figure = tmp_path / "box.html", plot_posterior_contour(study)
     for shown, fits in ((figure, False), (fitting(figure), True)):
-        box = f'<div id="box" style="width: 620px; height: 450px"></div>'
+        div = '<div id="box" style="width: 620px; height: 450px"></div>'
         draw = f"<script>Plotly.react('box', {shown.to_json()}.data, {shown.to_json()}.layout)"
-        path.write_text(f"<script>{get_plotlyjs()}</script>{box}{draw}</script>")
+        path.write_text(f"<script>{get_plotlyjs()}</script>{div}{draw}</script>")
         browser.get(path.as_uri())
         box = WebDriverWait(browser, SECONDS).until(
             lambda b: b.find_element(By.CSS_SELECTOR, "#box .main-svg").find_element(
