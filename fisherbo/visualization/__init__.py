@@ -8,6 +8,7 @@ and a `FisherSampler` where its model is shown.
 from fisherbo.visualization.calibration import plot_calibration as plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour as plot_posterior_contour
 from fisherbo.visualization.dashboard import save_to_dashboard as save_to_dashboard
+from fisherbo.visualization.history import plot_optimization_history as plot_optimization_history
 from fisherbo.visualization.importance import (
     LengthscaleImportanceEvaluator as LengthscaleImportanceEvaluator,
 )
@@ -18,7 +19,6 @@ from fisherbo.visualization.report import StudyReport as StudyReport
 from fisherbo.visualization.report import report as report
 from fisherbo.visualization.steps import plot_kl_steps as plot_kl_steps
 from fisherbo.visualization.studies import CONTOUR_TRIALS as CONTOUR_TRIALS
-from fisherbo.visualization.studies import plot_optimization_history as plot_optimization_history
 from fisherbo.visualization.studies import plot_parallel_coordinate as plot_parallel_coordinate
 from fisherbo.visualization.studies import plot_response_map as plot_response_map
 from fisherbo.visualization.training import plot_training_monitor as plot_training_monitor

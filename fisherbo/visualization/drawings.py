@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
+from fisherbo.visualization.history import plot_optimization_history
 from fisherbo.visualization.importance import plot_param_importances
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
 from fisherbo.visualization.steps import plot_kl_steps
 from fisherbo.visualization.studies import (
-    plot_optimization_history,
     plot_parallel_coordinate,
     plot_pareto_front,
 )
@@ -85,7 +85,7 @@ def drawings(study: Study, sampler: FisherSampler, value: str) -> dict[str, Draw
         "contour": partial(plot_posterior_contour, study, sampler, value=value),
         "acquisition": partial(plot_acquisition_slice, study, sampler),
         "importance": partial(
-            plot_param_importances, study, sampler, target_name=value, beside=_fanova()
+            plot_param_importances, study, sampler=sampler, target_name=value, beside=_fanova()
         ),
         "calibration": partial(plot_calibration, study, sampler),
         "steps": partial(plot_kl_steps, study, sampler),
@@ -111,8 +111,8 @@ def _drawings_of_several(study: Study, sampler: FisherSampler) -> dict[str, Draw
             plot_posterior_slice, study, sampler, objective=j, value=name
         )
         drawn[f"importance_{j}"] = partial(
-            plot_param_importances, study, sampler, target=partial(_value, j), target_name=name,
-            beside=_fanova(),
+            plot_param_importances, study, sampler=sampler, target=partial(_value, j),
+            target_name=name, beside=_fanova(),
         )  # fmt: skip
         drawn[f"calibration_{j}"] = partial(plot_calibration, study, sampler, objective=j)
     return drawn | {"acquisition": partial(plot_acquisition_slice, study, sampler)}

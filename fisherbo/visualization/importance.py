@@ -86,23 +86,23 @@ class LengthscaleImportanceEvaluator(BaseImportanceEvaluator):
 
 def plot_param_importances(
     study: Study,
-    sampler: FisherSampler | None = None,
-    *,
     evaluator: BaseImportanceEvaluator | None = None,
     params: list[str] | None = None,
+    *,
     target: Callable[[FrozenTrial], float] | None = None,
     target_name: str = "objective value",
+    sampler: FisherSampler | None = None,
     beside: Mapping[str, BaseImportanceEvaluator] | None = None,
 ) -> Figure:
     """Figure of the parameters' importance, by inverse lengthscale if nothing else is asked for.
 
     Args:
         study: A study of any sampler.
-        sampler: Whose model is asked; a new `FisherSampler` if None.
         evaluator: Another evaluator, as Optuna has them.
         params: Parameters to assess; all if None.
         target: What to assess the parameters for; the objective if None.
         target_name: What the target is called.
+        sampler: Whose model is asked without an evaluator; a new `FisherSampler` if None.
         beside: Further evaluators by name, whose bars are drawn beside.
 
     Raises:

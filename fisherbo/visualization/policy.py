@@ -35,7 +35,7 @@ def plot_learning_curve(episodes: Sequence[Episode], *, threshold: float | None 
     steps = [episode.step for episode in episodes]
     figure.add_scatter(
         x=steps, y=[episode.value for episode in episodes], name="episode", mode="markers",
-        marker={"color": colour, "size": 4, "opacity": 0.3},
+        marker={"color": colour, "size": 4, "opacity": 0.5},
     )  # fmt: skip
     figure.add_scatter(
         x=steps, y=moving_mean(episodes).tolist(), name=f"mean of the last {WINDOW}",

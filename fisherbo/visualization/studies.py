@@ -1,9 +1,9 @@
-"""Figures of what a study's trials found: history, response map, parallel coordinates."""
+"""Figures of what a study's trials found: response map, parallel coordinates, Pareto front."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,9 @@ from fisherbo.visualization.style import (
     PANORAMA,
     SCALE,
     SEQUENCE,
-    colours,
     graph_objects,
     lay_out,
-    whole_numbers,
 )
-from fisherbo.visualization.view import value_kind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,77 +30,6 @@ _GRID = 40
 _BANDWIDTH = 0.12  # of the contour's kernel, in widths of the search space
 
 Array = npt.NDArray[np.float64]
-
-
-def plot_optimization_history(
-    study: Study | Sequence[Study] | Mapping[str, Study],
-    *,
-    target: Callable[[FrozenTrial], float] | None = None,
-    target_name: str = "objective value",
-) -> Figure:
-    """Figure of the best value so far over the trials of each study, with each trial's value.
-
-    Trials that do not meet their constraints are open marks, and are never the best. The axis is
-    logarithmic where values are positive and span a thousandfold.
-
-    Args:
-        study: a study, or several to be compared, by name where their own names are not to be used.
-        target: what to show of a trial; the objective if None, of which there must be one.
-        target_name: what that is called, with its unit.
-
-    Raises:
-        InvalidInputError: there is no target, and a study has several objectives.
-        MissingExtraError: plotly is not installed.
-    """
-    figure = graph_objects().Figure()
-    studies = _by_name(study)
-    numbers: list[int] = []
-    values: list[float] = []
-    for colour, (name, one) in zip(colours(len(studies)), studies.items(), strict=True):
-        if target is None and len(one.directions) > 1:
-            raise InvalidInputError(
-                f"target must be given for study {name!r} with {len(one.directions)} objectives, "
-                "got None; pass for example target=lambda trial: trial.values[0]"
-            )
-        trials = one.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        shown = [float(t.values[0]) if target is None else float(target(t)) for t in trials]
-        finite = [k for k, found in enumerate(shown) if math.isfinite(found)]
-        x, y = np.array([trials[k].number for k in finite]), np.array([shown[k] for k in finite])
-        feasible = np.array([_is_feasible(trials[k]) for k in finite], dtype=bool)
-        groups = [("trials", feasible, "circle"), ("infeasible trials", ~feasible, "circle-open")]
-        for kind, group, symbol in groups:
-            if kind == "trials" or group.any():
-                figure.add_scatter(
-                    x=x[group], y=y[group], name=f"{name}, {kind}", mode="markers", opacity=0.7,
-                    marker={"color": colour, "size": 6, "symbol": symbol},
-                )  # fmt: skip
-        best = np.maximum if one.directions[0] == StudyDirection.MAXIMIZE else np.minimum
-        figure.add_scatter(
-            x=x[feasible], y=best.accumulate(y[feasible]), name=f"{name}, best so far",
-            mode="lines", line={"color": colour, "width": 2, "shape": "hv"},
-        )  # fmt: skip
-        numbers, values = [*numbers, *x.tolist()], [*values, *y.tolist()]
-    lay_out(figure, "Best value so far over trials", "trial number")
-    whole_numbers(figure.layout.xaxis, numbers)
-    figure.update_yaxes(title=target_name, type=value_kind(np.array(values)))
-    return figure
-
-
-def _is_feasible(trial: FrozenTrial) -> bool:
-    return all(value <= 0 for value in trial.constraints.values())
-
-
-def _by_name(study: Study | Sequence[Study] | Mapping[str, Study]) -> dict[str, Study]:
-    """The studies by the names of their curves; those of one name are numbered."""
-    if isinstance(study, Mapping):
-        return dict(study)
-    several = [study] if isinstance(study, Study) else list(study)
-    names = [one.study_name for one in several]
-    alike = len(set(names)) < len(names)
-    return {
-        f"{name} ({k})" if alike else name: one
-        for k, (name, one) in enumerate(zip(names, several, strict=True))
-    }
 
 
 def plot_response_map(

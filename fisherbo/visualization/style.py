@@ -88,7 +88,7 @@ def goal_line(
         log: Whether that axis is logarithmic: an annotation's height is its exponent there.
         yanchor: ``"bottom"``: the text is above the line; ``"top"``: below.
     """
-    figure.add_hline(y=value, line_dash="dash")
+    figure.add_hline(y=value, line_dash="dash", line_color=GREY)
     figure.add_annotation(
         text=text, x=1, xref="paper", xanchor="right", y=math.log10(value) if log else value,
         yanchor=yanchor, showarrow=False,

@@ -1,8 +1,11 @@
+import inspect
 import sys
 
+import numpy as np
 import optuna
 import pytest
 
+import fisherbo.visualization
 from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.training import TracePoint
 from fisherbo.visualization import (
@@ -71,6 +74,45 @@ def test_optimization_history_is_the_running_minimum(study):
     assert [min(points.y[: k + 1]) for k in range(len(points.y))] == list(line.y)
     assert list(points.x) == [t.number for t in study.trials if t.state.name == "COMPLETE"]
     assert texts(figure)[1:] == ("trial number", "log10(steps)")
+
+
+def test_mean_of_several_histories():
+    studies = []
+    for seed in range(3):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=8)
+        studies.append(study)
+    best = [np.minimum.accumulate([trial.value for trial in study.trials]) for study in studies]
+    shown, mean = plot_optimization_history(studies, error_bar=True).data
+    np.testing.assert_allclose(mean.y, np.mean(best, 0))
+    top = np.array(shown.y)[:8]
+    np.testing.assert_allclose(top, np.mean(best, 0) + np.std(best, 0))
+    assert len(plot_optimization_history(studies).data) == 6
+
+
+def test_infeasible_trials_are_never_the_best():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("ceiling", 0.5 - x)
+        return x
+
+    study.optimize(objective, n_trials=20)
+    _, infeasible, best = plot_optimization_history(study).data
+    assert "infeasible" in infeasible.name and max(infeasible.y) < 0.5
+    assert best.y[-1] == study.best_value > 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["plot_optimization_history", "plot_parallel_coordinate", "plot_param_importances"]
+)
+def test_signatures_begin_as_optuna_s(name):
+    ours = inspect.signature(getattr(fisherbo.visualization, name)).parameters
+    optunas = inspect.signature(getattr(optuna.visualization, name)).parameters
+    assert set(ours) >= set(optunas)
+    positional = [key for key, p in optunas.items() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    assert [key for key, p in ours.items() if p.kind == p.POSITIONAL_OR_KEYWORD] == positional
 
 
 def test_response_map_has_a_contour_and_every_trial(study):
