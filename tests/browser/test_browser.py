@@ -302,3 +302,37 @@ def test_optuna_dashboard_shows_our_figures_and_note(browser, study, dashboard):
         assert browser.execute_script("return arguments[0].clientHeight", element) == 450
     errors = [line for line in console_errors(browser) if "favicon" not in line["message"]]
     assert errors == []
+
+
+@pytest.fixture(scope="module")
+def front():
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=fisherbo.FisherSampler(seed=0)
+    )
+
+    def objective(trial):
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        return x + y, x * (1 - y)
+
+    study.optimize(objective, n_trials=16)
+    return study
+
+
+def test_page_of_two_objectives_fits_a_phone(browser, front, tmp_path):
+    path = tmp_path / "report.html"
+    found = report(front)
+    found.write_html(path)
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get_log("browser")
+        browser.get(path.as_uri())
+        browser.execute_script(OPEN)
+        drawn = "return document.querySelectorAll('.plot .main-svg').length"
+        least = 3 * len(found.figures)  # plotly has three layers a figure
+        WebDriverWait(browser, SECONDS).until(lambda b: b.execute_script(drawn) >= least)
+        WebDriverWait(browser, SECONDS).until(lambda b: b.execute_script(OVERLAPS) == [])
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        assert console_errors(browser) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
