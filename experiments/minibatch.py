@@ -8,8 +8,8 @@ GPT on source code of Python's library, a perceptron on a table of 20,000 rows. 
 tuned by FisherSampler with the same number of trials, its defaults being the first, for the mean
 logarithm of the loss over a run (losses below 1e-4 count as that), so that fast runs are best, in
 the mean of two seeds. The best settings then train five other seeds. A loss is the mean of ten
-batches. The target is the loss that AdamW ends at, in the median. Untuned, every optimizer has its own
-defaults; those without a default learning rate have the one that their authors use (AdamW 1e-3,
+batches. The target is the loss that AdamW ends at, in the median. Untuned, every optimizer has its
+own defaults; those without a default learning rate have the one that their authors use (AdamW 1e-3,
 SGD .01 with momentum .9, Muon .02 and AdamW 3e-3 beside it).
 
 The optimizers of one problem and seed take their steps in turn, in one process, so that their CPU
