@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console

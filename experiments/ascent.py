@@ -39,15 +39,12 @@ values up to 0.01 nats are ties. Rows are kept in runs/ascent.jsonl; --again mak
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.random import Generator

@@ -26,7 +26,6 @@ process, CPU seconds of the fit (one thread).
 from __future__ import annotations
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +34,6 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import optuna

@@ -12,7 +12,6 @@ in runs/bbob.jsonl and runs/mixint.jsonl and are not run again. Needs ``coco-exp
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from experiments.harness.comparison import Suite, add_arguments, execute, log10_regret
+from experiments.harness.comparison import Suite, execute, log10_regret, parser
 from experiments.harness.problems import Params, Problem
 from experiments.harness.traces import Run, Trace, optimize
 
@@ -105,17 +104,12 @@ def suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.bbob",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    parser.add_argument("--suite", choices=("bbob", "mixint"), default="bbob")
-    parser.add_argument("--dimension", type=int, default=5)
-    parser.add_argument("--instances", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--functions", type=int, nargs="+", default=list(FUNCTIONS))
-    args = parser.parse_args(argv)
+    options = parser("bbob", __doc__)
+    options.add_argument("--suite", choices=("bbob", "mixint"), default="bbob")
+    options.add_argument("--dimension", type=int, default=5)
+    options.add_argument("--instances", type=int, nargs="+", default=[1, 2])
+    options.add_argument("--functions", type=int, nargs="+", default=list(FUNCTIONS))
+    args = options.parse_args(argv)
     chosen = suite(
         args.dimension,
         mixint=args.suite == "mixint",

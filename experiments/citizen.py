@@ -29,8 +29,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import optuna
 from numpy.typing import NDArray

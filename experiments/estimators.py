@@ -16,7 +16,6 @@ are of the fit, in one thread.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray

@@ -14,7 +14,6 @@ are conditional: a kernel's own parameters, an optimizer's, a chosen model's. Re
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from optuna.distributions import (
 )
 from rich.progress import track
 
-from experiments.harness.comparison import Scale, Suite, add_arguments, execute
+from experiments.harness.comparison import Scale, Suite, execute, parser
 from experiments.harness.problems import Params, Problem
 from experiments.harness.traces import Run, Trace, optimize, shipped
 
@@ -399,9 +398,9 @@ def renew_medians() -> None:
 def regret() -> Scale:
     """Normalised regret against the best of all shipped traces, whatever lies in runs/."""
     optimum: dict[str, float] = {}
-    for trace in shipped("hpo").values():
-        name = trace.run.problem
-        optimum[name] = min(optimum.get(name, np.inf), *trace.values)
+    for row in shipped("hpo").values():
+        name = row["run"]["problem"]
+        optimum[name] = min(optimum.get(name, np.inf), *row["values"])
 
     def scale(name: str, best: Array) -> Array:
         low = optimum[name]
@@ -424,14 +423,9 @@ SUITE = Suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.hpo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    parser.add_argument("--medians", action="store_true", help="renew the medians first")
-    args = parser.parse_args(argv)
+    options = parser("hpo", __doc__)
+    options.add_argument("--medians", action="store_true", help="renew the medians first")
+    args = options.parse_args(argv)
     if args.medians:
         renew_medians()
     execute(SUITE, args)

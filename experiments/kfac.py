@@ -33,8 +33,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import optuna
 import plotly.graph_objects as go

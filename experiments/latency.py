@@ -20,12 +20,9 @@ them anew.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import optuna
@@ -136,7 +133,7 @@ class Cell:
 
 def asker(sampler: str, problem: Problem, count: int) -> Callable[[], float]:
     """A study with ``count`` trials; every call makes one more, in CPU milliseconds."""
-    study = optuna.create_study(sampler=make_sampler(sampler, 0, problem))
+    study = optuna.create_study(sampler=make_sampler(sampler, 0))
     study.add_trials(history(problem, count))
 
     def ask() -> float:

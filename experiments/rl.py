@@ -35,8 +35,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import gymnasium
 import numpy as np
 import plotly.graph_objects as go

@@ -55,8 +55,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console

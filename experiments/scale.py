@@ -18,7 +18,6 @@ Rows are kept in runs/scale.jsonl, one for each sampler and seed.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import sys
 import time
@@ -26,8 +25,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import optuna
@@ -116,7 +113,7 @@ def work(cell: Cell) -> rows.Row:
     task = problem(cell.seed)
     x, values = history(cell.seed, cell.history)
     distributions = dict(task.space)
-    study = optuna.create_study(sampler=make_sampler(cell.sampler, cell.seed, task))
+    study = optuna.create_study(sampler=make_sampler(cell.sampler, cell.seed))
     study.add_trials(
         [
             optuna.trial.create_trial(

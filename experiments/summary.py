@@ -35,7 +35,7 @@ from experiments.harness.comparison import (
 )
 from experiments.harness.peers import SAMPLERS, sampler_version
 from experiments.harness.provenance import stamp
-from experiments.harness.traces import RESULTS, ship
+from experiments.harness.traces import ship
 
 Array = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.ship:
         for name in dict.fromkeys(suite.name for suite in SUITES.values()):
-            print(ship(RESULTS / f"{name}.jsonl", SAMPLERS))
+            print(ship(name, SAMPLERS))
         return
     comparisons = {
         name: compare(suite, current(suite), suite.dev if args.dev else suite.final)

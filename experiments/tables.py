@@ -25,7 +25,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from experiments.harness.comparison import Suite, command
+from experiments.harness.comparison import Suite, execute, parser
 from experiments.harness.problems import Params, Problem
 from experiments.harness.traces import Run, Trace, optimize
 
@@ -100,4 +100,4 @@ SUITE = Suite(
 )
 
 if __name__ == "__main__":
-    command(SUITE, __doc__)
+    execute(SUITE, parser(SUITE.name, __doc__).parse_args())

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,15 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from experiments.harness import statistics
-from experiments.harness.peers import SAMPLERS, missing, sampler_version
-from experiments.harness.traces import RESULTS, Run, Trace, collect, load
+from experiments.harness.peers import SAMPLERS, missing
+from experiments.harness.provenance import not_installed
+from experiments.harness.traces import Run, Trace, collect, load
 
 Array = NDArray[np.float64]
 Pair = tuple[str, int]
 Scale = Callable[[str, Array], Array]
 
 MARKS = (15, 25, 50, 100)
-BUDGET = 100
 DEFAULT_SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random")
 REFERENCE = "fisher"
 
@@ -58,15 +57,7 @@ class Suite:
 
     def missing(self) -> str | None:
         """One line that says why the suite cannot run here; None where it can."""
-        try:
-            version(self.package)
-        except PackageNotFoundError:
-            return f"{self.name}: not installed; pip install -c constraints.txt {self.package}"
-        return None
-
-    def runs(self, pairs: Sequence[Pair], samplers: Sequence[str], budget: int) -> list[Run]:
-        """All runs, problem by problem, so that a part of them is a fair comparison too."""
-        return [Run(s, problem, seed, budget) for problem, seed in pairs for s in samplers]
+        return not_installed(self.name, self.package)
 
 
 @dataclass(frozen=True)
@@ -76,10 +67,6 @@ class Comparison:
     metric: str
     best: Mapping[str, Mapping[Pair, Array]]
     seconds: Mapping[str, float]
-
-    def length(self, sampler: str) -> int:
-        """Evaluations that every trace of the sampler has."""
-        return min(len(best) for best in self.best[sampler].values())
 
     def losses(self, samplers: Sequence[str], pairs: Sequence[Pair], mark: int) -> Array:
         """Best after ``mark`` evaluations, shape ``(pairs, samplers)``."""
@@ -97,32 +84,22 @@ class Comparison:
 
 def compare(suite: Suite, traces: Sequence[Trace], pairs: Sequence[Pair]) -> Comparison:
     """The traces of the samplers' present versions on the pairs, the longest of each."""
-    scale = suite.scale()
+    scale, wanted = suite.scale(), set(pairs)
     best: dict[str, dict[Pair, Array]] = {}
     cpu: dict[str, list[float]] = {}
-    wanted = set(pairs)
-    for trace in sorted(traces, key=lambda t: len(t.values)):
+    for trace in sorted(traces, key=lambda t: (SAMPLERS.index(t.run.sampler), len(t.values))):
         run = trace.run
         if (run.problem, run.seed) in wanted:
             so_far = np.minimum.accumulate(trace.values)
             best.setdefault(run.sampler, {})[run.problem, run.seed] = scale(run.problem, so_far)
             cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
-    order = [s for s in SAMPLERS if s in best]
-    return Comparison(
-        suite.metric,
-        {s: best[s] for s in order},
-        {s: float(np.mean(cpu[s])) for s in order},
-    )
+    return Comparison(suite.metric, best, {s: float(np.mean(c)) for s, c in cpu.items()})
 
 
 def current(suite: Suite) -> list[Trace]:
     """Kept traces of a suite made by the samplers' present versions."""
-    versions = {s: sampler_version(s) for s in SAMPLERS if missing(s) is None}
-    return [
-        trace
-        for key, trace in load(RESULTS / f"{suite.name}.jsonl").items()
-        if key.startswith(f"{trace.run.sampler}@{versions.get(trace.run.sampler)}/")
-    ]
+    found = load(suite.name).items()
+    return [t for key, t in found if missing(t.run.sampler) is None and key == t.run.key()]
 
 
 def group(problem: str) -> str:
@@ -148,46 +125,37 @@ def report(title: str, comparison: Comparison) -> Group:
     if REFERENCE not in comparison.best:
         return Group(f"{title}: no traces of {REFERENCE} yet")
     pairs = sorted(comparison.best[REFERENCE])
-    length = comparison.length(REFERENCE)
-    full = [
-        s
-        for s in comparison.best
-        if comparison.paired(s) == pairs and comparison.length(s) >= length
-    ]
-    partial = [s for s in comparison.best if s not in full]
-    parts = [_full_table(title, comparison, full, pairs)]
-    if partial:
-        parts.append(_paired_table(title, comparison, partial))
-    return Group(*parts)
-
-
-def _marks(length: int) -> list[int]:
-    return [m for m in MARKS if m < length] + [length]
+    all_of_it = (pairs, comparison.mark(REFERENCE))
+    full = [s for s in comparison.best if (comparison.paired(s), comparison.mark(s)) == all_of_it]
+    part = [s for s in comparison.best if s not in full]
+    tables = [_full_table(title, comparison, full, pairs)]
+    return Group(*tables, *([_paired_table(title, comparison, part)] if part else []))
 
 
 def _full_table(
     title: str, comparison: Comparison, samplers: Sequence[str], pairs: Sequence[Pair]
 ) -> Table:
-    marks = _marks(comparison.length(REFERENCE))
+    length = comparison.mark(REFERENCE)
+    marks = [*(m for m in MARKS if m < length), length]
     losses = {m: comparison.losses(samplers, pairs, m) for m in marks}
-    last = losses[marks[-1]]
+    last = losses[length]
     means = by_group(pairs, last)
-    p_values = statistics.paired_wilcoxon(means, 0)
+    p_values = statistics.holm([statistics.wilcoxon_p(m - means[:, 0]) for m in means.T[1:]])
     wins = win_share(last)
     groups = [group(problem) for problem, _ in pairs]
-    table = Table(title=f"{title}: {len(means)} problems, {len(pairs)} runs of each sampler")
-    columns = ["sampler", *(f"rank {m}" for m in marks), *(f"regret {m}" for m in marks)]
-    for name in (*columns, "fisher wins", "p (Holm)", "rank − fisher, 95 %", "CPU ms"):
-        table.add_column(name, justify="left" if name == "sampler" else "right")
+    table = _table(
+        f"{title}: {len(means)} problems, {len(pairs)} runs of each sampler",
+        *("sampler", *(f"rank {m}" for m in marks), *(f"regret {m}" for m in marks)),
+        *("fisher wins", "p (Holm)", "rank − fisher, 95 %", "CPU ms"),
+    )
     for j, s in enumerate(samplers):
         row = [f"{statistics.average_ranks(losses[m])[j]:.2f}" for m in marks]
         row += [f"{losses[m][:, j].mean():.3f}" for m in marks]
-        if j == 0:
-            row += ["–", "–", "–"]
-        else:
+        against = ["–", "–", "–"]
+        if j:
             low, high = statistics.bootstrap_interval(last, groups, 0, j)
-            row += [f"{wins[j]:.0%}", f"{p_values[j]:.1e}", f"[{low:+.2f}, {high:+.2f}]"]
-        table.add_row(s, *row, f"{1000 * comparison.seconds[s]:.1f}")
+            against = [f"{wins[j]:.0%}", f"{p_values[j - 1]:.1e}", f"[{low:+.2f}, {high:+.2f}]"]
+        table.add_row(s, *row, *against, f"{1000 * comparison.seconds[s]:.1f}")
     table.caption = (
         f"rank: mean rank, 1 = best; regret: mean {comparison.metric}; after so many evaluations. "
         "The first 10 are the same points for all. p: Wilcoxon against fisher on the problems' "
@@ -197,18 +165,11 @@ def _full_table(
 
 
 def _paired_table(title: str, comparison: Comparison, samplers: Sequence[str]) -> Table:
-    table = Table(title=f"{title}: samplers that ran on a part, each against fisher on that part")
-    columns = (
-        "sampler",
-        "problems",
-        "runs",
-        "evaluations",
-        "its regret",
-        "fisher's",
-        "fisher wins",
+    table = _table(
+        f"{title}: samplers that ran on a part, each against fisher on that part",
+        *("sampler", "problems", "runs", "evaluations", "its regret", "fisher's", "fisher wins"),
+        *("p (Holm)", "CPU ms"),
     )
-    for name in (*columns, "p (Holm)", "CPU ms"):
-        table.add_column(name, justify="left" if name == "sampler" else "right")
     rows, raw = [], []
     for s in samplers:
         if pairs := comparison.paired(s):
@@ -225,45 +186,49 @@ def _paired_table(title: str, comparison: Comparison, samplers: Sequence[str]) -
     return table
 
 
-def command(suite: Suite, doc: str | None, argv: Sequence[str] | None = None) -> None:
-    """Run a suite from the command line and print its tables."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{suite.name}",
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for j, name in enumerate(columns):
+        table.add_column(name, justify="right" if j else "left")
+    return table
+
+
+def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """Of a suite's command line, with the options that all suites share."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
-    execute(suite, parser.parse_args(argv))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that all suites share."""
-    parser.add_argument("--quick", action="store_true", help="a small part, under 5 minutes")
-    parser.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
-    parser.add_argument("--budget", type=int, default=BUDGET)
-    parser.add_argument("--problems", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
-    parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    made.add_argument("--quick", action="store_true", help="a small part, under 5 minutes")
+    made.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
+    made.add_argument("--budget", type=int, default=100)
+    made.add_argument("--problems", nargs="+", help="only these")
+    made.add_argument("--seeds", type=int, nargs="+", help="only these")
+    made.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
+    made.add_argument("--workers", type=int, default=os.cpu_count())
+    return made
 
 
 def execute(suite: Suite, args: argparse.Namespace) -> None:
     """Make the runs that are missing, then print the report on those that were asked for."""
     console = Console(width=180)
-    reasons = {s: missing(s) for s in args.samplers}
-    for reason in (suite.missing(), *reasons.values()):
+    for reason in (suite.missing(), *(missing(s) for s in args.samplers)):
         if reason:
             console.print(reason)
     if suite.missing():
         return
-    samplers = [s for s, reason in reasons.items() if reason is None]
-    pairs = suite.quick if args.quick else suite.dev if args.dev else suite.final
     pairs = [
         (problem, seed)
-        for problem, seed in pairs
+        for problem, seed in (suite.quick if args.quick else suite.dev if args.dev else suite.final)
         if problem in (args.problems or [problem]) and seed in (args.seeds or [seed])
     ]
     budget = min(args.budget, suite.quick_budget) if args.quick else args.budget
-    runs = suite.runs(pairs, samplers, budget)
-    traces = collect(runs, suite.work, RESULTS / f"{suite.name}.jsonl", workers=args.workers)
+    runs = [  # problem by problem, so that a part of them is a fair comparison too
+        Run(sampler, problem, seed, budget)
+        for problem, seed in pairs
+        for sampler in args.samplers
+        if missing(sampler) is None
+    ]
+    traces = collect(suite.name, runs, suite.work, workers=args.workers)
     console.print(report(suite.name, compare(suite, traces, pairs)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,8 +56,9 @@ class Problem:
 
     def design(self, seed: int) -> list[Params]:
         """The first points, the same for every sampler; parameters that do not exist included."""
-        points = sobol(len(self.space), self.name, seed)
-        return [self.at(point) for point in points]
+        digest = hashlib.sha256(f"{self.name}/{seed}".encode()).digest()
+        engine = qmc.Sobol(len(self.space), seed=np.random.default_rng(list(digest[:8])))
+        return [self.at(point) for point in engine.random(16)[:N_DESIGN]]
 
     def at(self, point: NDArray[np.float64]) -> Params:
         """Parameters at a point of the unit cube."""
@@ -65,14 +66,6 @@ class Problem:
             name: from_unit(distribution, float(u))
             for (name, distribution), u in zip(self.space.items(), point, strict=True)
         }
-
-
-def sobol(dimension: int, problem: str, seed: int) -> NDArray[np.float64]:
-    """The Sobol points in the unit cube that every sampler starts from, shape ``(N_DESIGN, d)``."""
-    digest = hashlib.sha256(f"{problem}/{seed}".encode()).digest()
-    engine = qmc.Sobol(dimension, seed=np.random.default_rng(list(digest[:8])))
-    points: NDArray[np.float64] = engine.random(16)[:N_DESIGN]
-    return points
 
 
 def suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribution) -> Any:
@@ -88,27 +81,31 @@ def suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribu
             raise TypeError(f"no method suggests {distribution!r}")
 
 
-def from_unit(distribution: BaseDistribution, u: float) -> Any:
-    """The value at ``u`` in [0, 1): cells of equal width for what is discrete."""
+def levels(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """All values of a discrete distribution; None if continuous or of integers on a log scale."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return choices[int(u * len(choices))]
-        case FloatDistribution(low=low, high=high, step=None, log=log):
-            return (
-                math.exp(_between(math.log(low), math.log(high), u))
-                if log
-                else _between(low, high, u)
-            )
+            return choices
         case FloatDistribution(low=low, high=high, step=float(step)):
-            return low + step * int(u * (round((high - low) / step) + 1))
-        case IntDistribution(low=low, high=high, log=True):
-            value = math.exp(_between(math.log(low - 0.5), math.log(high + 0.5), u))
+            return [low + step * i for i in range(round((high - low) / step) + 1)]
+        case IntDistribution(low=low, high=high, step=step, log=False):
+            return range(low, high + 1, step)
+    return None
+
+
+def from_unit(distribution: BaseDistribution, u: float) -> Any:
+    """The value at ``u`` in [0, 1): cells of equal width for what is discrete."""
+    if (values := levels(distribution)) is not None:
+        return values[int(u * len(values))]
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=False):
+            return low + (high - low) * u
+        case FloatDistribution(low=low, high=high):
+            start = math.log(low)
+            return math.exp(start + (math.log(high) - start) * u)
+        case IntDistribution(low=low, high=high):
+            start = math.log(low - 0.5)
+            value = math.exp(start + (math.log(high + 0.5) - start) * u)
             return min(max(round(value), low), high)
-        case IntDistribution(low=low, high=high, step=step):
-            return low + step * int(u * ((high - low) // step + 1))
         case _:
             raise TypeError(f"no unit interval for {distribution!r}")
-
-
-def _between(low: float, high: float, u: float) -> float:
-    return low + (high - low) * u

