@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +29,9 @@ from experiments.harness.comparison import Pair, Suite, by_group, clipped, log10
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Problem
 from experiments.harness.traces import Run, optimize
-from fisherbo.acquisition import propose
-from fisherbo.gp.warp import finite, standardize
-from fisherbo.optimize.descent import AscentResult, LocalModel, Utility, natural_ascent
+from fisherbo import FisherSampler
+from fisherbo.acquisition.propose import Effort
+from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
 FULL = "full"
@@ -41,50 +39,22 @@ MARKS = (25, 50, 100)
 QUICK_FUNCTIONS = (1, 6, 8, 10, 13, 15, 20, 22)
 
 
-def _stay(utility: Any, start: Array, movable: Any, **_: Any) -> AscentResult:
-    return AscentResult(start, utility(start).value, 0, "steps")
-
-
-def _euclidean(utility: Utility, start: Array, movable: Any, **settings: Any) -> AscentResult:
-    """The ascent with a multiple of the identity in place of the score metric."""
-
-    def flat(x: Array) -> LocalModel:
-        e = utility(x)
-        scale = np.full_like(e.diagonal, e.diagonal.mean())
-        return LocalModel(e.value, e.gradient, scale, np.zeros((*e.gradient.shape, 1)))
-
-    return natural_ascent(flat, start, movable, **settings)
-
-
-VARIANTS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
-    "no-warp": lambda: patch(
-        "fisherbo.sampler.observations.warp", lambda y, noise=0.0: standardize(finite(y))
-    ),
-    "prior-mean-0": lambda: patch("fisherbo.sampler.models.PRIOR_MEAN", 0.0),
-    "no-plateaus": lambda: patch(
-        "fisherbo.acquisition.exclusion.plateau_radius", lambda _, y: np.zeros(len(y))
-    ),
-    "no-stalls": lambda: patch("fisherbo.sampler.suggest.stall_radius", lambda _: 0.0),
-    "latent-improvement": lambda: patch(
-        "fisherbo.sampler.observations.Observations._has_exact_values", lambda _: False
-    ),
-    "no-conditions": lambda: patch("fisherbo.sampler.trials.with_conditions", lambda s, _: s),
-    "no-ascent": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _stay),
-    "euclidean": lambda: patch("fisherbo.acquisition.propose.natural_ascent", _euclidean),
-    "no-search": lambda: patch.dict(
-        propose.propose.__kwdefaults__, effort=propose.Effort(generations=1, count=1, neighboured=0)
-    ),
-    "no-neighbours": lambda: patch.dict(
-        propose.propose.__kwdefaults__, effort=propose.Effort(neighboured=0)
-    ),
-    "fit-each-trial": lambda: patch("fisherbo.gp.model._pause", lambda n: 1.0),
-    "fit-every-tenth": lambda: patch("fisherbo.gp.model._pause", lambda n: 10.0),
+VARIANTS: Mapping[str, AlgorithmOptions] = {
+    "no-warp": AlgorithmOptions(half_rank=False),
+    "prior-mean-0": AlgorithmOptions(prior_mean=0.0),
+    "no-plateaus": AlgorithmOptions(plateaus=False),
+    "no-stalls": AlgorithmOptions(stalls=False),
+    "no-ascent": AlgorithmOptions(effort=Effort(steps=0)),
+    "no-search": AlgorithmOptions(effort=Effort(generations=1, count=1, neighboured=0)),
+    "no-neighbours": AlgorithmOptions(effort=Effort(neighboured=0)),
+    "fit-each-trial": AlgorithmOptions(refit_after=1),
+    "fit-every-tenth": AlgorithmOptions(refit_after=10),
 }
 DISCRETE = ("no-search", "no-neighbours")
 """Variants that differ in spaces with discrete parameters only."""
 
-TRAINING = ("no-conditions", "no-plateaus")
-"""Variants that differ where parameters are conditional, or values equal."""
+TRAINING = ("no-plateaus",)
+"""Variants that differ where values are equal."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +98,9 @@ class Cell:
 def work(cell: Cell) -> rows.Row:
     """The best value after each trial of one study, and the CPU seconds of a suggestion."""
     problem = tasks()[cell.suite].problem(cell.problem)
-    with ExitStack() as stack:
-        if cell.variant != FULL:
-            stack.enter_context(VARIANTS[cell.variant]())
-        trace = optimize(Run("fisher", cell.problem, cell.seed, cell.budget), problem)
+    options = VARIANTS.get(cell.variant, AlgorithmOptions())
+    sampler = FisherSampler(seed=cell.seed, _options=options)
+    trace = optimize(Run("fisher", cell.problem, cell.seed, cell.budget), problem, sampler)
     best = np.minimum.accumulate(trace.values).tolist()
     return {"best": best, "cpu": trace.cpu_seconds / cell.budget}
 

@@ -50,7 +50,13 @@ class ExclusionZones:
 
 
 def exclusion_zones(
-    x: Array, y: Array, embedding: Embedding, least: float = 0.0, pending: Array | None = None
+    x: Array,
+    y: Array,
+    embedding: Embedding,
+    least: float = 0.0,
+    pending: Array | None = None,
+    *,
+    plateaus: bool = True,
 ) -> ExclusionZones | None:
     """Balls of presumed plateaus, and of a radius ``least`` around all points; None if none.
 
@@ -60,9 +66,12 @@ def exclusion_zones(
         embedding: In which distances are measured.
         least: Radius around every point.
         pending: Points under evaluation, which have small balls at least, shape ``(m, d)``.
+        plateaus: Whether plateaus are presumed at all.
     """
     embedded = embedding(x)
-    radius = np.maximum(plateau_radius(embedded, y), least)
+    radius = np.full(len(y), least)
+    if plateaus:
+        radius = np.maximum(plateau_radius(embedded, y), least)
     if pending is not None:
         embedded = np.concatenate([embedded, embedding(pending)])
         radius = np.append(radius, np.full(len(pending), max(least, _LEAST)))

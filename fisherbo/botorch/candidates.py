@@ -14,7 +14,7 @@ from botorch.optim.utils import columnwise_clamp
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from fisherbo.botorch.metric import expected_metric_diagonal, model_of
+from fisherbo.botorch.metric import DiagonalMetric, expected_metric_diagonal, model_of
 from fisherbo.botorch.region import Climb, begin, climb
 from fisherbo.errors import InvalidInputError
 from fisherbo.space import Array, Mask
@@ -42,6 +42,7 @@ def gen_candidates_natural(
     fixed_features: FixedFeatures | None = None,
     timeout_sec: float | None = None,
     best_only: bool = False,
+    metric: DiagonalMetric = expected_metric_diagonal,
 ) -> tuple[Tensor, Tensor]:
     """Candidates and their values, from initial conditions of shape ``(b, q, d)`` or ``(q, d)``.
 
@@ -61,6 +62,7 @@ def gen_candidates_natural(
         timeout_sec: Seconds after which the ascent stops where it is.
         best_only: Whether only the best candidate matters: starts that cannot overtake it are given
             up on the way, and points of joint candidates are exchanged between starts.
+        metric: Diagonal metric of the ascent; by default the posterior's expected information.
 
     Returns:
         Candidates of the shape of ``initial_conditions``, and values of shape ``(b,)``.
@@ -82,7 +84,7 @@ def gen_candidates_natural(
     )
     start = _fixed(start, features)
     fixed = [j % shape[-1] for j in features]
-    chart = _chart(start, acquisition_function, lower_bounds, upper_bounds, fixed)
+    chart = _chart(start, acquisition_function, metric, lower_bounds, upper_bounds, fixed)
     deadline = np.inf if timeout_sec is None else time.monotonic() + timeout_sec
     ascent = _Ascent(chart, ascent_steps, deadline)
     if best_only:
@@ -167,6 +169,7 @@ class _WhiteCoordinates:
 def _chart(
     start: Tensor,
     acquisition: AcquisitionFunction,
+    metric: DiagonalMetric,
     lower: float | Tensor | None,
     upper: float | Tensor | None,
     fixed: list[int],
@@ -176,8 +179,7 @@ def _chart(
     scale = np.ones(d)
     if movable:
         reference = _reference(start.reshape(-1, d), lower, upper, movable)
-        metric = expected_metric_diagonal(model_of(acquisition), reference, movable)
-        scale[movable] = np.sqrt(_array(metric))
+        scale[movable] = np.sqrt(_array(metric(model_of(acquisition), reference, movable)))
     moves = np.isin(np.arange(d), movable)
     low = np.where(moves, _bound(lower, d, -np.inf) * scale, -np.inf)
     high = np.where(moves, _bound(upper, d, np.inf) * scale, np.inf)

@@ -8,7 +8,7 @@ the expected information of observations about the point (Tosi et al. 2014), by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ from fisherbo.errors import InvalidInputError
 _SECANT, _FLAT = 1e-2, 1e-4  # step of a secant, least Λ_j τ²; in units of the points' spread
 _VARIANCE_FLOOR = 1e-12
 _INNER = ("acq_func", "raw_acqf")  # names under which BoTorch's wrappers keep what they wrap
+
+DiagonalMetric = Callable[[Model, Tensor, list[int]], Tensor]
+"""A model, points ``(m, d)`` and coordinates that move, to the diagonal there, ``(k,)``, > 0."""
 
 
 def model_of(acquisition: object) -> Model:

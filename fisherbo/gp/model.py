@@ -59,6 +59,7 @@ def refit(
     constant: float = PRIOR_MEAN,
     merit: Array | None = None,
     rotation: bool = False,
+    after: int | None = None,
 ) -> Fit:
     """The last fit while it is recent enough, else a new one that starts from it.
 
@@ -71,12 +72,13 @@ def refit(
         constant: Prior mean of f.
         merit: By which the active set is chosen, shape ``(n,)``; the values if None.
         rotation: Whether the kernel may be rotated.
+        after: New observations from one fit to the next; more of them as n grows if None.
     """
     merit = y if merit is None else merit
     n, index = len(y), rotatable(space) if rotation else np.empty(0, dtype=np.int64)
     if last is not None and not np.isin(rotated(last.hyper.rotation), index).all():
         last = None  # a parameter is another one now, or rotations are not wanted any more
-    if last is not None and 0 <= n - last.count < _pause(n):
+    if last is not None and 0 <= n - last.count < (_pause(n) if after is None else after):
         return last
     first = prior_mode(space.dimension)
     starts = [first] if last is None or n <= 40 else []

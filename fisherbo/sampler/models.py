@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fisherbo.gp.model import MODEL_SIZE, PRIOR_MEAN, Fit, conditioned, refit
+from fisherbo.gp.model import MODEL_SIZE, Fit, conditioned, refit
 from fisherbo.gp.posterior import Posterior, with_fantasies
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.subset import Region, region_known
@@ -21,6 +21,7 @@ from fisherbo.gp.transfer import TransferMean, TransferPosterior
 from fisherbo.gp.warp import warped_noise
 from fisherbo.sampler.constraints import ConstraintData
 from fisherbo.sampler.observations import Observations
+from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sobol import sobol
 from fisherbo.space import Array, Space
 
@@ -94,7 +95,7 @@ def fit_objective(
     *,
     objective: int = 0,
     transfer: TransferMean | None = None,
-    rotation: bool = True,
+    options: AlgorithmOptions = DEFAULTS,
 ) -> _Fitted:
     """The model of an objective, which follows from its observations and the last fit alone.
 
@@ -105,15 +106,16 @@ def fit_objective(
         kept: The base of an earlier posterior; saves time only.
         objective: Which objective. Noise that trials tell is that of a single one.
         transfer: Prior mean that earlier studies give.
-        rotation: Whether the kernel may be rotated.
+        options: Of the algorithm.
     """
     x, warped = observations.x, observations.warped[objective]
     single = observations.objectives == 1
     noise = observations.noise if single else np.zeros(len(observations))
     known = warped_noise(noise, observations.y[:, objective], warped)
     y = warped if transfer is None else warped - transfer(x)
-    constant = PRIOR_MEAN if transfer is None else transfer.constant
-    fit = refit(x, y, space, last, known=known, constant=constant, rotation=rotation)
+    constant = options.prior_mean if transfer is None else transfer.constant
+    rotation, after = options.rotation, options.refit_after
+    fit = refit(x, y, space, last, known=known, constant=constant, rotation=rotation, after=after)
     posterior, base = conditioned(x, y, space, fit, kept, known=known, constant=constant)
     region = region_known(x, y, fit.hyper.lengthscale, MODEL_SIZE, fit.hyper.rotation)
     surrogate: Surrogate = posterior
@@ -130,6 +132,8 @@ def fit_constraint(
     space: Space,
     last: Fit | None,
     kept: Posterior | None = None,
+    *,
+    options: AlgorithmOptions = DEFAULTS,
 ) -> _Fitted:
     """The model of a constraint; trials in which it is not known are left out.
 
@@ -139,13 +143,15 @@ def fit_constraint(
         space: The search space.
         last: The last fit that the study has.
         kept: The base of an earlier posterior; saves time only.
+        options: Of the algorithm.
     """
     known = ~np.isnan(constraint.y)
     x, y, merit = observations.points[known], constraint.y[known], observations.merit[known]
     noise = constraint.noise[known]
     guessed = noise if noise.any() else None
     constant = constraint.prior_mean
-    fit = refit(x, y, space, last, known=guessed, constant=constant, merit=merit)
+    after = options.refit_after
+    fit = refit(x, y, space, last, known=guessed, constant=constant, merit=merit, after=after)
     posterior, base = conditioned(
         x, y, space, fit, kept, known=guessed, constant=constant, merit=merit
     )
@@ -160,16 +166,18 @@ class ModelFitter:
 
     Args:
         factory: Makes the objectives' models in place of ours.
-        rotation: Whether the objectives' kernels may be rotated.
+        options: Of the algorithm.
     """
 
-    def __init__(self, factory: Factory | None = None, *, rotation: bool = True) -> None:
+    def __init__(
+        self, factory: Factory | None = None, *, options: AlgorithmOptions = DEFAULTS
+    ) -> None:
         self._factory = factory
-        self._rotation = rotation
+        self._options = options
         self._bases: dict[str, Posterior] = {}
 
     def __reduce__(self) -> tuple[Callable[..., ModelFitter], tuple[Factory | None]]:
-        return partial(ModelFitter, rotation=self._rotation), (self._factory,)
+        return partial(ModelFitter, options=self._options), (self._factory,)
 
     def fit(
         self,
@@ -187,10 +195,11 @@ class ModelFitter:
             transfer: Prior mean of a single objective that earlier studies give.
         """
         fits: dict[str, Fit] = {}
+        fit = partial(fit_constraint, options=self._options)
         return Models(
             tuple(self._objectives(observations, space, last, transfer, fits)),
             tuple(
-                self._fitted(c.label, partial(fit_constraint, c, observations, space), last, fits)
+                self._fitted(c.label, partial(fit, c, observations, space), last, fits)
                 for c in observations.constraints
             ),
             fits,
@@ -228,7 +237,7 @@ class ModelFitter:
                 space,
                 objective=j,
                 transfer=transfer if single else None,
-                rotation=self._rotation,
+                options=self._options,
             )
             yield self._fitted("" if single else str(j), fit, last, fits)
 

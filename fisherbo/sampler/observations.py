@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from optuna.study import StudyDirection
 
-from fisherbo.gp.warp import warp
+from fisherbo.gp.warp import finite, standardize, warp
 from fisherbo.sampler.constraints import ConstraintData, constraint_data, failure_data
 from fisherbo.sampler.outliers import without_outliers
 from fisherbo.sampler.pruned import with_pruned
@@ -52,6 +52,7 @@ class Observations:
         evaluated: Coordinates that were or are under evaluation, shape ``(v, d)``.
         count: Number of trials that have values or failed.
         too_good: Which rows have a value that is infinitely good, or too good to be true, ``(t,)``.
+        half_rank: Whether the values are warped, and not only standardised.
     """
 
     x: Array
@@ -65,6 +66,7 @@ class Observations:
     evaluated: Array
     count: int
     too_good: Mask
+    half_rank: bool = True
 
     def __len__(self) -> int:
         return len(self.row)
@@ -77,6 +79,8 @@ class Observations:
     @cached_property
     def warped(self) -> tuple[Array, ...]:
         """Values of each objective as models see them, each of shape ``(n,)``."""
+        if not self.half_rank:
+            return tuple(standardize(finite(column)) for column in self.y.T)
         noise = typical_noise(self.noise) if self.objectives == 1 else 0.0
         return tuple(warp(column, noise) for column in self.y.T)
 
@@ -149,6 +153,7 @@ def observe(
     directions: Sequence[StudyDirection],
     *,
     separate_failures: bool = True,
+    half_rank: bool = True,
 ) -> Observations:
     """The observations that a table of trials contains.
 
@@ -160,6 +165,7 @@ def observe(
         table: The trials.
         directions: Of the objectives.
         separate_failures: Whether many failures have a model of their own.
+        half_rank: Whether the values are warped, and not only standardised.
     """
     value, points = objective_values(space, table, directions), table.points(space)
     observed = ~np.isnan(value[:, 0])
@@ -183,6 +189,7 @@ def observe(
         evaluated=points[located & ~table.have(Status.KILLED)],
         count=int(observed.sum()),
         too_good=observed & (value == np.inf).any(1),
+        half_rank=half_rank,
     )
 
 

@@ -1,9 +1,9 @@
-"""The evaluated point to use in the end: the best posterior mean, not the luckiest value.
+"""The evaluated point to use in the end: that of the best posterior mean, not of the best value.
 
-The model is one of warped values. The warp is monotone, so that a quantile of the noise-free value
-at a point becomes a quantile in the objective's units by the inverse warp; it is known at observed
-values, interpolated between them, a straight line above the best and flat below the worst. The mean
-of the warped value becomes the median of the objective's.
+The model is of warped values. Since the warp is monotone, its inverse maps quantiles of the
+noise-free warped value at a point to quantiles in the objective's units. The inverse is known at
+the observed values, interpolated between them, linear above the best and constant below the worst.
+The posterior mean of the warped value becomes the median in the objective's units.
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import unwarp
-from fisherbo.sampler.observations import Observations
+from fisherbo.sampler.checks import NOTHING_VARIES
+from fisherbo.sampler.fit_store import latest
+from fisherbo.sampler.models import fit_objective
+from fisherbo.sampler.observations import observe
+from fisherbo.sampler.options import AlgorithmOptions
+from fisherbo.sampler.transfer import SourceStudies
+from fisherbo.sampler.trials import StudyReader
 from fisherbo.space import Array
 
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LEVEL = 0.95
 QUANTILE = 1.959963984540054  # of the standard normal at (1 + LEVEL)/2
 
@@ -46,28 +53,37 @@ class Recommendation:
     high: float
 
 
-def recommended(
-    trials: Sequence[FrozenTrial],
-    observations: Observations,
-    surrogate: Surrogate,
-    *,
-    maximize: bool,
+def recommend(
+    study: Study, reader: StudyReader, sources: SourceStudies, options: AlgorithmOptions
 ) -> Recommendation:
     """The complete, feasible trial of the best posterior mean.
 
     Args:
-        trials: Trials that were read.
-        observations: Of their one objective.
-        surrogate: The model of the warped values.
-        maximize: Whether larger values are better.
+        study: A study with one objective.
+        reader: Of its trials.
+        sources: Earlier studies.
+        options: Of the algorithm.
+
+    Raises:
+        InvalidInputError: If there is no such trial, or no parameter varies.
     """
-    usable = np.array([is_candidate(trials[i]) for i in observations.row])
-    mean, sd = surrogate.predict(observations.x)
+    trials = study.get_trials(deepcopy=False, states=_FINISHED)
+    require_candidate(trials)
+    search_space = reader.parameters(trials).varying
+    if not search_space:
+        raise InvalidInputError(NOTHING_VARIES)
+    space, table = reader.table(search_space, trials)
+    half_rank = options.half_rank
+    seen = observe(space, table, study.directions, separate_failures=False, half_rank=half_rank)
+    last = latest(trials, tuple(search_space))
+    transfer = sources.prior_mean(search_space, seen)
+    model, _, _ = fit_objective(seen, space, last, transfer=transfer, options=options)
+    mean, sd = model.surrogate.predict(seen.x)
+    usable = np.array([is_candidate(trials[i]) for i in seen.row])
     best = int(np.argmax(np.where(usable, mean, -np.inf)))
-    sign = 1.0 if maximize else -1.0
-    y, warped = observations.y[:, 0], observations.warped[0]
-    ends = interval(float(mean[best]), float(sd[best]), y, warped, sign)
-    trial = trials[observations.row[best]]
+    sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+    ends = interval(float(mean[best]), float(sd[best]), seen.y[:, 0], seen.warped[0], sign)
+    trial = trials[seen.row[best]]
     return Recommendation(trial.number, dict(trial.params), *ends)
 
 

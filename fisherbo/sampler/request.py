@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint, Rule
 from fisherbo.sampler.observations import Observations, observe
+from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.trials import StudyReader, TrialTable
 from fisherbo.space import Array, Space
@@ -28,6 +29,7 @@ class Request:
         table: The other trials.
         observations: What they say.
         rule: The user's input constraint.
+        options: Of the algorithm.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Request:
     table: TrialTable
     observations: Observations
     rule: InputConstraint | None = None
+    options: AlgorithmOptions = DEFAULTS
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
@@ -50,6 +53,7 @@ def read_request(
     search_space: SearchSpace,
     reader: StudyReader,
     rule: Rule | None,
+    options: AlgorithmOptions,
 ) -> Request | None:
     """What is asked for; None where every parameter is fixed.
 
@@ -60,6 +64,7 @@ def read_request(
         search_space: Parameters to suggest.
         reader: Of the study's trials.
         rule: The user's input constraint.
+        options: Of the algorithm.
     """
     known = reader.parameters(trials)
     varying = {**known.varying, **search_space}
@@ -69,8 +74,10 @@ def read_request(
     parameters = widened(search_space, varying, fixed)
     space, table = reader.table(parameters, trials, len(study.directions))
     target = hold(space, parameters, fixed, no_longer_asked(space, table))
-    observations = observe(space, table, study.directions)
+    observations = observe(space, table, study.directions, half_rank=options.half_rank)
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)
-    return Request(trial.number, parameters, space, target, table, observations, constraint)
+    return Request(
+        trial.number, parameters, space, target, table, observations, constraint, options
+    )

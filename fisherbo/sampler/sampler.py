@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fisherbo.acquisition.propose import unvisited
@@ -21,10 +22,10 @@ from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
 from fisherbo.sampler.input_constraints import Rule, draw_value
 from fisherbo.sampler.inspect import Inspection
-from fisherbo.sampler.models import ModelFitter, Models, fit_objective
-from fisherbo.sampler.observations import observe
+from fisherbo.sampler.models import ModelFitter, Models
+from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
-from fisherbo.sampler.recommend import Recommendation, recommended, require_candidate
+from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
 from fisherbo.sampler.search_space import to_params
@@ -36,7 +37,6 @@ from fisherbo.space import Array
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
 
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
 _LOGGER = logging.getLogger("optuna.fisherbo")
@@ -49,68 +49,71 @@ class FisherSampler(BaseSampler):
 
     1. `trials`: read the study's trials as one table (Optuna; each finished trial once).
     2. `search_space`: map the parameters to the unit cube and infer conditions from the trials;
-       `fixed`: hold values that are enqueued, fixed or no longer asked for.
-    3. `observations`: rank pruned trials by their reports, find penalties and values out of scale,
+       `fixed`: hold the values that are enqueued, fixed or no longer asked for.
+    3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
        warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
-       Vizier GP bandit); `constraints`: a model for each constraint, and for failures where they
+       Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there
        are many (Gardner et al. 2014). Trials of killed workers are ignored.
-    4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence, three of
-       them replaced by the best ones of earlier studies (`transfer`).
-    5. `models`: fit a Gaussian process with a Matérn-3/2 kernel and a lengthscale for each
-       parameter, or for each of rotated axes of the continuous ones where the data call for it
-       (`gp.rotation`), to each objective and constraint (Rasmussen & Williams 2006).
-       Hyperparameters maximise their posterior density, by natural-gradient steps in the average
-       information (Gilmour, Thompson & Cullis 1995); they are kept with the trial (`fit_store`) and
-       reused in later trials, in more of them as observations grow. Points under evaluation are
-       observed at their means (kriging believer: Ginsbourger et al. 2010).
+    4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
+       them are replaced by the best points of earlier studies, if given (`transfer`).
+    5. `models`: fit a Gaussian process (Rasmussen & Williams 2006) to each objective and
+       constraint. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
+       rotated axis of the continuous parameters if the data support it (`gp.rotation`). The
+       hyperparameters maximise their posterior density, by natural-gradient steps in the average
+       information (Gilmour, Thompson & Cullis 1995). They are stored with the trial (`fit_store`)
+       and refitted after a number of trials that grows with the study. Points under evaluation
+       count as observed at their posterior means (kriging believer: Ginsbourger et al. 2010).
     6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
-       value, or over the best posterior mean where values are noisy (a point has two, or
-       :data:`NOISE_VARIANCE` is given) or trials are running; with several objectives log expected
-       hypervolume improvement (Daulton et al. 2020); times the probability of feasibility.
-    7. `acquisition.exclusion`: keep away from points where equal values show a plateau and from
-       points under evaluation. While the best value is more than two trials old, every other trial
-       keeps away from all known points.
-    8. `acquisition.propose`: maximise by natural-gradient ascent (`optimize.descent`) from the best
-       of quasi-random points, in mixed spaces after a natural-gradient search (Ollivier et al.
-       2017).
+       value, or over the best posterior mean if values are noisy (a point has two, or
+       :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
+       expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
+       is added.
+    7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
+       under evaluation. If the best value is more than two trials old, every other trial avoids
+       all known points.
+    8. `acquisition.propose`: maximise the acquisition by natural-gradient ascent
+       (`optimize.descent`) from the best of a set of quasi-random points; in mixed spaces, after a
+       natural-gradient search (Ollivier et al. 2017).
 
-    Random numbers depend on the seed and the trial's number alone, and fitted hyperparameters are
-    kept in the study: a resumed study continues exactly as an uninterrupted one.
+    Random numbers depend only on the seed and the trial's number, and fitted hyperparameters are
+    stored in the study, so a resumed study continues exactly as an uninterrupted one would.
 
     Args:
         seed: Seed; drawn at random if None.
         n_startup_trials: Finished trials before the model is used; until then a Sobol design.
-        independent_sampler: Sampler of the first trials and of parameters that no trial had yet, in
-            place of the Sobol design.
+        independent_sampler: Sampler for the first trials, in place of the Sobol design, and for
+            parameters that no trial has had yet.
         surrogate: Model in place of ours: a callable ``(train_X, train_Y) -> model`` that returns a
             BoTorch model with one output, such as ``botorch.models.SingleTaskGP`` itself. It is
-            called in every trial; ``train_X`` are float64 coordinates in the unit cube, of shape
-            ``(n, d)``, columns in the alphabetical order of the parameters that vary, a category as
-            its index / (choices − 1); ``train_Y`` are warped, standardised values, larger is
-            better, of shape ``(n, 1)``. An exact GP in training mode is fitted by its marginal
+            called in every trial. ``train_X`` holds float64 coordinates in the unit cube, shape
+            ``(n, d)``, with columns in the alphabetical order of the parameters that vary; a
+            category is its index / (choices − 1). ``train_Y`` holds warped, standardised values,
+            larger is better, shape ``(n, 1)``. An exact GP in training mode is fitted by marginal
             likelihood; a model in evaluation mode is used as it is. A suggestion takes about a
-            second, most of it BoTorch's fit; one runs at a time in a process, with torch's random
-            state set from the seed and restored. Nothing is kept in the study.
-        source_studies: Earlier studies with one objective, of the same or an overlapping space:
-            their completed trials are read here once. Their best points take the place of three
-            points of the design, and their models are the new one's prior mean as far as they rank
-            its trials better than chance does. A head start, not a better end: no gain was found
-            after 24 trials. Not with ``surrogate``, nor with several objectives.
+            second, mostly BoTorch's fit. Only one runs at a time in a process; torch's random state
+            is set from the seed and restored. No fit is stored in the study.
+        source_studies: Earlier studies with one objective and the same or an overlapping space.
+            Their completed trials are read once, here. Their best points replace three points of
+            the design, and their models form the prior mean of the new one as far as they rank its
+            trials better than chance. This gives a head start only: no gain was found after 24
+            trials. Not with ``surrogate``, nor with several objectives.
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
-            exist at a point, by name, to whether it may be evaluated. It should raise KeyError for
-            a parameter that is missing: until a first trial tells them, only some are known.
-        rotation: Whether the kernel of an objective may have its lengthscales along rotated axes of
-            the continuous parameters, up to 20, that always exist (:mod:`fisherbo.gp.rotation`). In
-            badly conditioned valleys along no parameter (BBOB 10 and 11) the regret after 100
-            trials is some forty times smaller in 5-D, a little smaller in 10-D; elsewhere rotations
-            are rarely kept. A suggestion takes a tenth more time, a half where one is kept.
+            exist at a point, by name, to whether it may be evaluated. It should raise KeyError if a
+            parameter is missing: before the first trial has run, not all of them are known.
+        rotation: Whether an objective's kernel may have its lengthscales along rotated axes of the
+            continuous, unconditional parameters, up to 20 (:mod:`fisherbo.gp.rotation`). In
+            ill-conditioned valleys along no axis (BBOB 10 and 11) the regret after 100 trials is
+            some forty times smaller in 5-D and slightly smaller in 10-D; elsewhere rotations are
+            rarely kept. A suggestion takes 10 % longer, 50 % where a rotation is kept.
+        _options: For experiments; not part of the public interface.
 
-    A study has at most 4 objectives. A complete trial that does not tell a constraint is feasible,
-    as it is for Optuna. Failures have a model where more than a tenth of the trials failed, or
-    returned a penalty: one worst value, again and again, far from all others. A value that exceeds
-    all others by more than 15 orders of magnitude is treated as a fault of the objective. Enqueued
-    values, and those that ``optuna.samplers.PartialFixedSampler`` fixes, condition the search for
-    the others; parameters that the latest trials no longer ask for keep their last values.
+    A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
+    constraint counts as feasible. Failures get a model of their own if more than a tenth of the
+    trials failed or returned a penalty: the same worst value again and again, far from all others.
+    A value that exceeds all others by more than 15 orders of magnitude counts as a fault of the
+    objective. The search is conditioned on values that are enqueued or fixed by
+    ``optuna.samplers.PartialFixedSampler``; parameters that the latest trials no longer ask for
+    keep their last values.
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
@@ -136,13 +139,14 @@ class FisherSampler(BaseSampler):
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
         rotation: bool = True,
+        _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
         checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._rotation = rotation
-        self._fitter = ModelFitter(surrogate, rotation=rotation)
+        self._options = replace(_options, rotation=rotation)
+        self._fitter = ModelFitter(surrogate, options=self._options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = StudyReaders()
         self._rule = input_constraints
@@ -168,21 +172,7 @@ class FisherSampler(BaseSampler):
                 or no parameter that varies.
         """
         checks.require_single_objective(study)
-        trials = study.get_trials(deepcopy=False, states=_FINISHED)
-        require_candidate(trials)
-        reader = self._readers.of(study)
-        search_space = reader.parameters(trials).varying
-        if not search_space:
-            raise InvalidInputError(checks.NOTHING_VARIES)
-        space, table = reader.table(search_space, trials)
-        observations = observe(space, table, study.directions, separate_failures=False)
-        last = fit_store.latest(trials, tuple(search_space))
-        transfer = self._sources.prior_mean(search_space, observations)
-        model, _, _ = fit_objective(
-            observations, space, last, transfer=transfer, rotation=self._rotation
-        )
-        maximize = study.direction == StudyDirection.MAXIMIZE
-        return recommended(trials, observations, model.surrogate, maximize=maximize)
+        return recommend(study, self._readers.of(study), self._sources, self._options)
 
     @_usual_errors
     def inspect(self, study: Study) -> Inspection:
@@ -296,7 +286,7 @@ class FisherSampler(BaseSampler):
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(study, trial, trials, search_space, reader, self._rule)
+        found = read_request(study, trial, trials, search_space, reader, self._rule, self._options)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
         return found

@@ -94,7 +94,10 @@ def best_point(
 
     def best(acquisition: Acquisition) -> tuple[Array, float]:
         visited = observations.evaluated
-        found = propose(acquisition, target, anchors, rng, visited=visited, further=further)
+        effort = request.options.effort
+        found = propose(
+            acquisition, target, anchors, rng, visited=visited, further=further, effort=effort
+        )
         return found.x, found.utility
 
     acquisition = full
@@ -208,7 +211,8 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
         return None
     observations, surrogate = request.observations, objectives[0].surrogate
     searching = bool(observations.usable.any())
-    radius = stall_radius(observations.age_of_best) if searching else 0.0
+    options = request.options
+    radius = stall_radius(observations.age_of_best) if searching and options.stalls else 0.0
     own = observations.own & searching
     x, y, pending = observations.x[own], observations.y[own, 0], observations.pending
     if radius == 0 and not len(pending) and len(set(y.tolist())) == len(y):
@@ -216,7 +220,9 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
     lengthscale, rotation = kernel_axes(surrogate)
     chosen = active_set(turned(x, rotation), y, lengthscale, _MOST_COMPARED)
     embedding = Embedding.of(lengthscale, request.space.choices, rotation)
-    return exclusion_zones(x[chosen], y[chosen], embedding, radius, pending)
+    return exclusion_zones(
+        x[chosen], y[chosen], embedding, radius, pending, plateaus=options.plateaus
+    )
 
 
 def _apart(points: Array, visited: Array) -> Mask:

@@ -1,7 +1,9 @@
 """The ablation: every variant changes the sampler in its own runs only; the statistics hold."""
 
 import importlib.util
-from dataclasses import asdict
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from experiments.harness import rows, traces
 from experiments.harness.traces import Run, Trace, load, ship
 from fisherbo.acquisition import exclusion
 from fisherbo.gp.kernel import Embedding
-from fisherbo.sampler import suggest, trials
+from fisherbo.sampler.options import DEFAULTS
 
 needs_coco = pytest.mark.skipif(
     importlib.util.find_spec("cocoex") is None, reason="cocoex is in the bench extra"
@@ -37,15 +39,24 @@ def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
     assert ablation.work(cell(FULL))["best"] == before
 
 
-def test_variants_of_zones_and_conditions_take_them_out():
+def test_variants_of_zones_take_them_out():
     x = np.array([[0.1], [0.2], [0.9]])
     embedding = Embedding.of(np.ones(1), np.zeros(1, dtype=int))
     y = np.array([1.0, 1.0, 2.0])
     assert exclusion.exclusion_zones(x, y, embedding) is not None
-    with VARIANTS["no-plateaus"](), VARIANTS["no-conditions"](), VARIANTS["no-stalls"]():
-        assert exclusion.exclusion_zones(x, y, embedding) is None
-        assert suggest.stall_radius(3) == 0
-        assert trials.with_conditions("space", "points") == "space"
+    assert exclusion.exclusion_zones(x, y, embedding, plateaus=False) is None
+
+
+def test_each_variant_changes_one_option_of_the_sampler():
+    for options in VARIANTS.values():
+        names = [field.name for field in fields(options)]
+        assert sum(getattr(options, n) != getattr(DEFAULTS, n) for n in names) == 1
+
+
+def test_no_experiment_patches_the_code_under_test():
+    scripts = list(Path(ablation.__file__).parent.rglob("*.py"))
+    assert len(scripts) > 20
+    assert not [s.name for s in scripts if re.search(r"\bmock\b|\bsetattr\(", s.read_text())]
 
 
 @needs_coco

@@ -1,0 +1,36 @@
+"""Parts of the sampler's algorithm that experiments switch off or change, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fisherbo.acquisition.propose import Effort
+from fisherbo.gp.model import PRIOR_MEAN
+
+
+@dataclass(frozen=True)
+class AlgorithmOptions:
+    """Options of the algorithm; the defaults are `FisherSampler`.
+
+    Attributes:
+        rotation: Whether the objectives' kernels may be rotated.
+        half_rank: Whether values are warped, and not only standardised.
+        prior_mean: Of the objectives' models, in standard deviations of the warped values.
+        refit_after: New observations from one fit of the hyperparameters to the next; more of them
+            as observations grow if None.
+        plateaus: Whether points where equal values show a plateau are avoided.
+        stalls: Whether known points are avoided while the best value is old.
+        effort: Of the search for the largest acquisition.
+    """
+
+    rotation: bool = True
+    half_rank: bool = True
+    prior_mean: float = PRIOR_MEAN
+    refit_after: int | None = None
+    plateaus: bool = True
+    stalls: bool = True
+    effort: Effort = field(default_factory=Effort)
+
+
+DEFAULTS = AlgorithmOptions()
+"""The sampler as it is."""
