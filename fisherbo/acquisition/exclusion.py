@@ -1,19 +1,20 @@
-"""Balls around evaluated points that a search avoids, since another evaluation there says little.
+"""Balls around known points that the search avoids, since evaluations there would tell little.
 
-Plateaus. Values of a smooth function are never exactly equal at two points. Where an objective
-counts (an accuracy, a depth, a tree's splits), it is constant on cells, and the best cell would be
-evaluated again and again, since a smooth model expects gains just beside the best point.
+Plateaus. A smooth function hardly ever has exactly equal values at two points. Objectives that
+count (an accuracy, a tree's depth) are constant on cells. A smooth model expects gains right next
+to the best point, so without this rule the search would evaluate the best cell again and again.
 
-Stalls. Where an objective is rough below the model's lengthscale, or only its last digits can still
-be gained, trials just beside the best point bring nothing, and the model would propose more of
-them. While the best value is old, every other trial avoids all points by a radius that grows with
-the best value's age; the others are unrestricted, since a smooth objective may converge slowly too.
+Stalls. If an objective is rough on scales below the model's lengthscale, or only its last digits
+can still improve, trials right next to the best point gain nothing, yet the model proposes more of
+them. While the best value is old, every other trial therefore keeps a distance from all known
+points that grows with the age of the best value. The remaining trials are unrestricted, since a
+smooth objective may converge slowly too.
 
-Batches. The value of a point under evaluation is not known yet: no other is chosen close to it.
+Batches. No point is chosen close to one whose evaluation has not finished.
 
 Symbols: t prior distance of two points, √3 |δ/ℓ|. The reach of a point is its distance to the
-farthest point of equal value that has no point of another value nearer. The cell is presumed to go
-on as far again, but no farther than half-way to the nearest point of another value.
+farthest point of equal value that is nearer than every point of another value. The cell is assumed
+to extend to twice the reach, but at most half-way between the reach and the nearest other value.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ def exclusion_zones(
     *,
     plateaus: bool = True,
 ) -> ExclusionZones | None:
-    """Balls of presumed plateaus, and of a radius ``least`` around all points; None if none.
+    """Balls around plateaus, and of radius ``least`` around all points; None if there are none.
 
     Args:
         x: Evaluated points, shape ``(n, d)``.
         y: Their values, shape ``(n,)``.
         embedding: In which distances are measured.
-        least: Radius around every point.
-        pending: Points under evaluation, which have small balls at least, shape ``(m, d)``.
-        plateaus: Whether plateaus are presumed at all.
+        least: Least radius around every point.
+        pending: Points under evaluation, which always get a small ball, shape ``(m, d)``.
+        plateaus: Whether equal values are taken for plateaus.
     """
     embedded = embedding(x)
     radius = np.full(len(y), least)
@@ -80,7 +81,7 @@ def exclusion_zones(
 
 
 def plateau_radius(embedded: Array, y: Array) -> Array:
-    """How far each point's value is presumed constant; 0 where nothing says so, shape ``(n,)``.
+    """Distance over which each value is presumed constant; 0 without evidence, shape ``(n,)``.
 
     Args:
         embedded: Vectors of the points, shape ``(n, e)``.
@@ -99,7 +100,7 @@ def plateau_radius(embedded: Array, y: Array) -> Array:
 
 
 def stall_radius(age: int) -> float:
-    """Radius around every point, where the best value has so many trials after it."""
+    """Radius around every point when the best value is ``age`` trials old; 0 every other trial."""
     late = age - _PATIENCE
     if late < 0 or late % 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Acquisitions made of others: a probability of feasibility, products, and a known restriction."""
+"""Log probability of feasibility, products of acquisitions, and acquisitions on a subset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Feasibility:
 
     Attributes:
         surrogate: Model of the constraint, which holds where it is at least 0.
-        metric: Of candidates, in which the acquisition is climbed.
+        metric: Metric of the natural-gradient ascent.
     """
 
     surrogate: Surrogate
@@ -90,7 +90,7 @@ class Restricted:
 
 
 def unrestricted(acquisition: Acquisition) -> Acquisition:
-    """An acquisition at all points, whatever it is restricted to."""
+    """The acquisition without its restriction, if it has one."""
     while isinstance(acquisition, Restricted):
         acquisition = acquisition.inner
     return acquisition

@@ -63,7 +63,7 @@ class HypervolumeImprovement:
     Attributes:
         surrogates: Models of each objective, larger is better.
         cells: What the front does not dominate.
-        metric: Of candidates, in which the acquisition is climbed: the sum over the objectives.
+        metric: Metric of the natural-gradient ascent, summed over the objectives.
     """
 
     surrogates: tuple[Surrogate, ...]
@@ -153,10 +153,10 @@ def _sum_over_cells(factors: list[Array], cells: Cells) -> tuple[Array, Array]:
 def improvement_over(
     surrogates: tuple[Surrogate, ...], values: Array, decompose: Callable[[Array, Array], Cells]
 ) -> HypervolumeImprovement:
-    """The improvement on a set of values ``(n, m)``, of which at least one.
+    """The improvement on a non-empty set of values ``(n, m)``.
 
-    The reference point is no better than the worst value of each objective: one below the front
-    alone lets a point that dominates all others so far end the search for their trade-off.
+    The reference point is at most the worst value of each objective. A reference point just below
+    the front would end the search for a trade-off as soon as one point dominates all others.
 
     Args:
         surrogates: Models of each objective.

@@ -33,9 +33,9 @@ class ExpectedImprovement:
     Attributes:
         surrogate: Model of the objective, larger is better.
         best: Value to improve on.
-        noise: Variance that observations have beside f's: 0 where f itself is to improve, τ² where
-            what looks like noise is part of the objective, which the kernel does not resolve.
-        metric: Of candidates, in which the acquisition is climbed.
+        noise: Variance added to that of f: 0 to improve on f itself; τ² if the residual is not
+            noise but a part of the objective that the kernel does not resolve.
+        metric: Metric of the natural-gradient ascent.
     """
 
     surrogate: Surrogate

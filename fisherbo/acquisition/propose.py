@@ -19,19 +19,19 @@ _GRID = 4096
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a proposal may cost.
+    """Numbers of points and steps that one proposal takes.
 
     Attributes:
-        pool: Quasi-random points of the first batch; half as many in spaces without discrete
-            coordinates, where an ascent follows at once.
+        pool: Quasi-random points of the first batch; half as many in continuous spaces, where an
+            ascent follows at once.
         near: Points drawn around each anchor.
         starts: Starts of the ascent after a search.
-        climbers: Starts of the ascent in spaces without discrete coordinates.
-        steps: Most steps of an ascent.
+        climbers: Starts of the ascent in continuous spaces.
+        steps: Maximum number of steps of an ascent.
         centres: Starts of the search, in spaces with discrete coordinates.
         generations: Generations of the search.
-        count: Points of a generation around each start.
-        neighboured: Points whose discrete neighbours are tried after the search.
+        count: Points per generation around each start.
+        neighboured: Number of best points whose discrete neighbours are tried after the search.
     """
 
     pool: int = 64
@@ -80,14 +80,14 @@ def propose(
         space: The search space.
         anchors: Coordinates of good observations, shape ``(a, d)``.
         rng: Source of randomness.
-        visited: Coordinates not to be chosen again, shape ``(v, d)``; heeded in spaces without
-            continuous coordinates, as long as there is any other point.
-        further: Points of the space to begin with, beside those drawn here, shape ``(f, d)``; one
-            of them at least should be allowed where the acquisition is −∞ at others.
-        effort: How much to spend.
+        visited: Points that should not be chosen again, shape ``(v, d)``. Used only in spaces
+            without continuous coordinates, and only while unvisited points remain.
+        further: Additional initial points, shape ``(f, d)``. If the acquisition is −∞ in large
+            regions, at least one of them should be outside these.
+        effort: Numbers of points and steps.
 
     Returns:
-        The point; its utility is −∞ if the search had no allowed point to begin with.
+        The point; its utility is −∞ if that of all initial points is.
     """
     mixed = bool((space.discrete & space.free).any() or space.conditions)
     pool = _pool(space, anchors, rng, effort.pool if mixed else effort.pool // 2, effort.near)

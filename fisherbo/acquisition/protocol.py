@@ -1,4 +1,4 @@
-"""What the search for a proposal asks of an acquisition."""
+"""The interface of acquisitions, as `propose` uses it."""
 
 from __future__ import annotations
 

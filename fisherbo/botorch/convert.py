@@ -1,7 +1,8 @@
 """Our posterior as a BoTorch model, and exact Matérn-3/2 models of BoTorch as our posterior.
 
-Symbols: u, z inputs and outputs in the model's units; x = o + c u where its inputs are normalised,
-y = m + v z where its outputs are standardised. So x has lengthscales c ℓ, y variances v² σ², v² τ².
+Symbols: u, z inputs and outputs in the model's units; x = o + c u if its inputs are normalised,
+y = m + v z if its outputs are standardised. In the units of x and y the lengthscales are c ℓ and
+the variances v² σ² and v² τ².
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def climb(
     together: bool = True,
     expired: Callable[[], bool] = lambda: False,
 ) -> Climb:
-    """The climbers after they stopped: at most one evaluation of a shrinking batch a step.
+    """The climbers after they have stopped. A step evaluates the batch of active climbers once.
 
     Args:
         slope: Function to maximise.
@@ -93,11 +93,11 @@ def climb(
         low: Bounds of each coordinate, shape ``(n,)``; may be infinite.
         high: The same.
         movable: Coordinates that may move, shape ``(n,)``.
-        tolerance: A climber stops when its step promises less.
+        tolerance: Predicted gain of a step below which a climber stops.
         max_steps: Limit of evaluations.
-        together: Whether only the highest matters: one that cannot be expected to overtake it, or
-            that is on the same hill, is given up.
-        expired: Whether to stop now.
+        together: Whether only the highest climber matters: others that are unlikely to overtake it,
+            or that climb the same hill, are given up.
+        expired: Returns whether to stop now.
     """
     for count in range(max_steps):
         step, promise = _step(here, low, high, movable)
@@ -124,7 +124,7 @@ def _step(here: Climb, low: Array, high: Array, movable: Mask) -> tuple[Array, A
 
 
 def _contends(here: Climb, promise: Array) -> Mask:
-    """Which may still end highest: none that is far below, nor the lower of two on one hill."""
+    """Which may still end highest: not those far below, nor the lower of two on one hill."""
     hopeful = here.value + 100 * promise >= here.value.max()
     gap = cdist(here.z, here.z)
     lower = here.value[:, None] < here.value
@@ -150,7 +150,7 @@ def _moved(here: Climb, step: Array, value: Array, gradient: Array) -> Climb:
 
 
 def _radius(radius: Array, step: Array, gain: Array, expected: Array) -> Array:
-    """Radii cut where the gain was a quarter of what was expected, doubled where it was most."""
+    """Radii, cut where the gain is below a quarter of the prediction, doubled where it is met."""
     length = np.linalg.norm(step, axis=1)
     factor = by_agreement(gain, np.maximum(np.abs(expected), _TINY), 2.0, 0.0)
     wide = np.where(length > 0.8 * radius, factor * radius, radius)

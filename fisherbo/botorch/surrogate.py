@@ -1,12 +1,13 @@
 """Any BoTorch model as a surrogate: its moments, and their gradients by autograd.
 
 Symbols: μ, s posterior mean and standard deviation of f; C posterior covariance; P points under
-evaluation, believed at their means: μ stays and s² becomes s² − C(x, P) (C(P, P) + ε I)⁻¹ C(P, x).
+evaluation, treated as observed at their means (kriging believer): μ stays and s² becomes
+s² − C(x, P) (C(P, P) + ε I)⁻¹ C(P, x).
 
 The damping Λ_j is E[(∂f/∂x_j)² | D] = (∂μ/∂x_j)² + Var(∂f/∂x_j | D), averaged over a reference set.
-Averaged over data that the prior predicts it is the prior's variance of ∂f/∂x_j, which `Posterior`
-uses; and it changes as a metric does when the units of a coordinate change. Derivatives are secants
-there: kernels need no second derivative at distance zero.
+Its expectation over data drawn from the prior is the prior variance of ∂f/∂x_j, which `Posterior`
+uses, and it transforms as a metric under a change of units. The derivatives are approximated by
+secants, since a kernel need not have a second derivative at distance zero.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class AutogradSurrogate:
     Attributes:
         model: The model; larger is better.
         reference: Points over which the damping is averaged, shape ``(m, d)``.
-        pending: Points believed to be observed at their means without noise, shape ``(p, d)``.
+        pending: Points treated as observed at their means without noise, shape ``(p, d)``.
     """
 
     model: Model
@@ -186,10 +187,10 @@ def from_factory(factory: Factory, x: Array, y: Array, reference: Array) -> Auto
 def with_pending(
     surrogate: AutogradSurrogate, factory: Factory, x: Array, y: Array, pending: Array
 ) -> AutogradSurrogate:
-    """The surrogate that believes ``pending`` ``(p, d)`` to be observed at its means.
+    """The surrogate with ``pending`` points ``(p, d)`` treated as observed at their means.
 
-    In closed form where the posterior is jointly normal; else the factory makes a model of the data
-    and the believed values.
+    In closed form if the posterior is jointly normal; otherwise the factory makes a new model of
+    the data and these values.
     """
     if not len(pending) or surrogate.is_gaussian:
         return surrogate.believing(pending)
@@ -199,10 +200,10 @@ def with_pending(
 
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Random numbers of torch from ``seed``, and silence; all as before on leaving.
+    """A context with torch seeded by ``seed`` and warnings silenced; restores both on exit.
 
-    GPyTorch's settings, torch's generator and the warning filters belong to the process, so one
-    thread at a time is inside.
+    GPyTorch's settings, torch's generator and the warning filters are global to the process, so
+    only one thread at a time may enter.
     """
     with (
         _ALONE,

@@ -1,4 +1,4 @@
-"""How far a step goes: what its model predicted, the KL divergence it may have, and the box.
+"""Step control: the ratio of actual to predicted gain, a limit on the KL divergence, and bounds.
 
 Symbols: g gradient, d = F⁻¹g natural gradient, λ damping. A step t·d has a KL divergence of
 ½ t² dᵀF d = ½ t² gᵀd to second order (Amari 1998).
@@ -70,8 +70,8 @@ def free_in_box(gradient: Array, x: Array, low: Any, high: Any) -> Mask:
 def held(metric: Array, free: Mask) -> Array:
     """The metric ``(*b, d, d)`` with the coordinates that are not free taken out of it.
 
-    They have the identity's rows and columns instead, so that a gradient that is 0 there leaves
-    them where they are.
+    Their rows and columns are replaced by those of the identity, so that they stay where they are
+    if the gradient is 0 along them.
     """
     both = free[..., :, None] & free[..., None, :]
     return np.where(both, metric, np.eye(metric.shape[-1]))

@@ -30,17 +30,17 @@ Why it suits a log acquisition. With p(y) = exp(ηᵀT(y) − A(η)),
     a = log ∫ u(y) exp(ηᵀT(y)) dy − A(η),       −∇²_η a = F − Cov_q[T]:
 
 minus a is a difference of two convex functions. The generalised Gauss–Newton matrix of −a(η(x))
-drops ∇²_x η and keeps a positive semi-definite part of −∇²_η a (Schraudolph 2002; Martens 2020);
-the part F gives (∂η/∂x)ᵀ F (∂η/∂x) = G, which does not depend on the parametrisation of p. What
-is left out, Cov_q[T] ⪰ 0, is the missing information of Orchard & Woodbury (1972). By Jensen's
+drops ∇²_x η and keeps a positive semi-definite part of −∇²_η a (Schraudolph 2002; Martens 2020).
+Keeping F gives (∂η/∂x)ᵀ F (∂η/∂x) = G, which does not depend on the parametrisation of p. The
+omitted part, Cov_q[T] ⪰ 0, is the missing information of Orchard & Woodbury (1972). By Jensen's
 inequality
 
     a(η') ≥ a(η) + E_q[log p(y | η') − log p(y | η)],
 
 and −F is the Hessian of the right-hand side, so that F⁻¹∇_η a is the Newton step of EM's M step
 (Dempster, Laird & Rubin 1977), and that M step itself in the mean parameters E_p[T]. Where u is a
-function of f rather than of y, p has s² in place of v and its information is larger (observing f
-tells no less than observing y); the metric is that of y in either case, finite at the data.
+function of f rather than of y, p has s² in place of v and its information is larger, since f is at
+least as informative as y. The metric is that of y in both cases, since it is finite at the data.
 
 Damping. G has rank two, and ∇²_x η is not in it. The metric of an ascent is
 
@@ -52,15 +52,15 @@ gradient costs O(d) (`fisherbo.geometry.lowrank`).
 
 The step is M⁻¹g/λ, with λ the multiplier of a trust region in M (`fisherbo.optimize.descent`). As a
 Gauss–Newton method, G + λD, it is slow, as EM is where much is missing: F ⪰ −∇²_η a bounds the
-curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear, −a has no positive
-curvature along them in (μ, s), and G may exceed the curvature in x, which is that of ∇²μ and ∇²s,
-by any factor. The control "gauss-newton" of `experiments.ascent` shows what that costs. The factor
-300 was chosen on other seeds of the problems there: with 30 and 100 ascents take some more steps,
-with 1 and 10 many more, and without G they end lower.
+curvature from above only. At a maximum inside the cube ∇μ and ∇s are collinear and −a has no
+positive curvature along them in (μ, s). The curvature in x then comes from ∇²μ and ∇²s alone, and G
+may exceed it by any factor. The control "gauss-newton" of `experiments.ascent` shows the cost. The
+factor 300 was chosen on other seeds of the problems there: with 30 and 100 ascents take slightly
+more steps, with 1 and 10 many more; without G they end lower.
 
 The score's metric, g gᵀ + λ Λ/σ², is the default of acquisitions. By Sherman and Morrison's formula
-its step is parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end as high
-and a step costs half as much again in M, more than the steps that M saves.
+its step is parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end equally
+high. A step in M costs half as much again, which is more than the saved steps are worth.
 
 For comparison, of full rank: the expected information of y about x, (∇μ∇μᵀ + Cov(∇f | D))/τ² (Tosi
 et al. 2014); far from the data Cov(∇f | D) is Λ.

@@ -67,7 +67,7 @@ def mode(
         known: Noise variance of each observation beside τ², shape ``(n,)``; 0 if None.
         rotation: ``R`` of the kernel, whatever that of the starts is.
         max_steps: Limit for each start.
-        tolerance: A step that promises a smaller gain is the last, in nats.
+        tolerance: Predicted gain, in nats, below which a step is the last.
     """
     likelihood = MarginalLikelihood(merged(turned(x, rotation), y, known), choices)
     prior = Prior.for_dimension(len(choices))
@@ -96,10 +96,10 @@ def _descend(
 ) -> tuple[Array, float]:
     """Where damped natural steps from ``θ`` end, and the loss there.
 
-    The damping λ shrinks and grows as Levenberg and Marquardt's does. A step that promises a gain
-    below the tolerance is taken untested, and is the last. A step that a bound has turned downhill
-    is not taken: with more damping it is steepest descent in the metric's diagonal, which a bound
-    cannot turn.
+    The damping λ follows Levenberg and Marquardt's rule. A step with a predicted gain below the
+    tolerance is taken without a test, and is the last. If clipping at a bound has made the step an
+    ascent direction, it is rejected and the damping grows: the step approaches steepest descent in
+    the metric's diagonal, which remains a descent direction after clipping.
     """
     low, high = _bounds(len(theta) - 2)
     theta, lam = np.clip(theta, low, high), _DAMPING
@@ -124,7 +124,7 @@ def _natural_step(
 ) -> tuple[Array, float]:
     """``s = −(H + λ diag H)⁻¹ g`` within bounds, and the gain ``−gᵀs − ½ sᵀ(H + λ diag H)s``.
 
-    What is held at a bound leaves the metric too.
+    Coordinates held at a bound are removed from the metric as well.
     """
     gradient = here.gradient
     free = free_in_box(-gradient, theta, low, high)

@@ -1,9 +1,9 @@
-"""The Gaussian process of growing data: when it is refitted, and on what it is conditioned.
+"""The Gaussian process as data grow: when it is refitted, and what it is conditioned on.
 
-The posterior is a function of the data and of the last fit alone, so that a resumed study continues
-as an uninterrupted one does. It is conditioned in two steps: a base holds the observations that the
-last fit was made of, and is extended by those made since. The base changes with the fit only, so
-that keeping it between suggestions saves a factorisation.
+The posterior depends only on the data and the last fit, so a resumed study continues exactly as an
+uninterrupted one would. It is conditioned in two steps: a base posterior contains the observations
+that were there at the last fit, and is extended by the later ones. The base changes only when the
+hyperparameters are refitted, so keeping it between suggestions saves a factorisation.
 """
 
 from __future__ import annotations

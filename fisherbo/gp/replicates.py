@@ -1,7 +1,8 @@
 """Repeated observations of a point as one: their mean, their number and their scatter.
 
 Symbols: point i observed m_i times with mean ȳ_i; S = Σ_i Σ_k (y_ik − ȳ_i)². Under noise of
-variance τ² the means say all that the data say of f, each with variance τ²/m_i; S is left for τ²:
+variance τ² the means, each with variance τ²/m_i, are sufficient for f; S carries information about
+τ² only:
 log p(y) = log p(ȳ) − ½ Σ_i [(m_i − 1) log(2πτ²) + log m_i] − S/(2τ²).
 """
 

@@ -1,8 +1,8 @@
 """Rotation of the kernel's coordinates by the Fisher information of observations about them.
 
-A lengthscale for each parameter describes functions whose valleys run along the parameters. Where
-they run otherwise, all lengthscales are short. A rotated kernel has its lengthscales along
-orthogonal axes R of the continuous parameters, which are found from the model itself.
+One lengthscale for each parameter suits functions whose valleys run parallel to the axes. If they
+run in other directions, all fitted lengthscales are short. A rotated kernel has its lengthscales
+along orthogonal axes R in the space of the continuous parameters, found from the model itself.
 
 Symbols
     z, ℓ     the coordinates R x of the present model, and its lengthscales
@@ -12,22 +12,22 @@ Symbols
              C_ij = ℓ_i ℓ_j mean M_ij
     V        the eigenvectors of C, as columns
 
-A round. In units of the lengthscales the prior covariance of ∇f is a multiple of the identity, so
-that the eigenvectors of C are told by the data; the leading ones span the active subspace of
+One round. In units of the lengthscales the prior covariance of ∇f is a multiple of the identity, so
+the eigenvectors of C are determined by the data; the leading ones span the active subspace of
 Constantine et al. (2014). The kernel is fitted in the coordinates Vᵀ(z/ℓ), which gives r² = δᵀWδ.
-The eigenvectors of W are the new R and its eigenvalues 1/ℓ²; a fit in these coordinates ends the
-round. In a badly conditioned valley one round shows the way to the next.
+The eigenvectors of W are the new R and its eigenvalues the new 1/ℓ². A fit in these coordinates
+ends the round. In an ill-conditioned valley, each round improves the axes for the next.
 
-What is kept. A rotation of k coordinates has k (k − 1)/2 angles that were fitted too. It is kept
-only where the logarithm of the posterior density of the hyperparameters, which contains the
-marginal likelihood, exceeds that of the best unrotated model by one nat for each coordinate and
-half a nat for each angle, and by 8 nats at least: by 8, 10 and 32.5 in 2-D, 5-D and 10-D. On the
-first 50 and 100 trials of searches of BBOB functions three rounds gain up to 2 nats in 5-D and up
-to 12 in 10-D on the sphere, where there is nothing to gain, up to 26 in 10-D on functions 8 and 9,
-and 20 to 110 on functions 10 and 11, which are rotated (but for 4 on function 11 in 10-D after 50).
-With 4, 5 and 20 nats, searches of other functions end higher more often than lower.
+When a rotation is kept. A rotation of k coordinates has k (k − 1)/2 fitted angles. It is kept if
+the log posterior density of the hyperparameters, which contains the marginal likelihood, exceeds
+that of the best unrotated model by one nat for each coordinate plus half a nat for each angle, and
+by at least 8 nats: by 8, 10 and 32.5 in 2-D, 5-D and 10-D. These thresholds come from searches of
+BBOB functions after 50 and 100 trials. Three rounds gain up to 2 nats in 5-D and 12 in 10-D on the
+sphere, where there is nothing to gain; up to 26 in 10-D on functions 8 and 9; and 20 to 110 on the
+rotated functions 10 and 11 (except for 4 on function 11 in 10-D after 50 trials). With thresholds
+of 4, 5 and 20 nats, searches of other functions end worse more often than better.
 
-No random number has a part: where no rotation is kept, a search is the same as without any.
+No random numbers are used: if no rotation is kept, the search is the same as without this module.
 
 References: Tosi, Hauberg, Vellido & Lawrence, UAI 2014. Constantine, Dow & Wang, SIAM J. Sci.
 Comput. 36(4), 2014.
@@ -59,8 +59,8 @@ _MOST_NUMBERS = 340  # of a fit that is kept with a trial, in at most 2,000 char
 def rotatable(space: Space) -> Integers:
     """Indices of the coordinates that may be rotated: continuous ones that always exist.
 
-    None where there are more than 20: their angles are too many to be told by some hundred
-    observations, and to be kept with a trial.
+    None of them if there are more than 20: a few hundred observations do not determine that many
+    angles, and they would not fit into a trial's attribute.
     """
     conditional = {condition.child for condition in space.conditions}
     index = [j for j in (~space.discrete).nonzero()[0].tolist() if j not in conditional]

@@ -13,8 +13,9 @@ from fisherbo.space import Array, Integers, Mask
 def active_set(x: Array, y: Array, lengthscale: Array, size: int) -> Integers:
     """Indices, ascending, of at most ``size`` observations: all of them if they are that few.
 
-    A quarter are the best, half the nearest to the best of all in units of lengthscale, where the
-    search goes on; the others are evenly spaced in rank, so that the model knows the whole range.
+    One quarter are the best observations. One half are those nearest to the best one in units of
+    the lengthscales, where the search continues. The last quarter are evenly spaced in rank among
+    the others, so that the model covers the whole range of values.
 
     Args:
         x: Coordinates, shape ``(n, d)``.

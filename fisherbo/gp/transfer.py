@@ -1,4 +1,4 @@
-"""The prior mean that earlier studies' models make, as far as they rank the new data rightly.
+"""A prior mean from models of earlier studies, weighted by how well they rank the new data.
 
 Symbols: m_k mean of a Gaussian process of source k in the target's coordinates, of the parameters
 that both have; τ_k Kendall's rank correlation of m_k and the target's values y at its n trials,
@@ -156,9 +156,9 @@ class TransferPosterior:
 def transfer_mean(
     models: Sequence[SourceModel], x: Array, y: Array, choices: Integers
 ) -> TransferMean | None:
-    """The prior mean that models of sources make for observations of the target.
+    """The prior mean from models of sources, given observations of the target.
 
-    None if no model ranks them better than chance does.
+    None if no model ranks the observations better than chance.
 
     Args:
         models: The sources' models.

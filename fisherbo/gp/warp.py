@@ -33,7 +33,7 @@ def warp(y: Array, noise: float = 0.0) -> Array:
 def finite(y: Array) -> Array:
     """Values with infinite ones of either sign at the worst finite one, ``(n,)``.
 
-    An infinitely good value is a fault of the objective, not a success.
+    An infinitely good value is taken for a fault of the objective.
     """
     known = np.isfinite(y)
     if known.all():
@@ -45,11 +45,11 @@ def finite(y: Array) -> Array:
 def without_gaps(y: Array, noise: float = 0.0) -> Array:
     """Finite values mapped to [−1, 0], without excessive gaps between them, shape ``(n,)``.
 
-    From the best three down, and from the third quartile up, no gap is much longer than the
-    distance from where one began, the best or the median; values beyond such a gap move with it,
-    and are scaled as it is. So values that are larger than others by orders of magnitude cannot
-    make those look equal. A distance below the noise counts as that long. Without such a gap the
-    map is linear.
+    Gaps are examined downwards from the third best value, and upwards from the third quartile. A
+    gap is excessive if it is many times longer than the distance already covered, from the best
+    value or from the median; distances below the noise count as the noise. An excessive gap is
+    shortened, and the gaps beyond it are scaled by the same factor, so that values larger than
+    others by orders of magnitude cannot make those look equal. Without one the map is linear.
     """
     ordered = np.sort(y)
     smallest, largest = float(ordered[0]), float(ordered[-1])
@@ -66,7 +66,7 @@ def without_gaps(y: Array, noise: float = 0.0) -> Array:
 
 
 def _shrunk(gap: Array, exempt: int, least: float) -> Array:
-    """Gaps ``(g,)`` where each but the first ones is in proportion to the sum before it."""
+    """Gaps ``(g,)``, none but the exempt first ones excessive relative to the sum before it."""
     while True:
         before = np.concatenate([[0.0], np.cumsum(gap[:-1])])
         long = (gap / _EXCESSIVE > np.maximum(before, least)) & (before > 0)

@@ -1,8 +1,8 @@
-"""Natural-gradient search of a mixed space by search distributions, one batch a generation.
+"""Natural-gradient search of a mixed space by search distributions, one batch per generation.
 
-A search distribution π has independent normal coordinates N(m_j, σ_j²), rounded to the grid where
+A search distribution π has independent normal coordinates N(m_j, σ_j²), rounded to the grid if
 discrete, and independent categorical coordinates with probabilities p_j. The natural gradient of
-E_π[w], with w the utilities' ranks made weights, is closed form (Ollivier et al. 2017, IGO):
+E_π[w], where w are weights by rank of the utilities, has a closed form (Ollivier et al. 2017, IGO):
     δm = Σ w_i (x_i − m),   δlog σ = ½ Σ w_i ((x_i − m)²/σ² − 1),   δp = Σ w_i (onehot(x_i) − p).
 Several search distributions run side by side, one around each start.
 """

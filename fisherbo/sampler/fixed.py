@@ -56,9 +56,10 @@ def widened(asked: SearchSpace, union: SearchSpace, fixed: Mapping[str, Any]) ->
 def no_longer_asked(space: Space, table: TrialTable) -> Mask:
     """Which parameters the objective no longer asks for, shape ``(d,)``.
 
-    Those that the latest trials lack although no condition says so, and that so many trials in
-    succession would lack by chance with a probability below 1 %, given how often earlier ones had
-    them; and their children. This happens when a parameter is renamed or removed from the code.
+    A parameter that the latest trials lack, although its condition holds in them, counts as no
+    longer asked for if that many trials in succession would lack it by chance with a probability
+    below 1 %, given how often earlier trials had it; so do its children. This happens when a
+    parameter is renamed in the code or removed from it.
     """
     ran = table.have(Status.COMPLETE, Status.PRUNED)  # these asked for all that they need
     present = ~np.isnan(table.x[ran & table.located])

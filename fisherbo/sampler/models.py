@@ -97,14 +97,14 @@ def fit_objective(
     transfer: TransferMean | None = None,
     options: AlgorithmOptions = DEFAULTS,
 ) -> _Fitted:
-    """The model of an objective, which follows from its observations and the last fit alone.
+    """The model of an objective; it depends only on the observations and the last fit.
 
     Args:
-        observations: What the trials say.
+        observations: Of all trials.
         space: The search space.
         last: The last fit that the study has.
         kept: The base of an earlier posterior; saves time only.
-        objective: Which objective. Noise that trials tell is that of a single one.
+        objective: Which objective. Noise variances are used only if there is a single one.
         transfer: Prior mean that earlier studies give.
         options: Of the algorithm.
     """
@@ -160,9 +160,9 @@ def fit_constraint(
 
 
 class ModelFitter:
-    """Fits a study's models; what it keeps saves time, follows from the trials, and can be lost.
+    """Fits a study's models. Its cache only saves time: it can be rebuilt from the trials.
 
-    Copies and pickles keep nothing.
+    Copies and pickles start with an empty cache.
 
     Args:
         factory: Makes the objectives' models in place of ours.

@@ -36,22 +36,22 @@ class KnownPoints:
 
 @dataclass(frozen=True)
 class Observations:
-    """What a table of trials says of the objectives and constraints.
+    """The observations of objectives and constraints in a table of trials.
 
     Attributes:
         x: Coordinates of the observations, shape ``(n, d)``.
         y: Values of each objective, larger is better, shape ``(n, m)``; −inf for a failure, +inf
-            for a value too good to be true.
+            for an implausibly good value.
         row: The table's row of each observation, shape ``(n,)``.
         noise: Noise variances, 0 where none is given, shape ``(n,)``.
-        own: Which observations are finite values that their trials ended with, shape ``(n,)``;
-            those of pruned trials are derived from other trials' values.
+        own: Which observations are finite final values, shape ``(n,)``. Those of pruned trials are
+            not: they are derived from the values of other trials.
         pending: Coordinates under evaluation, shape ``(p, d)``.
         constraints: Observations of each constraint, and of failures where they are many.
         points: Coordinates of all rows of the table, shape ``(t, d)``.
         evaluated: Coordinates that were or are under evaluation, shape ``(v, d)``.
         count: Number of trials that have values or failed.
-        too_good: Which rows have a value that is infinitely good, or too good to be true, ``(t,)``.
+        too_good: Which rows have a value that is infinite or implausibly good, shape ``(t,)``.
         half_rank: Whether the values are warped, and not only standardised.
     """
 
@@ -157,8 +157,8 @@ def observe(
 ) -> Observations:
     """The observations that a table of trials contains.
 
-    Failures count as the worst values while they are few; otherwise they have a model of their own,
-    and are no values.
+    While failures are few, they count as the worst value. Otherwise they get a model of their own
+    and are left out of the values.
 
     Args:
         space: The space.

@@ -1,4 +1,4 @@
-"""Values that are not measurements: out of all scale, or penalties of trials that failed."""
+"""Values that are not measurements: extreme outliers, and penalties for trials that failed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PENALTY_GAP = 3.0
 
 
 def without_outliers(y: Array, *, penalties: bool) -> Array:
-    """Values ``(n,)``, larger is better: +inf for those too good to be true, −inf for penalties.
+    """Values ``(n,)``, larger is better: +inf for implausibly good ones, −inf for penalties.
 
     Args:
         y: Values, NaN where there is none.
-        penalties: Whether repeated worst values may be penalties: not of one objective of several,
-            which may be a count and has a front to its own worst value.
+        penalties: Whether repeated worst values may be penalties. Not so for one of several
+            objectives, which may be a count, and whose Pareto front may reach its worst value.
     """
     known = np.isfinite(y)
     if known.sum() < _LEAST_TRIALS:
@@ -42,9 +42,9 @@ def without_outliers(y: Array, *, penalties: bool) -> Array:
 def _out_of_scale(y: Array, known: Mask) -> Mask:
     """Which values exceed others by absurd orders of magnitude, shape ``(n,)``.
 
-    By more than 15 decades, and by more than 3 times the longest such gap between the larger half
-    of the others, which are three at least: a likelihood, say, that spans hundreds of decades has
-    such gaps everywhere.
+    The gap must be longer than 15 decades, and more than 3 times the longest gap in the larger half
+    of the other values, of which there must be three. A likelihood, for example, may span hundreds
+    of decades and have long gaps everywhere.
     """
     magnitude = np.abs(y)
     known = known & (magnitude > 0)
@@ -63,8 +63,8 @@ def _out_of_scale(y: Array, known: Mask) -> Mask:
 def _penalty(y: Array, known: Mask) -> Mask:
     """Which values are the worst of all, one number that is repeated beyond a long gap, ``(n,)``.
 
-    A continuous objective does not repeat a value; what returns 1e6 again and again, with nothing
-    between it and the others over more than 3 times their range, says that a trial failed.
+    A continuous objective does not repeat a value. One that returns 1e6 again and again, separated
+    from all others by more than 3 times their range, uses it to report failed trials.
     """
     worst = y[known].min()
     repeated = known & (y == worst)

@@ -27,7 +27,7 @@ _MOST_CURVES = 256
 def with_pruned(value: Array, x: Array, table: TrialTable, sign: float) -> Array:
     """Values of all trials with those that pruned trials stand for, larger is better, ``(n,)``.
 
-    A pruned trial at a point that a complete one has says nothing.
+    A pruned trial at the point of a complete one is ignored.
 
     Args:
         value: Values of complete trials, NaN for pruned ones, shape ``(n,)``.

@@ -1,4 +1,4 @@
-"""What one suggestion is made of, before any model: steps 1 to 3 of the sampler's algorithm."""
+"""The inputs of one suggestion, before any model: steps 1 to 3 of the sampler's algorithm."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fisherbo.space import Array, Space
 
 @dataclass(frozen=True)
 class Request:
-    """What one suggestion is made of, before any model.
+    """The inputs of one suggestion, before any model.
 
     Attributes:
         number: Of the trial to suggest for.
-        search_space: Parameters, by name.
-        space: Their coordinates, with the conditions that the trials obey.
-        target: The same with the coordinates held that are not to be chosen.
+        search_space: Distributions of the parameters, by name.
+        space: Their coordinates, with the conditions inferred from the trials.
+        target: The same, with the coordinates held that are not to be chosen.
         table: The other trials.
-        observations: What they say.
+        observations: Their values and constraints, as the models see them.
         rule: The user's input constraint.
         options: Of the algorithm.
     """
@@ -55,7 +55,7 @@ def read_request(
     rule: Rule | None,
     options: AlgorithmOptions,
 ) -> Request | None:
-    """What is asked for; None where every parameter is fixed.
+    """The request of a trial; None if every parameter is fixed.
 
     Args:
         study: The study.

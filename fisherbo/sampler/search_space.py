@@ -1,9 +1,9 @@
 """Optuna's search spaces as `Space`s: distributions, parameters, coordinates and conditions.
 
-Objectives ask for a parameter where they need it and declare no conditions. A parameter that some
-trials have and others do not have is conditional: on a choice (``kernel`` is "rbf"), or on an
-ordered discrete parameter above or below a threshold (``n_layers`` at least 3). The simplest such
-rule that all trials obey is used; without one the parameter is treated as always present.
+Objectives ask for parameters when they need them and declare no conditions, so conditions are
+inferred. A parameter that only some trials have depends on a choice (``kernel`` is "rbf") or on an
+ordered discrete parameter being above or below a threshold (``n_layers`` at least 3). The simplest
+such rule that all trials obey is used; without one the parameter is treated as always present.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
 
 
 def design_point(request: Request, seed: int, rng: np.random.Generator, first: Array) -> Array:
-    """The trial's point of a Sobol design scrambled by the seed, or the next that is new, (d,).
+    """The trial's point of a scrambled Sobol design, or the next unvisited one, shape ``(d,)``.
 
     Args:
         request: What is asked for.
@@ -58,7 +58,7 @@ def design_point(request: Request, seed: int, rng: np.random.Generator, first: A
 def suggested_point(
     request: Request, models: Models, rng: np.random.Generator, concurrent: int
 ) -> Array:
-    """The next point, shape ``(d,)``, after those of trials that are being suggested for too.
+    """The next point, shape ``(d,)``, given the points that concurrent suggestions will choose.
 
     Args:
         request: What is asked for.
@@ -80,8 +80,8 @@ def best_point(
 
     The acquisition is −∞ in exclusion zones and outside the region that the model knows.
 
-    A point outside the zones must be expected to be feasible: that the feasible region is known to
-    be flat is no reason to evaluate what is known to fail.
+    A point outside the zones must also be expected to be feasible: a plateau in the feasible region
+    is no reason to evaluate points that are known to fail.
     """
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
@@ -125,10 +125,11 @@ def acquisition_of(
     known: KnownPoints,
     rng: np.random.Generator,
 ) -> tuple[Acquisition, Array]:
-    """Expected improvement on the feasible points times the probability to be feasible.
+    """Expected improvement on the feasible points times the probability of feasibility.
 
-    Where no point is feasible yet, or no objective has a value, feasibility alone. The incumbent is
-    the best value where values repeat exactly, and otherwise the best posterior mean.
+    The probability of feasibility alone if no point is feasible yet or no objective has a value.
+    The incumbent is the best value if the objective is deterministic, otherwise the best posterior
+    mean.
 
     Args:
         objectives: Models of each, larger is better.
@@ -196,16 +197,16 @@ def _is_free(
 
 
 def _region(request: Request, objectives: Sequence[FittedModel]) -> Region | None:
-    """Where the trial is to stay, of a single objective; every eighth trial may go anywhere."""
+    """The region that the trial stays in, for a single objective; every eighth may go anywhere."""
     anywhere = request.number % _ANYWHERE == 0 or not request.target.continuous.any()
     return None if anywhere or len(objectives) != 1 else objectives[0].region
 
 
 def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> ExclusionZones | None:
-    """Where another evaluation of a single objective is presumed to say little.
+    """Where another evaluation of a single objective is presumed to tell little.
 
-    Only in spaces that are not all discrete: in others no point is chosen twice as it is. While no
-    point is feasible, only around points under evaluation.
+    None in spaces that are all discrete, where no point is chosen twice anyway. While no point is
+    feasible, only around points under evaluation.
     """
     if len(objectives) != 1 or not request.target.continuous.any():
         return None
@@ -226,7 +227,7 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
 
 
 def _apart(points: Array, visited: Array) -> Mask:
-    """Which of the points are none of those visited; all of them if there are no others."""
+    """Which of the points are not among those visited; all of them if every point is."""
     far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
     fresh: Mask = far.all(1)
     return fresh if fresh.any() else ~fresh

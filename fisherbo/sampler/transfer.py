@@ -119,7 +119,7 @@ class SourceStudies:
     def prior_mean(
         self, search_space: SearchSpace, observations: Observations
     ) -> TransferMean | None:
-        """The prior mean that the sources make; None if none, or if the target has data enough."""
+        """The prior mean from the sources; None without any, or if the target has enough data."""
         if observations.objectives > 1 or not self._sources:
             return None
         if not LEAST_TRIALS <= len(observations) <= _MOST_TRIALS:
@@ -147,7 +147,7 @@ class SourceStudies:
     ) -> Array:
         """Coordinates that the sources choose for a trial of the design, NaN where none, ``(d,)``.
 
-        They choose no more once the best of their points is worse than the best of the others.
+        All NaN once the best of their points is worse than the best of the other points.
         """
         wanted = self._wanted(number, search_space)
         if np.isnan(wanted).all():

@@ -116,7 +116,7 @@ class TrialTable:
     def located(self) -> Mask:
         """Which trials have a parameter of the space and are not far outside, shape ``(n,)``.
 
-        A value 10 widths of its range beyond it says nothing of the range.
+        A value more than 10 widths outside its range is not informative about the range.
         """
         absent = np.isnan(self.x)
         inside = np.abs(np.where(absent, 0.5, self.x) - 0.5) <= _FAR
@@ -177,9 +177,9 @@ def _constraints(trial: FrozenTrial) -> Mapping[str, float]:
 
 
 class StudyReaders:
-    """A reader for each of the latest studies; copies and pickles are empty. Threads may share it.
+    """Readers of the studies used last; thread-safe. Copies and pickles are empty.
 
-    One sampler object may serve several studies at the same time, each in threads of its own.
+    One sampler may serve several studies at the same time, each in several threads.
     """
 
     def __init__(self) -> None:
@@ -204,9 +204,9 @@ class StudyReaders:
 
 
 class StudyReader:
-    """Reads the trials of one study; what it keeps saves time and can be lost at any moment.
+    """Reads the trials of one study; its cache only saves time.
 
-    What a call returns follows from its arguments alone, whatever other threads ask in between.
+    The result of a call depends only on its arguments, whatever other threads do in between.
     """
 
     def __init__(self) -> None:
