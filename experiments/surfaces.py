@@ -16,7 +16,6 @@ median of the random ones.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from experiments import yahpo
-from experiments.harness.comparison import Scale, Suite, add_arguments, execute
+from experiments.harness.comparison import Scale, Suite, execute, parser
 from experiments.harness.problems import Params, Problem
 from experiments.harness.traces import Run, Trace, optimize, shipped
 
@@ -121,9 +120,9 @@ def renew_scales() -> None:
 def regret() -> Scale:
     """Normalised regret against what is shipped, whatever lies in runs/."""
     optimum = {name: best for name, (best, _) in scales().items()}
-    for trace in shipped("surfaces").values():
-        name = trace.run.problem
-        optimum[name] = min(optimum[name], *trace.values)
+    for row in shipped("surfaces").values():
+        name = row["run"]["problem"]
+        optimum[name] = min(optimum[name], *row["values"])
 
     def scale(name: str, best: Array) -> Array:
         spread = max(scales()[name][1] - optimum[name], 1e-12)
@@ -145,18 +144,13 @@ SUITE = Suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.surfaces",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    parser.set_defaults(budget=BUDGET)
-    parser.add_argument("--data", type=Path, default=os.environ.get(DATA), help="the scenarios")
-    parser.add_argument("--scale", action="store_true", help="renew the scales of regret")
-    args = parser.parse_args(argv)
+    options = parser("surfaces", __doc__)
+    options.set_defaults(budget=BUDGET)
+    options.add_argument("--data", type=Path, default=os.environ.get(DATA), help="the scenarios")
+    options.add_argument("--scale", action="store_true", help="renew the scales of regret")
+    args = options.parse_args(argv)
     if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
+        options.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
     os.environ[DATA] = str(args.data.resolve())
     if args.scale:
         renew_scales()
