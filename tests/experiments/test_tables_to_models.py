@@ -34,12 +34,14 @@ def test_the_report_counts_tables_that_are_as_good():
     def scores(value):
         return {"R²": {"value": value, "low": value - 0.1, "high": value + 0.1}}
 
-    def row(own, ridge, boosting):
+    def row(own, ridge, boosting, width):
+        gap = own - ridge
         return {
             "rows": 1500,
             "network": "kfac network",
             "seconds": 9,
             "same": True,
+            "difference": [gap, gap - width, gap + width],
             "scores": {
                 "kfac network": scores(own),
                 "mean": scores(0.0),
@@ -49,7 +51,14 @@ def test_the_report_counts_tables_that_are_as_good():
         }
 
     console = Console(record=True, width=150)
-    report({Cell("a", 1, 0): row(0.8, 0.7, 0.81), Cell("b", 1, 0): row(0.6, 0.7, 0.9)}, console)
+    report(
+        {
+            Cell("a", 1, 0): row(0.8, 0.7, 0.81, width=0.05),
+            Cell("b", 1, 0): row(0.6, 0.7, 0.9, width=0.2),
+        },
+        console,
+    )
     text = " ".join(console.export_text().split())
     assert "at least logistic or ridge on 1 of 2 tables (least difference -0.100)" in text
+    assert "below it beyond chance on 0 and above on 1" in text
     assert "within 0.02 of gradient boosting or above on 1 (least difference -0.300)" in text
