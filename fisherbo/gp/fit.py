@@ -76,7 +76,8 @@ def mode(
         return with_prior(likelihood(theta), prior, theta)
 
     thetas = [hyper.to_vector() for hyper in starts] or [prior.mean]
-    reached = [_descend(loss, theta, max_steps, tolerance) for theta in thetas]
+    bounds = _bounds(len(choices))
+    reached = [descend(loss, theta, bounds, max_steps, tolerance) for theta in thetas]
     theta, value = min(reached, key=lambda r: r[1])
     return Hyper.from_vector(theta, rotation), value
 
@@ -91,17 +92,21 @@ def with_prior(likelihood: Likelihood, prior: Prior, theta: Array) -> Likelihood
     )
 
 
-def _descend(
-    loss: Callable[[Array], Likelihood], theta: Array, max_steps: int, tolerance: float
+def descend(
+    loss: Callable[[Array], Likelihood],
+    theta: Array,
+    bounds: tuple[Array, Array],
+    max_steps: int,
+    tolerance: float,
 ) -> tuple[Array, float]:
-    """Where damped natural steps from ``θ`` end, and the loss there.
+    """Where damped natural steps from ``θ`` end within bounds, and the loss there.
 
     The damping λ follows Levenberg and Marquardt's rule. A step with a predicted gain below the
     tolerance is taken without a test, and is the last. If clipping at a bound has made the step an
     ascent direction, it is rejected and the damping grows: the step approaches steepest descent in
     the metric's diagonal, which remains a descent direction after clipping.
     """
-    low, high = _bounds(len(theta) - 2)
+    low, high = bounds
     theta, lam = np.clip(theta, low, high), _DAMPING
     here = loss(theta)
     for _ in range(max_steps):

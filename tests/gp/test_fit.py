@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fisherbo.gp.fit import _bounds, _descend, fit, with_prior
+from fisherbo.gp.fit import _bounds, descend, fit, with_prior
 from fisherbo.gp.hyper import Hyper, Prior, prior_mode
 from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.gp.replicates import merged
@@ -90,7 +90,7 @@ def test_a_step_that_a_bound_bends_is_never_uphill(room):
         gradient = information @ (theta - centre)
         return Likelihood(0.5 * (theta - centre) @ gradient, gradient, information)
 
-    theta, value = _descend(loss, start, 50, 1e-6)
+    theta, value = descend(loss, start, _bounds(2), 50, 1e-6)
     assert loss(theta).value == pytest.approx(value)
     assert (theta >= low).all() and (theta <= high).all()
     held = np.linspace(-3, 3, 10_001)  # along the second coordinate, the first at its bound
