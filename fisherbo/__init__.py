@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
+    from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
     from fisherbo.sampler.trials import NOISE_VARIANCE as NOISE_VARIANCE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "FisherPruner": "fisherbo.sampler.pruner",
     "FisherSampler": "fisherbo.sampler.sampler",
     "FisherSearchCV": "fisherbo.estimators",
     "KFAC": "fisherbo.training",
@@ -44,6 +46,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FisherPruner",
     "FisherSampler",
     "FisherSearchCV",
     "KFAC",

@@ -32,11 +32,11 @@ KNOTS = np.array([0.1, 0.25, 0.5, 0.75, 1.0])
 VARIANCE, SCALE, NOISE, START, POWER = range(5)
 """Places in ψ = (log σ², log ℓ, log τ², b, log p, β_1 … β_5)."""
 
-PRIOR_MEAN = np.array([math.log(0.3), math.log(0.5), math.log(1e-3), 0.7, 0.0, *np.zeros(5)])
-PRIOR_SD = np.array([1.0, 0.7, 1.5, 0.3, 0.4, *np.ones(5)])
-"""Prior of ψ, independent and normal, for curves whose ends have a standard deviation of 1. Noise
-and correlation are held to what real training curves have, since a fit of a handful of curves
-cannot tell; b = 0.7 ± 0.3: curves tend to begin alike."""
+PRIOR_MEAN = np.array([math.log(0.5), math.log(0.4), math.log(1e-3), 0.9, 0.2, *np.zeros(5)])
+PRIOR_SD = np.array([0.7, 0.4, 1.5, 0.15, 0.25, *np.ones(5)])
+"""Prior of ψ, independent and normal, for curves whose ends have a standard deviation of 1. Its
+centre is what real curves have (TaskSet, LCBench). The deviations are smaller than theirs: two or
+three complete curves that differ from the start must not make the model sure that all do."""
 
 LOW = np.array([math.log(1e-4), math.log(0.05), math.log(1e-5), 0.0, math.log(0.3), *[-20.0] * 5])
 HIGH = np.array([math.log(30.0), math.log(5.0), math.log(10.0), 0.98, math.log(4.0), *[20.0] * 5])

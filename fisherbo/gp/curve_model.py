@@ -13,18 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.gp.curve_kernel import HIGH, LOW, PRIOR_MEAN
-from fisherbo.gp.curves import Curve, CurveLikelihood, end_observations, grouped
+from fisherbo.gp.curves import Curve, CurveLikelihood, EndObservations, end_observations, grouped
 from fisherbo.gp.fit import descend, mode
 from fisherbo.gp.hyper import Hyper, prior_mode
 from fisherbo.gp.kernel import Embedding, distance, matern
 from fisherbo.gp.posterior import Posterior, condition
 from fisherbo.gp.subset import active_set
-from fisherbo.space import Array, Integers
+from fisherbo.space import Array, Integers, Mask
 
 MODEL_SIZE = 256
 """Most curves that a model is conditioned on: a decision is due after every training step."""
 
-_FIT_SIZE = 96
+WORST = -4.0
+"""Least end that a curve may speak for, in standard deviations of ends. A curve that got worse than
+at its start speaks for one far below, by its loading; how bad it is does not matter."""
+
+_FIT_SIZE, _WHOLE_SIZE = 64, 32
 _TOLERANCE = 0.05  # nats
 _MOST_STEPS = 30
 
@@ -46,27 +50,42 @@ class CurveFit:
 
 
 def fit_curves(
-    curves: Sequence[Curve], x: Array, choices: Integers, last: CurveFit | None = None
+    curves: Sequence[Curve],
+    x: Array,
+    choices: Integers,
+    whole: Mask,
+    last: CurveFit | None = None,
 ) -> CurveFit:
     """Hyperparameters of curves and their ends, from the last ones or the priors' modes.
+
+    Those of curves are fitted to whole ones alone: curves that were cut short are the flat ones,
+    and make the model sure that no other rises late. Those of ends are fitted to all.
 
     Args:
         curves: Of trials in their order.
         x: Their coordinates, shape ``(n, d)``.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        whole: Which curves were not cut short, shape ``(n,)``.
         last: An earlier fit to start from.
     """
-    d = len(choices)
     psi = PRIOR_MEAN if last is None else last.psi
-    hyper = prior_mode(d) if last is None else last.hyper
-    chosen = _chosen(curves, x, psi, hyper, _FIT_SIZE)
-    part, x = grouped([curves[i] for i in chosen]), x[chosen]
+    hyper = prior_mode(len(choices)) if last is None else last.hyper
+    index = _spread(whole.nonzero()[0], _WHOLE_SIZE)
+    part, groups = grouped([curves[i] for i in index]), grouped(curves)
     for _ in range(2 if last is None else 1):
-        likelihood = CurveLikelihood(part, _covariance(x, choices, hyper), 0.0)
+        likelihood = CurveLikelihood(part, _covariance(x[index], choices, hyper), 0.0)
         psi, _ = descend(likelihood, psi, (LOW, HIGH), _MOST_STEPS, _TOLERANCE)
-        seen = end_observations(part, psi)
-        hyper, _ = mode(x, seen.value, choices, [hyper], known=seen.variance)
+        seen = end_observations(groups, psi).at_least(WORST)
+        chosen = active_set(x, seen.value, hyper.lengthscale, _FIT_SIZE)
+        y, known = seen.value[chosen], seen.variance[chosen]
+        hyper, _ = mode(x[chosen], y, choices, [hyper], known=known)
     return CurveFit(len(curves), psi, hyper)
+
+
+def _spread(index: Integers, most: int) -> Integers:
+    """At most so many of some indices, evenly spread."""
+    places = np.linspace(0, len(index) - 1, min(len(index), most)).round().astype(np.int64)
+    return index[np.unique(places)]
 
 
 @dataclass(frozen=True)
@@ -100,31 +119,40 @@ class CurveModel:
         gain = variance / (variance + float(seen.variance[0]))
         return mean + gain * (float(seen.value[0]) - mean), (1 - gain) * variance
 
+    def starts(self, count: int) -> tuple[Array, float]:
+        """What was to be expected of the latest curves before they began, given all others.
 
-def condition_on_curves(
-    curves: Sequence[Curve], x: Array, choices: Integers, fit: CurveFit
+        Leave-one-out predictions (Rasmussen & Williams 2006, eq. 5.12).
+
+        Args:
+            count: How many of them.
+
+        Returns:
+            Means of their ends, shape ``(count,)`` or fewer, and the mean of the variances.
+        """
+        posterior = self.posterior
+        precision = posterior.precision.diagonal()[-count:] / posterior.variance  # of K⁻¹
+        alpha = posterior.alpha[-count:] / posterior.variance
+        mean = posterior.y[-count:] - alpha / precision
+        of_ends = 1 / precision - posterior.nugget[-count:] + posterior.noise
+        return mean, float(np.maximum(of_ends, posterior.noise).mean())
+
+
+def condition_on_ends(
+    ends: EndObservations, x: Array, choices: Integers, fit: CurveFit
 ) -> CurveModel:
-    """The model given curves at ``x`` ``(n, d)``, or an active set of them.
+    """The model given what curves at ``x`` ``(n, d)`` say of their ends, or an active set of them.
 
     Args:
-        curves: The curves.
-        x: Their coordinates.
+        ends: By the fit's hyperparameters (`end_observations`).
+        x: The curves' coordinates, in order of their trials.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         fit: The hyperparameters.
     """
-    chosen = _chosen(curves, x, fit.psi, fit.hyper, MODEL_SIZE)
-    seen = end_observations(grouped([curves[i] for i in chosen]), fit.psi)
-    nugget = fit.hyper.noise + seen.variance
-    posterior = condition(x[chosen], seen.value, choices, fit.hyper, nugget=nugget)
+    chosen = active_set(x, ends.value, fit.hyper.lengthscale, MODEL_SIZE)
+    nugget = fit.hyper.noise + ends.variance[chosen]
+    posterior = condition(x[chosen], ends.value[chosen], choices, fit.hyper, nugget=nugget)
     return CurveModel(fit.psi, posterior)
-
-
-def _chosen(curves: Sequence[Curve], x: Array, psi: Array, hyper: Hyper, size: int) -> Integers:
-    """Indices, ascending, of at most so many curves: the active set by what they say of ends."""
-    if len(curves) <= size:
-        return np.arange(len(curves))
-    seen = end_observations(grouped(curves), psi)
-    return active_set(x, seen.value, hyper.lengthscale, size)
 
 
 def _covariance(x: Array, choices: Integers, hyper: Hyper) -> Array:

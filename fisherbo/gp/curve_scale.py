@@ -16,7 +16,7 @@ import numpy as np
 from fisherbo.gp.warp import finite
 from fisherbo.space import Array
 
-_FLOOR = -4.0  # log distance of the worst values, in units of w: about 50 w below r
+_FLOOR = -3.0  # log distance of the worst values, in units of w: about 20 w below r
 _HUGE = 1e300
 
 
@@ -51,14 +51,13 @@ class CurveScale:
         """Values on the scale, finite, the shape of ``y``; not finite ones are at the floor."""
         y = np.where(np.isfinite(y), np.clip(y, -_HUGE, _HUGE), -_HUGE)
         distance = (0.5 * y - 0.5 * self.reference) / self.width * 2
-        below = -np.log1p(np.maximum(-distance, 0.0))
-        raw = np.where(distance >= 0, distance, np.maximum(below, _FLOOR))
+        raw = np.maximum(np.sign(distance) * np.log1p(np.abs(distance)), _FLOOR)
         return (raw - self.centre) / self.spread
 
     def inverse(self, z: Array) -> Array:
         """Values for places on the scale; places below the floor count as at it."""
         raw = np.maximum(z * self.spread + self.centre, _FLOOR)
-        distance = np.where(raw >= 0, raw, -np.expm1(np.maximum(-raw, 0.0)))
+        distance = np.sign(raw) * np.expm1(np.abs(raw))
         return self.reference + self.width * distance
 
 

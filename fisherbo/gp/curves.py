@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from fisherbo.geometry import lapack
 from fisherbo.gp.curve_kernel import PRIOR_MEAN, PRIOR_SD, START, TimeStructure, time_structure
@@ -74,6 +75,10 @@ class EndObservations:
     value: Array
     variance: Array
 
+    def at_least(self, worst: float) -> EndObservations:
+        """The same with values below ``worst`` at it."""
+        return EndObservations(np.maximum(self.value, worst), self.variance)
+
 
 def grouped(curves: Sequence[Curve]) -> tuple[CurveGroup, ...]:
     """Curves by their times."""
@@ -98,6 +103,17 @@ def end_observations(groups: Sequence[CurveGroup], psi: Array) -> EndObservation
         solved = _solve(group, psi)
         value[group.index], variance[group.index] = solved.ends, 1 / solved.precision
     return EndObservations(value, variance)
+
+
+def end_variances(s: Array, psi: Array) -> Array:
+    """v of a curve that is known at the first 1, 2 … t of the times ``s`` ``(t,)``, ``(t,)``.
+
+    By one factorisation: that of the first k rows is its upper left part.
+    """
+    time = time_structure(s, psi)
+    whitened = solve_triangular(lapack.cholesky(time.covariance), time.loading, lower=True)
+    variances: Array = 1 / np.cumsum(whitened * whitened)
+    return variances
 
 
 @dataclass(frozen=True)

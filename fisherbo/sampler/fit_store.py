@@ -47,7 +47,7 @@ def latest(trials: Sequence[FrozenTrial], names: Sequence[str], label: str = "")
     for trial in reversed(trials):
         text = trial.system_attrs.get(key)
         if text is not None:
-            fit = _decode(text, names)
+            fit = decode(text, names)
             if fit is not None:
                 return fit
     return None
@@ -66,7 +66,8 @@ def encode(fit: Fit, names: Sequence[str]) -> str:
     return json.dumps([fit.count, text, _checksum(names), *rotated])
 
 
-def _decode(text: str, names: Sequence[str]) -> Fit | None:
+def decode(text: str, names: Sequence[str]) -> Fit | None:
+    """The fit that a text encodes; None if it is one of other parameters."""
     count, code, *rest = json.loads(text)
     if rest[:1] != [_checksum(names)]:  # of other parameters, or written by an early version
         return None

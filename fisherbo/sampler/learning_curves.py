@@ -3,7 +3,7 @@
 A curve ends with the last report of its trial, or with the best one where complete trials returned
 their best. Curves are compared by their reports alone: the value that a trial returns may be of
 another kind. Reports that are not finite are left out; a curve whose last report is not finite, or
-worse than the scale can tell, has diverged: it is known to have ended at the floor.
+worse than the scale can tell, has diverged: all that counts of it is that it ended at the floor.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +24,8 @@ from fisherbo.space import Array, Integers
 _MOST_ROWS = 20
 """About so many reports of a curve are used, evenly spaced in logarithmic time, and its last."""
 
+_MOST_STAGES = 100
+
 
 @dataclass(frozen=True)
 class CurveAxis:
@@ -32,60 +35,54 @@ class CurveAxis:
         first: The smallest step.
         last: The step at which curves end.
         unit: Typical distance of two reports of a curve.
-        sign: 1 where larger reports are better, −1 where smaller ones are.
         best: Whether a trial's value is its best report, not its last.
     """
 
     first: float
     last: float
     unit: float
-    sign: float
     best: bool
 
-    def read(self, reports: Mapping[int, float]) -> tuple[Array, Array]:
-        """Steps and values, larger is better, ``(t,)`` each; a few of many steps."""
+    @cached_property
+    def count(self) -> int:
+        """Reports of a whole curve."""
+        return round((self.last - self.first) / self.unit) + 1
+
+    def place(self, step: float) -> int:
+        """How many reports of a whole curve there are up to a step."""
+        return round((step - self.first) / self.unit) + 1
+
+    def read(self, reports: Mapping[int, float], sign: float) -> tuple[Array, Array]:
+        """Times and values, larger is better, ``(t,)`` each; of many reports, a few.
+
+        Args:
+            reports: Values by step.
+            sign: 1 where larger reports are better, −1 where smaller ones are.
+        """
         steps = np.array(sorted(reports), dtype=np.float64)
-        values = self.sign * np.array([reports[int(step)] for step in steps])
+        values = sign * np.array([reports[int(step)] for step in steps])
         if self.best:
             values = np.fmax.accumulate(values)
         place = np.rint((steps - self.first) / self.unit).astype(np.int64)
         kept = np.isin(place, self._places)
         kept[-1:] = True
-        return steps[kept], values[kept]
-
-    @property
-    def _places(self) -> Integers:
-        """Which reports are used, counted from 0."""
-        count = max(int((self.last - self.first) / self.unit), 1) + 1
-        return np.unique(np.geomspace(1, count, _MOST_ROWS).round().astype(np.int64)) - 1
+        return self.times(steps[kept]), values[kept]
 
     def times(self, steps: Array) -> Array:
         """Logarithmic time of steps, ``(t,)``."""
         return log_time(steps, self.first, self.last, self.unit)
 
+    @cached_property
+    def regular(self) -> Array:
+        """Times of the reports of a whole curve, at most 100, ``(t,)``."""
+        count = min(self.count, _MOST_STAGES)
+        return self.times(np.linspace(self.first, self.last, count))
 
-@dataclass(frozen=True)
-class CurveData:
-    """The curves of finished trials.
-
-    Attributes:
-        axis: What their reports mean.
-        scale: On which they are modelled.
-        curves: One for each of the trials.
-        row: Which of the trials they are, shape ``(n,)``.
-        ends: Where complete trials ended, on the scale, shape ``(c,)``.
-    """
-
-    axis: CurveAxis
-    scale: CurveScale
-    curves: tuple[Curve, ...]
-    row: Integers
-    ends: Array
-
-    def begun(self, reports: Mapping[int, float]) -> Curve:
-        """The curve of a running trial, without reports that are not finite."""
-        steps, values = self.axis.read(reports)
-        return _curve(self.axis.times(steps), values, self.scale)
+    @cached_property
+    def _places(self) -> Integers:
+        """Which reports are used, counted from 0."""
+        places = np.geomspace(1, self.count, _MOST_ROWS).round().astype(np.int64)
+        return np.unique(places) - 1
 
 
 def curve_axis(
@@ -101,42 +98,38 @@ def curve_axis(
     told = [t for t in trials if t.intermediate_values]
     complete = [t for t in told if t.state == TrialState.COMPLETE]
     gaps = [np.diff(sorted(t.intermediate_values)) for t in complete]
-    unit = float(np.median(np.concatenate(gaps))) if gaps else 0.0
-    if not unit > 0:
+    unit = np.concatenate([np.empty(0), *gaps])
+    if not len(unit):
         return None
     first = min(min(t.intermediate_values) for t in told)
     last = max(max(t.intermediate_values) for t in complete) if max_step is None else max_step
     if last <= first:
         return None
-    return CurveAxis(float(first), float(last), unit, sign, _returns_best(complete, sign))
+    best = _returns_best(complete, sign)
+    return CurveAxis(float(first), float(last), float(np.median(unit)), best)
 
 
-def curve_data(trials: Sequence[FrozenTrial], axis: CurveAxis) -> CurveData | None:
-    """The curves of finished trials; None where no complete one has a finite end."""
-    told = [i for i, t in enumerate(trials) if t.intermediate_values]
-    read = [axis.read(trials[i].intermediate_values) for i in told]
-    complete = np.array([trials[i].state == TrialState.COMPLETE for i in told], dtype=bool)
-    last = np.array([values[-1] for _, values in read])
-    if not np.isfinite(last[complete]).any():
-        return None
-    scale = CurveScale.of(last)
-    curves = []
-    for (steps, values), whole in zip(read, complete.tolist(), strict=True):
-        s = axis.times(steps)
-        if whole or not math.isfinite(values[-1]):
-            s[-1] = 0.0
-        if not math.isfinite(values[-1]):
-            s, values = s[-1:], np.array([-math.inf])
-        curves.append(_curve(s, values, scale, ended=whole or s[-1] == 0))
-    ends = scale(last[complete])
-    return CurveData(axis, scale, tuple(curves), np.array(told, dtype=np.int64), ends)
+def last_report(trial: FrozenTrial, axis: CurveAxis, sign: float) -> float:
+    """The end of a finished curve, larger is better, or what is known of it: not finite if bad."""
+    return float(axis.read(trial.intermediate_values, sign)[1][-1])
 
 
-def _curve(s: Array, values: Array, scale: CurveScale, *, ended: bool = False) -> Curve:
-    """A curve of distinct times; the last of equal ones counts."""
+def curve_of(trial: FrozenTrial, axis: CurveAxis, scale: CurveScale, sign: float) -> Curve:
+    """The curve of a trial, on the scale; of distinct times, of which the last reports count.
+
+    Args:
+        trial: A trial with reports.
+        axis: What they mean.
+        scale: On which curves are modelled.
+        sign: 1 where larger reports are better, −1 where smaller ones are.
+    """
+    s, values = axis.read(trial.intermediate_values, sign)
+    diverged = trial.state.is_finished() and not math.isfinite(values[-1])
+    if trial.state == TrialState.COMPLETE or diverged:
+        s[-1] = 0.0
     known = np.isfinite(values)
-    if ended:
-        known[-1] = True
+    if diverged:
+        known[:-1], known[-1] = False, True
     s, values = s[known], values[known]
     distinct = np.append(np.diff(s) < 0, True)[: len(s)]
     return Curve(s[distinct], scale(values[distinct]))

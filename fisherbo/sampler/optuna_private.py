@@ -46,6 +46,15 @@ def set_system_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> N
     storage_of(study).set_trial_system_attr(trial_id(trial), key, value)
 
 
+def set_user_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+    """Tell users something of a trial.
+
+    Optuna's public setter needs the `Trial` of the objective. Without this a pruner, which is given
+    a frozen copy, could not explain its decisions.
+    """
+    storage_of(study).set_trial_user_attr(trial_id(trial), key, value)
+
+
 def get_trials(
     study: Study, states: tuple[TrialState, ...], *, use_cache: bool
 ) -> list[FrozenTrial]:

@@ -1,92 +1,142 @@
-"""`FisherPruner`, an Optuna pruner that stops trials by where the curve model believes they end."""
+"""`FisherPruner`, the Optuna pruner: trials are stopped by where they are believed to end."""
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
+import optuna
 from optuna.pruners import BasePruner
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import ndtr
 
-from fisherbo.gp.curve_model import CurveFit, CurveModel, condition_on_curves, fit_curves
-from fisherbo.sampler.learning_curves import CurveData, curve_axis, curve_data
-from fisherbo.sampler.optuna_private import get_trials
-from fisherbo.sampler.trials import StudyReaders
-from fisherbo.space import Array
+from fisherbo.errors import InvalidInputError, NumericalError
+from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, Prediction
+from fisherbo.sampler.optuna_private import get_trials, set_user_attr
+from fisherbo.sampler.trials import ReadersByStudy
 
-RULE = {"kind": "p", "p": 0.05, "start": 1, "floor": 1, "rho": 1.0}
+PREDICTED_END = "fisherbo:predicted_end"
+"""User attribute of a trial: the median of the last report that was predicted for it."""
+
+PREDICTED_INTERVAL = "fisherbo:predicted_interval"
+"""User attribute of a trial: ends of the central 95 % interval of its last report, low and high."""
+
+IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
+"""User attribute of a trial: the probability that it ends better than the best complete trial."""
+
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_LOGGER = logging.getLogger("optuna.fisherbo")
 
 
 class FisherPruner(BasePruner):
-    def __init__(self, *, max_step=None, **rule) -> None:
-        self.max_step = max_step
-        self.rule = {**RULE, **rule}
-        self.readers = StudyReaders()
-        self.fit = None
-        self.key = None
-        self.log = []
+    """Stops trials whose further steps promise less than another trial's would.
+
+    Optuna's pruners compare a report with those of other trials at the same step. This one predicts
+    where the trial ends, from its own reports and from the parameters and curves of all other
+    trials, by one Gaussian process of curves and ends (:mod:`fisherbo.gp.curves`, after freeze–thaw
+    Bayesian optimization: Swersky et al. 2014). The trial is stopped once what it may improve on
+    the best complete trial is worth less than its steps, were they spent on other trials instead,
+    which may be stopped as well (optimal stopping: :mod:`fisherbo.acquisition.stopping`).
+
+    Any sampler, storage and number of workers will do; decisions follow from the study's finished
+    trials and from the trial's own reports alone. Fitted hyperparameters are kept in the study. A
+    decision takes some milliseconds at 200 trials of 100 steps; a fit, after every 15 % more
+    trials, some tens.
+
+    What was predicted is kept with the trial, in the units of its reports, after 1, 2, 4, 8 …
+    reports and when it is pruned: :data:`PREDICTED_END`, :data:`PREDICTED_INTERVAL`,
+    :data:`IMPROVEMENT_PROBABILITY`.
+
+    Reports are compared with reports, so that the value that a trial returns may be of another
+    kind; where complete trials returned their best report, their best one counts, else the last.
+    A trial whose last report is NaN or infinite is pruned. Curves need be neither monotone nor of
+    one length.
+
+    Example:
+        >>> import optuna
+        >>> from fisherbo import FisherPruner, FisherSampler
+        >>> study = optuna.create_study(sampler=FisherSampler(), pruner=FisherPruner())
+
+    Args:
+        n_startup_trials: Complete trials, with reports, before any trial is pruned.
+        n_warmup_steps: Reports of a trial before it may be pruned. The first report of a training
+            is often the loss of the initial weights, which says nothing.
+        max_step: The last step of a whole trial; the largest that a complete trial reported if
+            None. Tell it where whole trials may end early, as after convergence.
+        patience: By how much what a trial may improve is overestimated. With 1 the decision is the
+            best one if the model is right; 2, since a model of a few curves is too sure.
+
+    Raises:
+        InvalidInputError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_startup_trials: int = 1,
+        n_warmup_steps: int = 2,
+        max_step: int | None = None,
+        patience: float = 2.0,
+    ) -> None:
+        _require_at_least("n_startup_trials", n_startup_trials, 1)
+        _require_at_least("n_warmup_steps", n_warmup_steps, 0)
+        if max_step is not None:
+            _require_at_least("max_step", max_step, 1)
+        if not 0 < patience < math.inf:
+            raise InvalidInputError(
+                f"patience must be a finite number > 0, got {patience!r}; 1 to 5 are typical"
+            )
+        self._n_startup_trials = n_startup_trials
+        self._n_warmup_steps = n_warmup_steps
+        self._max_step = max_step
+        self._patience = patience
+        self._readers = ReadersByStudy(CurveReader)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether a trial should stop after its last report."""
         reports = trial.intermediate_values
-        r = self.rule
-        if len(reports) < r["floor"]:
+        if len(reports) < max(self._n_warmup_steps, 1):
             return False
-        trials = get_trials(study, _FINISHED, use_cache=False)
-        if sum(t.state == TrialState.COMPLETE for t in trials) < r["start"]:
+        trials = [t for t in get_trials(study, _FINISHED, use_cache=False) if t.intermediate_values]
+        if sum(t.state == TrialState.COMPLETE for t in trials) < self._n_startup_trials:
             return False
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        key = (len(trials), trials[-1].number)
-        if key != self.key:
-            axis = curve_axis(trials, sign, self.max_step)
-            self.data = data = None if axis is None else curve_data(trials, axis)
-            self.key = key
-            if data is not None:
-                reader = self.readers.of(study)
-                self.space_ = reader.parameters([*trials, trial]).varying
-                space, table = reader.table(self.space_, trials)
-                x = table.points(space)[data.row]
-                n = len(data.curves)
-                if self.fit is None or n < 20 or n - self.fit.count >= (n - 20) / 20 + 1:
-                    self.fit = fit_curves(data.curves, x, space.choices, self.fit)
-                self.model = condition_on_curves(data.curves, x, space.choices, self.fit)
-                self.cost = np.mean([len(t.intermediate_values) for t in trials])
-                P = self.model.posterior
-                Kinv = P.precision.diagonal() / P.hyper.signal
-                mu = P.y - P.alpha / P.hyper.signal / Kinv
-                var = np.maximum(1 / Kinv - P.nugget + P.hyper.noise, 1e-12)
-                self.loo = np.mean([ei(m, v, data.ends.max()) for m, v in zip(mu[-20:], var[-20:])])
-        if self.data is None:
+        try:
+            return self._decide(study, trial, trials)
+        except NumericalError as error:
+            optuna.logging.get_verbosity()  # sets up Optuna's handler
+            _LOGGER.warning("trial %d goes on: %s", trial.number, error)
             return False
-        if not math.isfinite(reports[max(reports)]):
+
+    def _decide(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
+        beliefs = self._readers.of(study).beliefs(study, trial, trials, self._max_step)
+        if beliefs is None:
+            return False
+        reports = trial.intermediate_values
+        step = max(reports)
+        if not math.isfinite(reports[step]):
             return True
-        from fisherbo.sampler.search_space import from_params
-        from fisherbo.sampler.trials import read
-        reader = self.readers.of(study)
-        space, _ = reader.table(self.space_, trials)
-        xx = read(space, self.space_, [trial]).points(space)[0]
-        m0, v0 = self.model.before(xx)
-        m, v = self.model.end(xx, self.data.begun(reports))
-        best = self.data.ends.max()
-        p = float(ndtr((m - best) / math.sqrt(v)))
-        rest = (self.data.axis.last - max(reports)) / self.data.axis.unit
-        self.log.append((trial.number, len(reports), m0, v0, m, v, best, p))
-        if rest <= 0:
+        if step >= beliefs.curves.axis.last:
             return False
-        if r["kind"] == "p":
-            return p < r["p"]
-        now = ei(m, v, best)
-        if r["kind"] == "rate":
-            new = max(ei(m0, v0, best), self.loo)
-            return now / rest < r["rho"] * new / self.cost
-        if r["kind"] == "own":
-            return now / rest < r["rho"] * ei(m0, v0, best) / self.cost
+        found = beliefs.predict(trial)
+        stops = beliefs.gain(found, step, self._patience) < 0
+        if stops or len(reports) & (len(reports) - 1) == 0:
+            _tell(study, trial, beliefs, found)
+        return stops
 
 
-def ei(m, v, best):
-    s = math.sqrt(v)
-    z = (m - best) / s
-    return s * (z * float(ndtr(z)) + math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
+def _tell(study: Study, trial: FrozenTrial, beliefs: CurveBeliefs, found: Prediction) -> None:
+    """Keep what was predicted with the trial."""
+    tell = partial(set_user_attr, study, trial)
+    low, median, high = beliefs.quantiles(found)
+    tell(PREDICTED_END, median)
+    tell(PREDICTED_INTERVAL, [low, high])
+    tell(IMPROVEMENT_PROBABILITY, beliefs.improvement_probability(found))
+
+
+def _require_at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInputError(
+            f"{name} must be a whole number of at least {least}, got {value!r}; leave it out for "
+            "the default"
+        )

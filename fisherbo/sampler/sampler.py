@@ -31,7 +31,7 @@ from fisherbo.sampler.running import count_concurrent, without_abandoned
 from fisherbo.sampler.search_space import to_params
 from fisherbo.sampler.suggest import best_point, design_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
-from fisherbo.sampler.trials import FAILED, StudyReaders, other_trials
+from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
 from fisherbo.space import Array
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class FisherSampler(BaseSampler):
         self._options = replace(_options, rotation=rotation)
         self._fitter = ModelFitter(surrogate, options=self._options)
         self._sources = SourceStudies(read_sources(source_studies))
-        self._readers = StudyReaders()
+        self._readers = ReadersByStudy(StudyReader)
         self._rule = input_constraints
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
 

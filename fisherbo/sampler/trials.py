@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import reduce
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -176,31 +176,37 @@ def _constraints(trial: FrozenTrial) -> Mapping[str, float]:
     return {name: value for name, value in told.items() if not math.isnan(value)}
 
 
-class StudyReaders:
+R = TypeVar("R")
+
+
+class ReadersByStudy(Generic[R]):
     """Readers of the studies used last; thread-safe. Copies and pickles are empty.
 
-    One sampler may serve several studies at the same time, each in several threads.
+    One sampler or pruner may serve several studies at the same time, each in several threads.
+
+    Args:
+        make: Makes a reader.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], R]) -> None:
+        self._make = make
         self._lock = threading.Lock()
-        self._of_storage: WeakKeyDictionary[Any, OrderedDict[int, StudyReader]] = (
-            WeakKeyDictionary()
-        )
+        self._of_storage: WeakKeyDictionary[Any, OrderedDict[int, R]] = WeakKeyDictionary()
 
-    def __reduce__(self) -> tuple[type[StudyReaders], tuple[()]]:
-        return StudyReaders, ()
+    def __reduce__(self) -> tuple[type[ReadersByStudy[R]], tuple[Callable[[], R]]]:
+        return ReadersByStudy, (self._make,)
 
-    def of(self, study: Study) -> StudyReader:
+    def of(self, study: Study) -> R:
         """The reader of a study's trials."""
         identity = study_id(study)
         with self._lock:
             readers = self._of_storage.setdefault(storage_of(study), OrderedDict())
-            reader = readers.setdefault(identity, StudyReader())
+            if identity not in readers:
+                readers[identity] = self._make()
             readers.move_to_end(identity)
             while len(readers) > _MOST_STUDIES:
                 readers.popitem(last=False)
-            return reader
+            return readers[identity]
 
 
 class StudyReader:

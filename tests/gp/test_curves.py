@@ -15,8 +15,8 @@ from fisherbo.gp.curve_kernel import (
     log_time,
     time_structure,
 )
-from fisherbo.gp.curve_model import CurveFit, condition_on_curves, fit_curves
-from fisherbo.gp.curves import Curve, CurveLikelihood, _solve, end_observations, grouped
+from fisherbo.gp.curve_model import CurveFit, condition_on_ends, fit_curves
+from fisherbo.gp.curves import Curve, CurveLikelihood, _solve, end_observations, end_variances, grouped
 from fisherbo.gp.hyper import Hyper
 from tests.gp.oracles import dense_covariance
 
@@ -40,6 +40,10 @@ def draw(seed, n=7, last=20):
         curves.append(Curve(s, rng.standard_normal(len(s)) + np.linspace(-1, 1, len(s))))
     curves[1] = Curve(curves[0].s, curves[0].y + 0.1)  # the same times as another
     return psi, rng.random((n, 2)), curves
+
+
+def conditioned(curves, x, fit):
+    return condition_on_ends(end_observations(grouped(curves), fit.psi), x, NUMERIC, fit)
 
 
 def prior(x):
@@ -136,7 +140,7 @@ def test_the_metric_is_the_covariance_of_the_complete_score():
 @given(seed=st.integers(0, 30))
 def test_the_posterior_of_a_new_end_is_that_of_the_dense_process(seed):
     psi, x, curves = draw(seed)
-    model = condition_on_curves(curves[:-1], x[:-1], NUMERIC, CurveFit(6, psi, HYPER))
+    model = conditioned(curves[:-1], x[:-1], CurveFit(6, psi, HYPER))
     mean, whole, across = dense(psi, prior(x), curves)
     rows = np.concatenate([c.y for c in curves])
     expected = across[-1] @ np.linalg.solve(whole, rows - mean)
@@ -148,7 +152,7 @@ def test_the_posterior_of_a_new_end_is_that_of_the_dense_process(seed):
 def test_an_end_that_was_seen_is_known():
     psi, x, curves = draw(0)
     psi[2] = np.log(1e-5)
-    model = condition_on_curves(curves[:-1], x[:-1], NUMERIC, CurveFit(6, psi, HYPER))
+    model = conditioned(curves[:-1], x[:-1], CurveFit(6, psi, HYPER))
     mean, variance = model.end(x[-1], Curve(times(20), np.linspace(-1, 0.7, 20)))
     assert mean == pytest.approx(0.7, abs=0.02)
     assert variance < 1e-4
@@ -175,7 +179,7 @@ def test_predicted_ends_of_simulated_curves_are_calibrated():
         curves = [Curve(times(20)[:c], y[:c]) for c, y in zip(cut, rows[:40], strict=True)]
         curves[:8] = [Curve(times(20), y) for y in rows[:8]]
         fit = fit_curves(curves, x[:40], NUMERIC)
-        model = condition_on_curves(curves, x[:40], NUMERIC, fit)
+        model = conditioned(curves, x[:40], fit)
         for i in range(40, 100):
             mean, variance = model.end(x[i], Curve(times(20)[:6], rows[i][:6]))
             inside.append(abs(ends[i] - mean) < 1.2816 * np.sqrt(variance))
@@ -201,7 +205,7 @@ def test_any_curves_are_fitted_and_no_prediction_is_lost(seed):
     x = rng.random((len(curves), 2))
     fit = fit_curves(curves, x, NUMERIC)
     again = fit_curves(curves, x, NUMERIC, fit)
-    model = condition_on_curves(curves, x, NUMERIC, again)
+    model = conditioned(curves, x, again)
     for curve in curves:
         mean, variance = model.end(x[0], curve)
         assert np.isfinite(mean)
@@ -222,3 +226,27 @@ def test_logarithmic_time_counts_reports_not_their_units():
     assert expected[[0, -1]].tolist() == [1, 0]
     assert log_time(1000 * steps, 1000, 10_000, 1000) == pytest.approx(expected)
     assert log_time(np.array([3.0, 12.0]), 3, 3, 1).tolist() == [0, 0]
+
+
+def test_variances_after_each_time_are_those_of_the_shorter_curves():
+    psi, _, _ = draw(4)
+    s = times(12)
+    found = end_variances(s, psi)
+    for k in (1, 5, 12):
+        alone = end_observations(grouped([Curve(s[:k], np.zeros(k))]), psi)
+        assert found[k - 1] == pytest.approx(alone.variance[0])
+    assert (np.diff(found) <= 0).all()
+
+
+def test_what_was_expected_of_the_latest_curves_leaves_them_out():
+    psi, x, curves = draw(6)
+    fit = CurveFit(7, psi, HYPER)
+    mean, variance = conditioned(curves, x, fit).starts(2)
+    left_out = []
+    for i in (5, 6):
+        others = [j for j in range(7) if j != i]
+        model = conditioned([curves[j] for j in others], x[others], fit)
+        left_out.append(model.before(x[i]))
+    expected = np.array(left_out)
+    assert mean == pytest.approx(expected[:, 0], rel=1e-6)
+    assert variance == pytest.approx(expected[:, 1].mean(), rel=1e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from fisherbo import FisherSampler
 from fisherbo.sampler.search_space import with_conditions
-from fisherbo.sampler.trials import StudyReaders
+from fisherbo.sampler.trials import ReadersByStudy, StudyReader
 from fisherbo.space import Space
 
 NAN = np.nan
@@ -103,7 +103,7 @@ def test_a_range_that_changes_is_followed():
 
 
 def test_finished_trials_are_read_once_and_studies_kept_apart():
-    readers = StudyReaders()
+    readers = ReadersByStudy(StudyReader)
     study, other = (
         optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)) for _ in range(2)
     )

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from fisherbo import FisherSampler
-from fisherbo.sampler.trials import StudyReaders
+from fisherbo.sampler.trials import ReadersByStudy, StudyReader
 
 
 def objective(centre, d=3):
@@ -62,7 +62,7 @@ def test_studies_that_take_turns_with_one_sampler_go_on_as_alone():
 
 
 def test_a_table_is_that_of_the_study_asked_about():
-    readers, random = StudyReaders(), optuna.samplers.RandomSampler(seed=0)
+    readers, random = ReadersByStudy(StudyReader), optuna.samplers.RandomSampler(seed=0)
     studies = [optuna.create_study(sampler=random) for _ in range(2)]
     for centre, study in enumerate(studies):
         study.optimize(objective(centre), n_trials=8)

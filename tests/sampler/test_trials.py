@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fisherbo import NOISE_VARIANCE, FisherSampler
-from fisherbo.sampler.trials import FAILED, Status, StudyReader, StudyReaders
+from fisherbo.sampler.trials import FAILED, ReadersByStudy, Status, StudyReader
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 
@@ -101,7 +101,7 @@ def test_a_reader_that_forgot_suggests_the_same(directions):
         study = optuna.create_study(directions=directions, sampler=FisherSampler(seed=1))
         for _ in range(16):
             if forget:
-                study.sampler._readers = StudyReaders()
+                study.sampler._readers = ReadersByStudy(StudyReader)
             study.optimize(values, n_trials=1)
         return [t.params for t in study.trials]
 

@@ -1,0 +1,125 @@
+"""When to stop a trial that could be stopped later too: optimal stopping by dynamic programming.
+
+Symbols: e the end of a trial, larger is better; after t steps e ~ N(μ_t, v_t); b the best end so
+far; λ what a step is worth. In a Gaussian model v_t does not depend on what is observed, and the
+mean moves as μ_u ~ N(μ_t, v_t − v_u) from step t to u, so that the expected gain of going on is
+(Bellman's equation)
+
+    W_t(μ) = max(0, −λ (u − t) + E[W_u(μ_u) | μ_t = μ]),     W_T(μ) = E[max(0, e − b)]
+
+with u the next step at which the trial may be stopped, and T the last. λ is the gain per step of
+starting another trial instead: that at which a start is worth nothing, which is the best average
+gain per step of any rule that starts trials and stops them (renewal reward: Ross 1996, §3.6).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import ndtr
+
+from fisherbo.space import Array
+
+_STEPS = 16  # of the grid of means in a standard deviation
+_REACH = 5  # standard deviations of the grid on both sides of b
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_BISECTIONS = 24
+_LEAST_RATE = 1e-6  # as a share of the largest
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The steps at which a trial may be stopped: now, and at every later stage.
+
+    Attributes:
+        cost: Steps from each stage to the next, shape ``(k,)``.
+        variance: Of the end, now and at each later stage, falling, > 0 now, shape ``(k + 1,)``.
+        best: b.
+    """
+
+    cost: Array
+    variance: Array
+    best: float
+
+    def gain(self, mean: Array, rate: float) -> Array:
+        """Expected gain of going on to the next stage, in units of ends; negative: stop.
+
+        Args:
+            mean: Means of the end now, shape ``(m,)``.
+            rate: λ.
+        """
+        worth = expected_improvement(self._grid, float(self.variance[-1]), self.best)
+        for cost, moves in zip(self.cost[:0:-1], self._moves[:0:-1], strict=True):
+            worth = np.maximum(self._expected(worth, moves) - rate * cost, 0.0)
+        going = self._expected(worth, self._moves[0]) - rate * self.cost[0]
+        beyond = np.maximum(mean - self._grid[-1], 0.0)
+        gains: Array = np.interp(mean, self._grid, going) + beyond
+        return gains
+
+    @cached_property
+    def _grid(self) -> Array:
+        count = _STEPS * _REACH
+        unit = math.sqrt(self.variance[0]) / _STEPS
+        return self.best + unit * np.arange(-count, count + 1)
+
+    @cached_property
+    def _moves(self) -> list[Array]:
+        """Distributions of the mean's move from each stage to the next, on the grid's steps."""
+        falls = np.maximum(-np.diff(self.variance), 0.0)
+        return [_on_grid(_STEPS * math.sqrt(fall / self.variance[0])) for fall in falls]
+
+    def _expected(self, worth: Array, moves: Array) -> Array:
+        """Expectations before a move; 0 below the grid, a slope of 1 above it."""
+        reach = len(moves) // 2
+        unit = self._grid[1] - self._grid[0]
+        above = worth[-1] + unit * np.arange(1, reach + 1)
+        return np.convolve(np.concatenate([np.zeros(reach), worth, above]), moves, mode="valid")
+
+
+def _on_grid(sd: float) -> Array:
+    """A normal distribution of mean 0 on whole numbers, symmetric, shape ``(2r + 1,)``.
+
+    Gauss–Hermite nodes, each shared by its two neighbours.
+    """
+    place = sd * _NODES
+    left = np.floor(place)
+    share = place - left
+    reach = int(np.ceil(sd * _NODES[-1])) + 1
+    index = (left + reach).astype(np.int64)
+    size = 2 * reach + 1
+    return np.bincount(index, _WEIGHTS * (1 - share), size) + np.bincount(
+        index + 1, _WEIGHTS * share, size
+    )
+
+
+def expected_improvement(mean: Array, variance: float, best: float) -> Array:
+    """``E[max(0, e − b)]`` for means ``(m,)`` of a normal e, shape ``(m,)``."""
+    sd = math.sqrt(variance)
+    z = (mean - best) / max(sd, 1e-12)
+    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    improvement: Array = np.maximum(sd * (z * ndtr(z) + density), 0.0)
+    return improvement
+
+
+def start_rate(start: Stages, mean: Array) -> float:
+    """λ: the gain per step at which starting a trial is worth nothing.
+
+    Args:
+        start: Stages of a trial before its first step.
+        mean: Means of the ends of the trials that may be started, each as likely, shape ``(m,)``.
+    """
+    high = float(start.gain(mean, 0.0).mean()) / float(start.cost[0])
+    if not high > 0:
+        return 0.0
+    low = _LEAST_RATE * high
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        if start.gain(mean, middle).mean() > 0:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,241 @@
+"""Where the trials of a study end, as their learning curves and parameters let expect."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+
+from fisherbo.acquisition.stopping import Stages, start_rate
+from fisherbo.gp.curve_model import WORST, CurveModel, condition_on_ends, fit_curves
+from fisherbo.gp.curve_scale import CurveScale
+from fisherbo.gp.curves import EndObservations, end_observations, end_variances, grouped
+from fisherbo.sampler import curve_store
+from fisherbo.sampler.curve_store import StudyCurves
+from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, last_report
+from fisherbo.sampler.recommend import QUANTILE
+from fisherbo.sampler.search_space import SearchSpace, to_space
+from fisherbo.sampler.trials import StudyReader, read
+from fisherbo.space import Array, Integers, Space
+
+_GROWTH = 1.15  # of the number of curves from one fit to the next
+_RECENT = 20
+"""Trials whose expected ends, before they began, stand for those of trials yet to be started."""
+
+_STOPS = (1, 2, 4, 7, 12, 20, 30, 45, 70)  # steps from now at which a stop is considered
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Coordinates of trials in the parameters that vary; all at one point if none does.
+
+    Attributes:
+        search_space: The parameters.
+    """
+
+    search_space: SearchSpace
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> Array:
+        """Shape ``(n, d)``, a parameter that a trial does not have at the centre."""
+        if self.space is None:
+            return np.zeros((len(trials), 1))
+        return read(self.space, self.search_space, trials).points(self.space)
+
+    @property
+    def choices(self) -> Integers:
+        """Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``."""
+        return np.zeros(1, dtype=np.int64) if self.space is None else self.space.choices
+
+    @cached_property
+    def space(self) -> Space | None:
+        """The unit cube of the parameters; None if there is none."""
+        return to_space(self.search_space) if self.search_space else None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is believed of the end of a trial, on the scale of the curves; larger is better.
+
+    Attributes:
+        mean: Mean.
+        variance: Variance.
+        before: Variance before the trial reported anything.
+    """
+
+    mean: float
+    variance: float
+    before: float
+
+
+@dataclass(frozen=True)
+class CurveBeliefs:
+    """The curves of a study's finished trials, and what they let expect of others.
+
+    Attributes:
+        curves: The fit.
+        model: Given the finished trials' curves.
+        ends: Of complete trials, on the scale, shape ``(c,)``.
+        place: Coordinates of trials.
+        sign: 1 where larger reports are better, −1 where smaller ones are.
+    """
+
+    curves: StudyCurves
+    model: CurveModel
+    ends: Array
+    place: Coordinates
+    sign: float
+
+    @property
+    def best(self) -> float:
+        """The best end of a complete trial, on the scale."""
+        return float(self.ends.max())
+
+    def predict(self, trial: FrozenTrial) -> Prediction:
+        """What is to be expected of a running trial's end."""
+        x = self.place([trial])[0]
+        curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
+        _, before = self.model.before(x)
+        return Prediction(*self.model.end(x, curve), before)
+
+    def gain(self, found: Prediction, step: int, patience: float) -> float:
+        """Expected gain of going on from a step, less what a start makes of as many steps.
+
+        Args:
+            found: What is believed of the trial's end.
+            step: Its last step.
+            patience: What the gain per step of a start is divided by.
+        """
+        done = self.curves.axis.place(step)
+        stages = self._stages(done, found.before, found.variance)
+        return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
+
+    def quantiles(self, found: Prediction) -> tuple[float, float, float]:
+        """Low end of the central 95 % interval, median, and high end, in units of reports."""
+        sd = math.sqrt(found.variance)
+        ends = found.mean + QUANTILE * sd * np.array([-1.0, 0.0, 1.0])
+        low, median, high = sorted((self.sign * self.curves.scale.inverse(ends)).tolist())
+        return low, median, high
+
+    def improvement_probability(self, found: Prediction) -> float:
+        """Probability of an end better than the best."""
+        return float(ndtr((found.mean - self.best) / math.sqrt(found.variance)))
+
+    @cached_property
+    def rate(self) -> float:
+        """Gain per step of starting another trial."""
+        mean, variance = self.model.starts(_RECENT)
+        return start_rate(self._stages(0, variance, variance), mean)
+
+    def _stages(self, done: int, before: float, now: float) -> Stages:
+        """Where a trial of so many reports may be stopped.
+
+        Args:
+            done: Reports so far.
+            before: Variance of its end before the first.
+            now: Variance of its end now.
+        """
+        count = self.curves.axis.count
+        stops = np.array(sorted({min(done + more, count) for more in (*_STOPS, count)}))
+        place = np.ceil(stops / count * len(self._known)).astype(np.int64) - 1
+        later = 1 / (1 / before + 1 / self._known[place])
+        variance = np.minimum.accumulate(np.append(now, later))
+        return Stages(np.diff(np.append(done, stops)).astype(np.float64), variance, self.best)
+
+    @cached_property
+    def _known(self) -> Array:
+        """v of a curve after each of its reports, or of 100 evenly spaced ones."""
+        return end_variances(self.curves.axis.regular, self.curves.fit.psi)
+
+
+def _complete(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE
+
+
+class CurveReader:
+    """Reads the curves of one study's finished trials; what it keeps saves time only.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reader = StudyReader()
+        self._curves: StudyCurves | None = None
+        self._ends: dict[int, tuple[float, float]] = {}
+        self._numbers: tuple[int, ...] = ()
+        self._beliefs: CurveBeliefs | None = None
+
+    def beliefs(
+        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], max_step: int | None
+    ) -> CurveBeliefs | None:
+        """What finished trials let expect; None where no complete one has a finite end.
+
+        A fit is renewed, and kept with the trial that is asked about, once the curves have grown by
+        15 %, or end at another step.
+
+        Args:
+            study: The study.
+            trial: The trial that is asked about.
+            trials: The finished trials that have reports, in order of their numbers.
+            max_step: The step at which curves end; the largest of complete trials if None.
+        """
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        axis = curve_axis(trials, sign, max_step)
+        if axis is None:
+            return None
+        ends = np.array([last_report(t, axis, sign) for t in trials if _complete(t)])
+        if not np.isfinite(ends).any():
+            return None
+        with self._lock:
+            parameters = self._reader.parameters([*trials, trial]).varying
+            place = Coordinates(parameters)
+            curves = self._fitted(study, trial, trials, axis, sign, place)
+            numbers = tuple(t.number for t in trials)
+            if curves is not self._curves or numbers != self._numbers or self._beliefs is None:
+                seen = self._observed(curves, trials, sign)
+                model = condition_on_ends(seen, place(trials), place.choices, curves.fit)
+                self._beliefs = CurveBeliefs(curves, model, curves.scale(ends), place, sign)
+                self._numbers = numbers
+            return self._beliefs
+
+    def _fitted(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        trials: Sequence[FrozenTrial],
+        axis: CurveAxis,
+        sign: float,
+        place: Coordinates,
+    ) -> StudyCurves:
+        """The last fit while it is recent enough, else a new one."""
+        names = tuple(place.search_space)
+        known = curve_store.latest([*trials, trial], names)
+        if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
+            return known
+        scale = CurveScale.of(np.array([last_report(t, axis, sign) for t in trials]))
+        curves = [curve_of(t, axis, scale, sign) for t in trials]
+        start = None if known is None else known.fit
+        whole = np.array([_complete(t) for t in trials])
+        fit = fit_curves(curves, place(trials), place.choices, whole, start)
+        return curve_store.write(study, trial, names, StudyCurves(axis, scale, fit))
+
+    def _observed(
+        self, curves: StudyCurves, trials: Sequence[FrozenTrial], sign: float
+    ) -> EndObservations:
+        """What the trials' curves say of their ends; each is read once for each fit."""
+        if curves is not self._curves:
+            self._curves, self._ends = curves, {}
+        new = [t for t in trials if t.number not in self._ends]
+        read = [curve_of(t, curves.axis, curves.scale, sign) for t in new]
+        seen = end_observations(grouped(read), curves.fit.psi).at_least(WORST)
+        found = zip(seen.value.tolist(), seen.variance.tolist(), strict=True)
+        self._ends.update(zip((t.number for t in new), found, strict=True))
+        both = np.array([self._ends[t.number] for t in trials])
+        return EndObservations(both[:, 0], both[:, 1])
