@@ -1,4 +1,4 @@
-"""Training with learning curves: pruners and samplers at equal numbers of training steps.
+"""Pruners on learning curves: pruners and samplers at equal numbers of training steps.
 
     python -m experiments.curves --data DIR --quick     one task, one seed, four pruners
     python -m experiments.curves --data DIR             development tasks, seeds 100 to 102
@@ -9,7 +9,7 @@ TaskSet (Metz et al. 2020, the files of the DyHPO authors): real validation loss
 `parameters`, `x` and `valid_loss`. Of the tasks in alphabetical order the odd ones are for
 development and the even ones are final. Parameters are mapped to the unit interval in their
 logarithm (betas as 1 − beta). A study chooses among the 1,000: a suggestion moves to the nearest
-configuration of the table in the unit cube that was not tried yet, and the sampler is told that one.
+configuration of the table in the unit cube that was not tried yet, and the sampler is told of that.
 
 Without pruning a study has 50 trials. The others have the steps of 20, and are scored by the steps
 until they have a complete trial as good as the best of FisherSampler's 50 (of the same task and
@@ -71,6 +71,7 @@ class EarlyDiscarding(BasePruner):
         self._reports, self._keep = reports, keep
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is not of the best tenth at its step."""
         if len(trial.intermediate_values) != self._reports:
             return False
         step = max(trial.intermediate_values)
@@ -134,7 +135,9 @@ def table(path: str) -> CurveTable:
     """The table of a file of TaskSet."""
     data = np.load(path)
     names = tuple(str(name) for name in data["parameters"])
-    x = np.array([c if not n.startswith("beta") else 1 - c for n, c in zip(names, data["x"].T)]).T
+    x = np.array(
+        [c if not n.startswith("beta") else 1 - c for n, c in zip(names, data["x"].T, strict=True)]
+    ).T
     logarithm = np.log(np.maximum(x, 1e-12))
     low, high = logarithm.min(0), logarithm.max(0)
     return CurveTable(names, (logarithm - low) / (high - low), data["valid_loss"].astype(float))
@@ -150,11 +153,13 @@ class FromTable(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
+        """All parameters of the table."""
         return self._curves.space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """The nearest configuration to what the sampler suggests."""
         own = self._sampler.infer_relative_search_space(study, trial)
         found = self._sampler.sample_relative(study, trial, own)
         for name, distribution in search_space.items():
@@ -169,11 +174,13 @@ class FromTable(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        raise AssertionError("all parameters are relative")
+        """Never called: all parameters are relative."""
+        raise AssertionError(param_name)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
+        """Tell the sampler."""
         self._sampler.after_trial(study, trial, state, values)
 
 
@@ -189,14 +196,13 @@ class Cell:
 
     @property
     def task(self) -> str:
+        """Name of the task."""
         return Path(self.path).stem
 
     def key(self) -> str:
-        return json_key({**asdict(self), "path": self.task})
-
-
-def json_key(parts: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in parts.items())
+        """Text that tells this cell from every other."""
+        parts = {**asdict(self), "path": self.task}
+        return " ".join(f"{name}={value}" for name, value in parts.items())
 
 
 def run(cell: Cell) -> rows.Row:

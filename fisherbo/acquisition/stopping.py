@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr
 
+from fisherbo.acquisition.log_ei import log_expected_improvement
 from fisherbo.space import Array
 
 _STEPS = 16  # of the grid of means in a standard deviation
 _REACH = 5  # standard deviations of the grid on both sides of b
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_FARTHEST = 6  # standard deviations of a move
 _BISECTIONS = 24
+_LEAST_SD = 1e-9
 _LEAST_RATE = 1e-6  # as a share of the largest
 
 
@@ -55,10 +55,10 @@ class Stages:
         worth = expected_improvement(self._grid, float(self.variance[-1]), self.best)
         for cost, moves in zip(self.cost[:0:-1], self._moves[:0:-1], strict=True):
             worth = np.maximum(self._expected(worth, moves) - rate * cost, 0.0)
-        going = self._expected(worth, self._moves[0]) - rate * self.cost[0]
+        going = self._expected(worth, self._moves[0])
         beyond = np.maximum(mean - self._grid[-1], 0.0)
-        gains: Array = np.interp(mean, self._grid, going) + beyond
-        return gains
+        gains: Array = np.interp(mean, self._grid, going, left=0.0) + beyond
+        return gains - rate * self.cost[0]
 
     @cached_property
     def _grid(self) -> Array:
@@ -81,27 +81,22 @@ class Stages:
 
 
 def _on_grid(sd: float) -> Array:
-    """A normal distribution of mean 0 on whole numbers, symmetric, shape ``(2r + 1,)``.
+    """A normal move of mean 0 as moves by whole numbers, shape ``(2r + 1,)``.
 
-    Gauss–Hermite nodes, each shared by its two neighbours.
+    Its expectations of functions that are linear between whole numbers are exact: the weight of k
+    is the second difference of ``E[max(0, k − Z)]``.
     """
-    place = sd * _NODES
-    left = np.floor(place)
-    share = place - left
-    reach = int(np.ceil(sd * _NODES[-1])) + 1
-    index = (left + reach).astype(np.int64)
-    size = 2 * reach + 1
-    return np.bincount(index, _WEIGHTS * (1 - share), size) + np.bincount(
-        index + 1, _WEIGHTS * share, size
-    )
+    reach = math.ceil(_FARTHEST * sd) + 1
+    whole = np.arange(-reach - 1.0, reach + 2)
+    weights = np.maximum(np.diff(expected_improvement(whole, sd * sd, 0.0), 2), 0.0)
+    total: Array = weights / weights.sum()
+    return total
 
 
 def expected_improvement(mean: Array, variance: float, best: float) -> Array:
     """``E[max(0, e − b)]`` for means ``(m,)`` of a normal e, shape ``(m,)``."""
-    sd = math.sqrt(variance)
-    z = (mean - best) / max(sd, 1e-12)
-    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    improvement: Array = np.maximum(sd * (z * ndtr(z) + density), 0.0)
+    sd = np.full(len(mean), max(math.sqrt(variance), _LEAST_SD))
+    improvement: Array = np.exp(log_expected_improvement(mean, sd, best)[0])
     return improvement
 
 

@@ -1,10 +1,11 @@
 """The scale on which learning curves are modelled: one map for all steps, with its inverse.
 
 Symbols: y values, larger is better; r the median of the ends of curves, w the root mean square
-distance from r of the ends that are better. Better than r the scale is linear, worse it is
-logarithmic, to a floor: what matters is where the good curves end, and a diverged loss of 1e30 says
-no more than one of 10. The half-rank warp of the sampler's values has no values at steps before the
-last, and makes much of differences between equally bad ends.
+distance from r of the ends that are better. The scale is sign(y − r) log(1 + |y − r|/w): linear
+about r, logarithmic beyond w on both sides, with a floor. Ends of trainings are many equal ones,
+where nothing was learned, with a long tail of good ones and another of diverged ones, and neither
+tail is normal. The half-rank warp of the sampler's values is not used since it is known at ends
+alone, and makes much of differences between equally bad ones.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from fisherbo.gp.warp import finite
 from fisherbo.space import Array
 
+_FARTHEST = 1e12  # distance from r, in units of w
 _FLOOR = -3.0  # log distance of the worst values, in units of w: about 20 w below r
 _HUGE = 1e300
 
@@ -37,20 +39,26 @@ class CurveScale:
     spread: float = 1.0
 
     @staticmethod
-    def of(ends: Array) -> CurveScale:
-        """The scale that ends of curves ``(n,)`` give; not finite ones count as the worst."""
+    def of(ends: Array, reports: Array) -> CurveScale:
+        """The scale of curves; values that are not finite count as the worst.
+
+        Args:
+            ends: Of the curves, shape ``(n,)``, one at least.
+            reports: All values of the curves, which give w where all ends are equal, ``(r,)``.
+        """
         values = np.clip(finite(ends), -_HUGE, _HUGE)
-        reference = float(np.median(values)) if len(values) else 0.0
-        width = _width(values - reference)
+        reference = float(np.median(values))
+        others = np.clip(reports[np.isfinite(reports)], -_HUGE, _HUGE)
+        width = _width(values - reference) or _width(others - reference) or 1.0
         bare = CurveScale(reference, width)(ends)
-        spread = float(bare.std()) if len(bare) else 0.0
-        centre = float(bare.mean()) if len(bare) else 0.0
-        return CurveScale(reference, width, centre, spread if spread > 1e-9 else 1.0)
+        spread = float(bare.std())
+        return CurveScale(reference, width, float(bare.mean()), spread if spread > 1e-9 else 1.0)
 
     def __call__(self, y: Array) -> Array:
         """Values on the scale, finite, the shape of ``y``; not finite ones are at the floor."""
         y = np.where(np.isfinite(y), np.clip(y, -_HUGE, _HUGE), -_HUGE)
-        distance = (0.5 * y - 0.5 * self.reference) / self.width * 2
+        limit = _FARTHEST * self.width
+        distance = np.clip(y - self.reference, -limit, limit) / self.width
         raw = np.maximum(np.sign(distance) * np.log1p(np.abs(distance)), _FLOOR)
         return (raw - self.centre) / self.spread
 
@@ -62,9 +70,9 @@ class CurveScale:
 
 
 def _width(deviation: Array) -> float:
-    """Root mean square of the better half of deviations from their median, > 0."""
+    """Root mean square of the better half of deviations, or of all of them if that is 0."""
     for part in (deviation[deviation >= 0], deviation):
-        largest = float(np.abs(part).max()) if len(part) else 0.0
+        largest = float(np.abs(part).max(initial=0.0))
         if largest > 0:
             return largest * float(np.sqrt(np.mean((part / largest) ** 2)))
-    return 1.0
+    return 0.0

@@ -106,7 +106,7 @@ def end_observations(groups: Sequence[CurveGroup], psi: Array) -> EndObservation
 
 
 def end_variances(s: Array, psi: Array) -> Array:
-    """v of a curve that is known at the first 1, 2 … t of the times ``s`` ``(t,)``, ``(t,)``.
+    """Variance v of a curve known at the first 1, 2 … t of the times ``s`` ``(t,)``, ``(t,)``.
 
     By one factorisation: that of the first k rows is its upper left part.
     """

@@ -150,7 +150,7 @@ class CurveBeliefs:
 
     @cached_property
     def _known(self) -> Array:
-        """v of a curve after each of its reports, or of 100 evenly spaced ones."""
+        """Variance v of a curve after each of its reports, or after 100 evenly spaced ones."""
         return end_variances(self.curves.axis.regular, self.curves.fit.psi)
 
 
@@ -219,7 +219,8 @@ class CurveReader:
         known = curve_store.latest([*trials, trial], names)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
-        scale = CurveScale.of(np.array([last_report(t, axis, sign) for t in trials]))
+        read = [axis.read(t.intermediate_values, sign)[1] for t in trials]
+        scale = CurveScale.of(np.array([v[-1] for v in read]), np.concatenate(read))
         curves = [curve_of(t, axis, scale, sign) for t in trials]
         start = None if known is None else known.fit
         whole = np.array([_complete(t) for t in trials])

@@ -6,6 +6,7 @@ import logging
 import math
 from functools import partial
 
+import numpy as np
 import optuna
 from optuna.pruners import BasePruner
 from optuna.study import Study
@@ -102,7 +103,8 @@ class FisherPruner(BasePruner):
         if sum(t.state == TrialState.COMPLETE for t in trials) < self._n_startup_trials:
             return False
         try:
-            return self._decide(study, trial, trials)
+            with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+                return self._decide(study, trial, trials)
         except NumericalError as error:
             optuna.logging.get_verbosity()  # sets up Optuna's handler
             _LOGGER.warning("trial %d goes on: %s", trial.number, error)

@@ -13,6 +13,7 @@ from fisherbo.visualization.importance import (
     LengthscaleImportanceEvaluator as LengthscaleImportanceEvaluator,
 )
 from fisherbo.visualization.importance import plot_param_importances as plot_param_importances
+from fisherbo.visualization.learning_curves import plot_learning_curves as plot_learning_curves
 from fisherbo.visualization.posterior import plot_acquisition_slice as plot_acquisition_slice
 from fisherbo.visualization.posterior import plot_posterior_slice as plot_posterior_slice
 from fisherbo.visualization.report import StudyReport as StudyReport

@@ -16,7 +16,14 @@ from fisherbo.gp.curve_kernel import (
     time_structure,
 )
 from fisherbo.gp.curve_model import CurveFit, condition_on_ends, fit_curves
-from fisherbo.gp.curves import Curve, CurveLikelihood, _solve, end_observations, end_variances, grouped
+from fisherbo.gp.curves import (
+    Curve,
+    CurveLikelihood,
+    _solve,
+    end_observations,
+    end_variances,
+    grouped,
+)
 from fisherbo.gp.hyper import Hyper
 from tests.gp.oracles import dense_covariance
 
