@@ -1,7 +1,8 @@
 """The scale on which learning curves are modelled: one map for all steps, with its inverse.
 
 Symbols: y values, larger is better; r the median of the ends of curves, w the root mean square
-distance from r of the ends that are better. The scale is sign(y − r) log(1 + |y − r|/w): linear
+distance from r of the ends that are better, or a quarter of the typical distance of r from where
+curves start, if that is more: of trainings that all failed, the differences say nothing. The scale is sign(y − r) log(1 + |y − r|/w): linear
 about r, logarithmic beyond w on both sides, with a floor. Ends of trainings are many equal ones,
 where nothing was learned, with a long tail of good ones and another of diverged ones, and neither
 tail is normal. The half-rank warp of the sampler's values is not used since it is known at ends
@@ -18,6 +19,8 @@ from fisherbo.gp.warp import finite
 from fisherbo.space import Array
 
 _FARTHEST = 1e12  # distance from r, in units of w
+_PROGRESS = 0.25
+_LEAST_SPREAD = 0.3  # of ends, in units of w
 _FLOOR = -3.0  # log distance of the worst values, in units of w: about 20 w below r
 _HUGE = 1e300
 
@@ -25,6 +28,8 @@ _HUGE = 1e300
 @dataclass(frozen=True)
 class CurveScale:
     """A monotone map of values to a scale on which ends of curves have mean 0 and variance 1.
+
+    Where ends hardly differ in units of w, their variance is less.
 
     Attributes:
         reference: r.
@@ -39,20 +44,24 @@ class CurveScale:
     spread: float = 1.0
 
     @staticmethod
-    def of(ends: Array, reports: Array) -> CurveScale:
+    def of(ends: Array, starts: Array) -> CurveScale:
         """The scale of curves; values that are not finite count as the worst.
 
         Args:
             ends: Of the curves, shape ``(n,)``, one at least.
-            reports: All values of the curves, which give w where all ends are equal, ``(r,)``.
+            starts: The first values of the curves, shape ``(n,)``.
         """
         values = np.clip(finite(ends), -_HUGE, _HUGE)
         reference = float(np.median(values))
-        others = np.clip(reports[np.isfinite(reports)], -_HUGE, _HUGE)
-        width = _width(values - reference) or _width(others - reference) or 1.0
+        progress = np.abs(np.clip(starts[np.isfinite(starts)], -_HUGE, _HUGE) - reference)
+        width = max(
+            _root_mean_square((values - reference)[values >= reference]),
+            _PROGRESS * float(np.median(progress)) if len(progress) else 0.0,
+        )
+        width = width or _root_mean_square(values - reference) or 1.0
         bare = CurveScale(reference, width)(ends)
-        spread = float(bare.std())
-        return CurveScale(reference, width, float(bare.mean()), spread if spread > 1e-9 else 1.0)
+        spread = max(float(bare.std()), _LEAST_SPREAD)
+        return CurveScale(reference, width, float(bare.mean()), spread)
 
     def __call__(self, y: Array) -> Array:
         """Values on the scale, finite, the shape of ``y``; not finite ones are at the floor."""
@@ -69,10 +78,6 @@ class CurveScale:
         return self.reference + self.width * distance
 
 
-def _width(deviation: Array) -> float:
-    """Root mean square of the better half of deviations, or of all of them if that is 0."""
-    for part in (deviation[deviation >= 0], deviation):
-        largest = float(np.abs(part).max(initial=0.0))
-        if largest > 0:
-            return largest * float(np.sqrt(np.mean((part / largest) ** 2)))
-    return 0.0
+def _root_mean_square(deviation: Array) -> float:
+    largest = float(np.abs(deviation).max(initial=0.0))  # no square under- or overflows
+    return largest * float(np.sqrt(np.mean((deviation / largest) ** 2))) if largest > 0 else 0.0

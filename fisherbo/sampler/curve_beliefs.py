@@ -220,7 +220,7 @@ class CurveReader:
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
         read = [axis.read(t.intermediate_values, sign)[1] for t in trials]
-        scale = CurveScale.of(np.array([v[-1] for v in read]), np.concatenate(read))
+        scale = CurveScale.of(*(np.array([v[k] for v in read]) for k in (-1, 0)))
         curves = [curve_of(t, axis, scale, sign) for t in trials]
         start = None if known is None else known.fit
         whole = np.array([_complete(t) for t in trials])
