@@ -65,7 +65,7 @@ def fit_curves(
         curves: Of trials in their order.
         x: Their coordinates, shape ``(n, d)``.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
-        whole: Which curves were not cut short, shape ``(n,)``.
+        whole: Which curves were not cut short, one at least, shape ``(n,)``.
         last: An earlier fit to start from.
     """
     psi = PRIOR_MEAN if last is None else last.psi

@@ -185,7 +185,7 @@ def test_predicted_ends_of_simulated_curves_are_calibrated():
         cut = np.random.default_rng(seed).integers(2, 15, 40)
         curves = [Curve(times(20)[:c], y[:c]) for c, y in zip(cut, rows[:40], strict=True)]
         curves[:8] = [Curve(times(20), y) for y in rows[:8]]
-        fit = fit_curves(curves, x[:40], NUMERIC)
+        fit = fit_curves(curves, x[:40], NUMERIC, np.arange(40) < 8)
         model = conditioned(curves, x[:40], fit)
         for i in range(40, 100):
             mean, variance = model.end(x[i], Curve(times(20)[:6], rows[i][:6]))
@@ -210,8 +210,9 @@ def test_any_curves_are_fitted_and_no_prediction_is_lost(seed):
         ]
         curves.append(Curve(s, kinds[(i + seed) % 5]))
     x = rng.random((len(curves), 2))
-    fit = fit_curves(curves, x, NUMERIC)
-    again = fit_curves(curves, x, NUMERIC, fit)
+    whole = np.append(True, rng.random(len(curves) - 1) < 0.5)
+    fit = fit_curves(curves, x, NUMERIC, whole)
+    again = fit_curves(curves, x, NUMERIC, whole, fit)
     model = conditioned(curves, x, again)
     for curve in curves:
         mean, variance = model.end(x[0], curve)
