@@ -56,9 +56,8 @@ class Stages:
         for cost, moves in zip(self.cost[:0:-1], self._moves[:0:-1], strict=True):
             worth = np.maximum(self._expected(worth, moves) - rate * cost, 0.0)
         going = self._expected(worth, self._moves[0])
-        beyond = np.maximum(mean - self._grid[-1], 0.0)
-        gains: Array = np.interp(mean, self._grid, going, left=0.0)
-        gains += beyond - rate * self.cost[0]
+        gains: Array = np.interp(mean, self._grid, going, left=0.0).astype(np.float64)
+        gains += np.maximum(mean - self._grid[-1], 0.0) - rate * self.cost[0]
         return gains
 
     @cached_property
