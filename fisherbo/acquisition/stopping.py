@@ -56,15 +56,17 @@ class Stages:
         for cost, moves in zip(self.cost[:0:-1], self._moves[:0:-1], strict=True):
             worth = np.maximum(self._expected(worth, moves) - rate * cost, 0.0)
         going = self._expected(worth, self._moves[0])
-        gains: Array = np.interp(mean, self._grid, going, left=0.0).astype(np.float64)
-        gains += np.maximum(mean - self._grid[-1], 0.0) - rate * self.cost[0]
+        inside: Array = np.interp(mean, self._grid, going, left=0.0)
+        beyond: Array = np.maximum(mean - self._grid[-1], 0.0)
+        gains: Array = inside + beyond - rate * float(self.cost[0])
         return gains
 
     @cached_property
     def _grid(self) -> Array:
         count = _STEPS * _REACH
         unit = math.sqrt(self.variance[0]) / _STEPS
-        return self.best + unit * np.arange(-count, count + 1)
+        grid: Array = self.best + unit * np.arange(-count, count + 1)
+        return grid
 
     @cached_property
     def _moves(self) -> list[Array]:

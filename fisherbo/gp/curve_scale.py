@@ -1,12 +1,14 @@
 """The scale on which learning curves are modelled: one map for all steps, with its inverse.
 
-Symbols: y values, larger is better; r the median of the ends of curves, w the root mean square
+Symbols: y values, larger is better; r the median of the ends of curves; w the root mean square
 distance from r of the ends that are better, or a quarter of the typical distance of r from where
-curves start, if that is more: of trainings that all failed, the differences say nothing. The scale is sign(y − r) log(1 + |y − r|/w): linear
-about r, logarithmic beyond w on both sides, with a floor. Ends of trainings are many equal ones,
-where nothing was learned, with a long tail of good ones and another of diverged ones, and neither
-tail is normal. The half-rank warp of the sampler's values is not used since it is known at ends
-alone, and makes much of differences between equally bad ones.
+curves start, if that is more: where all trainings failed alike, their differences say nothing.
+
+The scale is sign(y − r) log(1 + |y − r|/w): linear about r, logarithmic beyond w on both sides,
+with a floor. Ends of trainings are many equal ones, where nothing was learned, with a long tail of
+good ones and another of diverged ones; neither tail is normal. The half-rank warp of the sampler's
+values is not used since it is known at ends alone, and makes much of differences between equally
+bad ones.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Coordinates:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EndPrediction:
     """What is believed of the end of a trial, on the scale of the curves; larger is better.
 
     Attributes:
@@ -97,14 +97,14 @@ class CurveBeliefs:
         """The best end of a complete trial, on the scale."""
         return float(self.ends.max())
 
-    def predict(self, trial: FrozenTrial) -> Prediction:
+    def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]
         curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
         _, before = self.model.before(x)
-        return Prediction(*self.model.end(x, curve), before)
+        return EndPrediction(*self.model.end(x, curve), before)
 
-    def gain(self, found: Prediction, step: int, patience: float) -> float:
+    def gain(self, found: EndPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.
 
         Args:
@@ -116,14 +116,14 @@ class CurveBeliefs:
         stages = self._stages(done, found.before, found.variance)
         return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
 
-    def quantiles(self, found: Prediction) -> tuple[float, float, float]:
+    def quantiles(self, found: EndPrediction) -> tuple[float, float, float]:
         """Low end of the central 95 % interval, median, and high end, in units of reports."""
         sd = math.sqrt(found.variance)
         ends = found.mean + QUANTILE * sd * np.array([-1.0, 0.0, 1.0])
         low, median, high = sorted((self.sign * self.curves.scale.inverse(ends)).tolist())
         return low, median, high
 
-    def improvement_probability(self, found: Prediction) -> float:
+    def improvement_probability(self, found: EndPrediction) -> float:
         """Probability of an end better than the best."""
         return float(ndtr((found.mean - self.best) / math.sqrt(found.variance)))
 

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
-from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, Prediction
+from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction
 from fisherbo.sampler.optuna_private import get_trials, set_user_attr
 from fisherbo.sampler.trials import ReadersByStudy
 
@@ -127,7 +127,7 @@ class FisherPruner(BasePruner):
         return stops
 
 
-def _tell(study: Study, trial: FrozenTrial, beliefs: CurveBeliefs, found: Prediction) -> None:
+def _tell(study: Study, trial: FrozenTrial, beliefs: CurveBeliefs, found: EndPrediction) -> None:
     """Keep what was predicted with the trial."""
     tell = partial(set_user_attr, study, trial)
     low, median, high = beliefs.quantiles(found)
