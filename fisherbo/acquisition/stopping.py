@@ -65,7 +65,7 @@ class Stages:
     def _grid(self) -> Array:
         count = _STEPS * _REACH
         unit = math.sqrt(self.variance[0]) / _STEPS
-        grid: Array = self.best + unit * np.arange(-count, count + 1)
+        grid: Array = self.best + unit * np.arange(-count, count + 1, dtype=np.float64)
         return grid
 
     @cached_property
