@@ -16,6 +16,7 @@ from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
 from fisherbo.visualization.history import plot_optimization_history
 from fisherbo.visualization.importance import plot_param_importances
+from fisherbo.visualization.learning_curves import plot_learning_curves
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
 from fisherbo.visualization.steps import plot_kl_steps
 from fisherbo.visualization.studies import (
@@ -93,7 +94,7 @@ def drawings(study: Study, sampler: FisherSampler, value: str) -> dict[str, Draw
         "timeline": partial(_timeline, study),
     }
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
-        drawn["intermediate"] = partial(_intermediate, study)
+        drawn["intermediate"] = partial(plot_learning_curves, study)
     best = min(
         (t for t in study.get_trials(deepcopy=False) if "trace_loss" in t.user_attrs and t.values),
         key=lambda t: t.values[0] * (-1 if study.direction == StudyDirection.MAXIMIZE else 1),
@@ -123,15 +124,6 @@ def _fanova() -> dict[str, BaseImportanceEvaluator]:
     if find_spec("sklearn") is None:
         return {}
     return {"fANOVA": FanovaImportanceEvaluator(seed=0)}
-
-
-def _intermediate(study: Study) -> Figure:
-    graph_objects()
-    from optuna.visualization import plot_intermediate_values
-
-    figure = plot_intermediate_values(study)
-    lay_out(figure, "Intermediate values of the trials", "step")
-    return figure
 
 
 def _timeline(study: Study) -> Figure:

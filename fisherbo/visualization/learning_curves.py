@@ -112,8 +112,10 @@ def plot_learning_curves(study: Study) -> Figure:
         ("best", COLOURS[1], [] if best is None else [best]),
     ):
         _add_curves(figure, name, colour, chosen)
-    _add_ends(figure, [c for c in shown if c.state != TrialState.COMPLETE], last)
-    lay_out(figure, "Learning curves, and predicted ends of stopped trials", "step")
+    told = [c for c in shown if c.state != TrialState.COMPLETE and c.end is not None]
+    _add_ends(figure, told, last)
+    title = "Learning curves, and predicted ends of stopped trials" if told else "Learning curves"
+    lay_out(figure, title, "step")
     figure.update_yaxes(title="reported value")
     return figure
 
@@ -143,9 +145,8 @@ def _add_curves(figure: Figure, name: str, colour: str, curves: list[PredictedEn
     )  # fmt: skip
 
 
-def _add_ends(figure: Figure, curves: list[PredictedEnd], last: int) -> None:
-    """Predicted ends with their intervals, beside the last step."""
-    told = [c for c in curves if c.end is not None]
+def _add_ends(figure: Figure, told: list[PredictedEnd], last: int) -> None:
+    """Predicted ends with their intervals, at the last step."""
     if not told:
         return
     figure.add_scatter(
