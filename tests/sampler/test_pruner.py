@@ -238,8 +238,9 @@ def test_the_best_report_counts_where_trials_return_it():
         assert curve.s[[0, -1]].tolist() == [1, 0]
 
 
-def test_a_decision_takes_milliseconds_at_200_trials_of_100_steps():
-    """The 25th percentile of 40, after the fit; a busy machine may double it and more."""
+@pytest.mark.bench
+def test_a_decision_takes_10_ms_at_200_trials_of_100_steps():
+    """The median of 40, after the fit."""
     study = study_of()
     rng = np.random.default_rng(0)
     for i in range(200):
@@ -262,7 +263,7 @@ def test_a_decision_takes_milliseconds_at_200_trials_of_100_steps():
         began = time.process_time()
         trial.should_prune()
         seconds.append(time.process_time() - began)
-    assert np.quantile(seconds, 0.25) < 0.02
+    assert np.median(seconds) < 0.01
 
 
 @pytest.mark.parametrize(
