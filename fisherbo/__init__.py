@@ -45,6 +45,9 @@ _HOME = {
     "tune_training": "fisherbo.tuning",
 }
 
+_PARTS = ("botorch", "estimators", "geometry", "rl", "training", "tuning", "visualization")
+"""Packages that ``fisherbo.visualization`` and the like reach without an import of their own."""
+
 __all__ = [
     "FisherPruner",
     "FisherSampler",
@@ -66,6 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name in _PARTS:
+        return import_module(f"fisherbo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fisherbo' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
@@ -74,4 +79,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__, *_PARTS})
