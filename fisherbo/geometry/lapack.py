@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
+from scipy.linalg import qr, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from fisherbo.errors import NumericalError
@@ -52,6 +52,12 @@ def _shifted(matrix: Array, jitter: float) -> Array:
 def solve(matrix: Array, right: Array) -> Array:
     """``matrix⁻¹ right`` of positive definite matrices ``(*b, n, n)``, shape ``(*b, n)``."""
     solution: Any = np.linalg.solve(matrix, right[..., None])[..., 0]
+    return solution
+
+
+def solve_lower(factor: Array, right: Array) -> Array:
+    """``L⁻¹ right`` for a factor ``(n, n)`` and right sides ``(n,)`` or ``(n, m)``."""
+    solution: Array = solve_triangular(factor, right, lower=True)
     return solution
 
 

@@ -73,7 +73,7 @@ class CurveScale:
         raw = np.maximum(np.sign(distance) * np.log1p(np.abs(distance)), _FLOOR)
         return (raw - self.centre) / self.spread
 
-    def inverse(self, z: Array) -> Array:
+    def values(self, z: Array) -> Array:
         """Values for places on the scale; places below the floor count as at it."""
         raw = np.maximum(z * self.spread + self.centre, _FLOOR)
         distance = np.sign(raw) * np.expm1(np.abs(raw))

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from fisherbo.geometry import lapack
 from fisherbo.gp.curve_kernel import PRIOR_MEAN, PRIOR_SD, START, TimeStructure, time_structure
@@ -111,7 +110,7 @@ def end_variances(s: Array, psi: Array) -> Array:
     By one factorisation: that of the first k rows is its upper left part.
     """
     time = time_structure(s, psi)
-    whitened = solve_triangular(lapack.cholesky(time.covariance), time.loading, lower=True)
+    whitened = lapack.solve_lower(lapack.cholesky(time.covariance), time.loading)
     variances: Array = 1 / np.cumsum(whitened * whitened)
     return variances
 

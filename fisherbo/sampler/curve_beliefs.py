@@ -120,7 +120,7 @@ class CurveBeliefs:
         """Low end of the central 95 % interval, median, and high end, in units of reports."""
         sd = math.sqrt(found.variance)
         ends = found.mean + QUANTILE * sd * np.array([-1.0, 0.0, 1.0])
-        low, median, high = sorted((self.sign * self.curves.scale.inverse(ends)).tolist())
+        low, median, high = sorted((self.sign * self.curves.scale.values(ends)).tolist())
         return low, median, high
 
     def improvement_probability(self, found: EndPrediction) -> float:

@@ -68,7 +68,9 @@ CAPTIONS = {
     "on an axis agree on that parameter.",
     "front": "Each mark is a trial. Those of the Pareto front are filled: no other trial is at "
     "least as good as one of them in all objectives and better in one.",
-    "intermediate": "What each trial reported while it ran. Lines that end early were pruned.",
+    "intermediate": "What each trial reported while it ran. Lines that end early were pruned; "
+    "where FisherPruner stopped them, the bar at the last step is where they would have ended, by "
+    "its prediction.",
     "timeline": "A bar a trial. Long bars cost most; gaps are time in which nothing ran.",
     "run": "The loss of the best trial's run over its steps, and where its optimizer has them, the "
     "damping and the divergence of each step.",

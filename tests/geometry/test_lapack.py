@@ -20,6 +20,7 @@ def test_factor_inverse_and_determinant_agree_with_numpy(seed, n):
     assert np.array_equal(factor, np.tril(factor))
     assert lapack.inverse(factor) == pytest.approx(np.linalg.inv(matrix))
     assert np.array_equal(lapack.inverse(factor), lapack.inverse(factor).T)
+    assert factor @ lapack.solve_lower(factor, matrix) == pytest.approx(matrix)
     assert lapack.log_determinant(factor) == pytest.approx(np.linalg.slogdet(matrix)[1])
 
 

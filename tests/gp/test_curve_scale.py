@@ -18,7 +18,7 @@ def test_any_values_have_finite_places_in_their_order(ends, y):
     assert np.isfinite(places).all()
     known = np.isfinite(np.sort(y))
     assert (np.diff(places[known]) >= 0).all()
-    assert np.isfinite(scale.inverse(places)).all()
+    assert np.isfinite(scale.values(places)).all()
 
 
 @given(seed=st.integers(0, 99))
@@ -30,7 +30,7 @@ def test_ends_have_mean_0_and_variance_1_and_come_back(seed):
     assert places.mean() == pytest.approx(0, abs=1e-9)
     assert places.std() == pytest.approx(1) or scale.spread == 0.3
     kept = places > places.min() + 1e-9  # the worst may be at the floor
-    assert scale.inverse(places)[kept] == pytest.approx(ends[kept], rel=1e-6)
+    assert scale.values(places)[kept] == pytest.approx(ends[kept], rel=1e-6)
 
 
 def test_the_floor_is_that_of_values_that_are_not_finite():
