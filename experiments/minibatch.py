@@ -17,7 +17,7 @@ seconds compare on a machine that does other work. Steps and seconds are medians
 with the ratio to K-FAC's best variant and its 95 % interval, bootstrapped over the seeds; a run
 that misses the target counts as infinitely long. The last column is what a step costs in the second
 half of the run, when K-FAC's factors are updated at long intervals. torch's Muon multiplies in
-bfloat16: its seconds are many times as long on processors that have no instructions for it.
+bfloat16: its seconds are several times as long on processors that have no instructions for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real tuning surfaces: 82 data sets of ten spaces of YAHPO Gym, asked for at no cost.
+"""Real tuning surfaces of YAHPO Gym: 82 tasks for development and 61 others, of ten spaces.
 
     python -m experiments.surfaces --data FOLDER --dev      methods are chosen on these only
     python -m experiments.surfaces --data FOLDER            other data sets: run once
@@ -8,7 +8,7 @@ FOLDER holds the scenarios of the public repository slds-lmu/yahpo_data (lcbench
 rbv2_rpart of its head; rbv2_svm and rbv2_aknn of 3a646b8; rbv2_glmnet and rbv2_super of 152cd0c;
 nb301 and rbv2_ranger of 0e28806; iaml_xgboost of 24aa31f) and is read with ``pip install
 onnxruntime``. Spaces are mixed, with logarithmic ranges, 3 to 38 parameters, and many that exist
-under a condition alone; they are asked for one by one, as a user's objective does.
+only under a condition; they are asked for one by one, as a user's objective does.
 
 Regret is normalised: 0 is the best of 20,000 random configurations and of all shipped traces, 1 the
 median of the random ones.
@@ -73,10 +73,15 @@ def names(tasks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 @cache
-def problem(name: str) -> Problem:
+def surface(name: str) -> yahpo.Surface:
     """A surface such as ``rbv2_svm/12``."""
-    surface = yahpo.surface(name, Path(os.environ[DATA]))
-    return Problem(name, surface.space, surface.loss, surface.conditions)
+    return yahpo.surface(name, Path(os.environ[DATA]))
+
+
+def problem(name: str) -> Problem:
+    """The same as a problem."""
+    found = surface(name)
+    return Problem(name, found.space, found.loss, found.conditions)
 
 
 def work(run: Run) -> Trace:
@@ -89,8 +94,7 @@ def random_scale(name: str) -> tuple[float, float]:
     task = problem(name)
     rng = np.random.default_rng(0)
     points = rng.random((RANDOM, len(task.space)))
-    surface = yahpo.surface(name, Path(os.environ[DATA]))
-    losses = surface.losses([existing(task, task.at(point)) for point in points])
+    losses = surface(name).losses([existing(task, task.at(point)) for point in points])
     return float(losses.min()), float(np.median(losses))
 
 

@@ -16,7 +16,7 @@ def reusable() -> Iterator[None]:
     its graph (``donated_buffer``). The setting holds in the calling thread alone.
     """
     before = config.donated_buffer
-    config.donated_buffer = False  # config.patch makes a class each time, which costs a tenth
+    config.donated_buffer = False  # config.patch would make a class at each use
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ class Hook:
 
     def __init__(self, method: Callable[..., Any] | None) -> None:
         self._method = None if method is None else weakref.WeakMethod(method)
-        self._broken = None if method is None else torch.compiler.disable(_run)
+        self._outside_graph = None if method is None else torch.compiler.disable(_run)
 
     @property
     def idle(self) -> bool:
@@ -53,10 +53,10 @@ class Hook:
 
     def __call__(self, *args: Any) -> Any:
         """What the method returns, or ``None`` once its owner is gone."""
-        if self._method is None or self._broken is None or torch.compiler.is_exporting():
+        if self._method is None or self._outside_graph is None or torch.compiler.is_exporting():
             return None
         if torch.compiler.is_compiling():
-            return self._broken(self._method, args)
+            return self._outside_graph(self._method, args)
         return _run(self._method, args)
 
     def __reduce__(self) -> tuple[type[Hook], tuple[None]]:
