@@ -1,6 +1,7 @@
 # Two commands set everything up on a machine with Python 3.11+ and make:
 #   make tune   the main job: K-FAC tuned by FisherSampler on digits, against tuned Adam and SGD
 #   make test   lint, layers, types and tests
+# and make docs builds the pages.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 COMPARE ?= adam,sgd
 TUNE ?= --compare $(COMPARE) --jobs 2
 
-.PHONY: tune test lint fast slow clean
+.PHONY: tune test lint fast slow docs clean
 
 tune: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/fisherbo tune $(TUNE)
@@ -29,6 +30,10 @@ fast: $(READY)
 slow: $(READY)
 	$(PYTEST) -m slow
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'fisherbo needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3'; exit 1; }
@@ -38,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build

@@ -31,7 +31,7 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 |w|², in scaled units; "auto" follows the evidence during training
+        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" follows the evidence during training
             (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
         batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
             steps with exact factors. A step costs more above, and the factors are noisy below.
@@ -168,7 +168,7 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 |w|², in scaled units; "auto" follows the evidence during training
+        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" follows the evidence during training
             (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
         batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
             steps with exact factors. A step costs more above, and the factors are noisy below.

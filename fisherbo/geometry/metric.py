@@ -290,13 +290,13 @@ def fisher_vector_product(
 ) -> Product:
     """Products ``v ↦ F v`` with the Fisher matrix of a network's weights, never formed.
 
-    F = mean over rows of Jᵀ F_z J is the Hessian, at θ itself, of KL(p(·|z) ‖ p(·|z(θ))) with z
-    held fixed (Martens 2020, § 8): one forward pass now, one backward pass for each product.
+    F = mean over rows of Jᵀ F_z J is the Hessian, at θ itself, of ``KL(p(·|z) ‖ p(·|z(θ)))`` with
+    z held fixed (Martens 2020, § 8): one forward pass now, one backward pass for each product.
 
     Args:
         model: A module, or another map of inputs to outputs z. Called once, in the mode it is in.
         inputs: Rows first.
-        likelihood: Outputs to p(y|z), as ``lambda z: Categorical(logits=z)``. Divergences are
+        likelihood: Outputs to ``p(y|z)``, as ``lambda z: Categorical(logits=z)``. Divergences are
             averaged over the first dimension and summed over the others.
         parameters: θ. Default: those of the module that require a gradient.
 
