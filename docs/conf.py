@@ -1,4 +1,4 @@
-"""Sphinx's configuration: `make docs` builds the pages into docs/_build/html, warnings as errors."""
+"""Sphinx's configuration: `make docs` builds docs/_build/html, with warnings as errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 project = "fisherbo"
 author = "The fisherbo authors"
 version = release = PROJECT["version"]
-copyright = author  # noqa: A001  # Sphinx's name
+copyright = author  # Sphinx's name
 
 extensions = [
     "myst_parser",
@@ -37,7 +37,6 @@ default_role = "code"  # docstrings name code in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 nitpicky = True

@@ -1,4 +1,4 @@
-"""The README's picture: a posterior, its Fisher metric, and two ways up the acquisition.
+"""A picture of the geometry: a posterior, its Fisher metric, and two ways up the acquisition.
 
     python -m experiments.picture               experiments/results/picture.svg
 

@@ -89,7 +89,7 @@ def optimize(
 def load(name: str) -> dict[str, Trace]:
     """Traces of a suite shipped and kept so far, by key."""
     found = shipped(name) | rows.load(rows.RUNS / f"{name}.jsonl")
-    return {key: _trace(row) for key, row in found.items()}
+    return {key: trace_of(row) for key, row in found.items()}
 
 
 def shipped(name: str) -> dict[str, rows.Row]:
@@ -99,7 +99,8 @@ def shipped(name: str) -> dict[str, rows.Row]:
     return rows.parsed(text.splitlines())
 
 
-def _trace(row: rows.Row) -> Trace:
+def trace_of(row: rows.Row) -> Trace:
+    """A trace from its row."""
     return Trace(Run(**row["run"]), tuple(row["values"]), row["cpu_seconds"])
 
 
@@ -123,7 +124,7 @@ def collect(
     """Traces of the runs; those missing are made, as :func:`rows.collect` does."""
     make = partial(_row, work)
     found = rows.collect(name, runs, make, workers=workers, shipped=shipped(name))
-    return [_trace(row) for row in found.values()]
+    return [trace_of(row) for row in found.values()]
 
 
 def _row(work: Callable[[Run], Trace], run: Run) -> rows.Row:

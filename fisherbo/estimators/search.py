@@ -99,8 +99,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             ``"C[index]"`` or ``"C[quantile]"``. After Ctrl-C or an error it is there too, with
             ``cv_results_``, ``best_params_`` and ``best_score_`` of the candidates until then.
         cv_results_: as in scikit-learn, in the order of trials; ``pruned`` with pruning.
-        best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_: as in scikit-learn;
-            so are ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_`` and
+        best_estimator_, best_score_, best_params_, best_index_, scorer_: as in scikit-learn; so are
+            ``n_splits_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_`` and
             ``feature_names_in_``.
 
     Example:

@@ -1,0 +1,354 @@
+"""The tables of README.md and docs/benchmarks.md, made from experiments/results.
+
+    python -m experiments.verify            compares the pages with them
+    python -m experiments.verify --write    puts them into the pages
+
+A page has the name of a table in a comment above it. Cells are those of the result files; the best
+of a row is bold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from experiments.result_tables import ResultTable, number, table, tables
+
+SAMPLERS = {
+    "fisher": "FisherSampler",
+    "gp": "GPSampler",
+    "tpe": "TPESampler",
+    "cmaes": "CmaEsSampler",
+    "random": "RandomSampler",
+}
+PEERS = {"smac": "SMAC3", "botorch": "BoTorchSampler", "hebo": "HEBO"} | SAMPLERS
+SUITES = {
+    "BBOB 5-D": "BBOB 5-D, 24 functions × 2",
+    "BBOB 10-D": "BBOB 10-D, 24 × 2",
+    "BBOB mixed-integer 5-D": "BBOB mixed-integer 5-D, 24 × 2",
+    "tuning tables": "tuning tables, 15 × 8",
+    "real training": "real training, 25 × 4",
+}
+RECOMPUTED = tuple(SUITES)[:4]
+"""Suites whose regrets the shipped traces give. That of real training is against the best of all
+shipped traces, and comparison.md has it against the best of those that were shipped before."""
+OPTIMIZERS = ("K-FAC", "EKFAC", "Adam", "AdamW", "SGD", "SOAP", "Shampoo")
+LOOPS = {
+    "source code, GPT": "GPT on Python's source",
+    "digits, MLP": "digits, perceptron of 256 units",
+    "table, MLP": "table of 20,000 rows, perceptron",
+    "digits, ResNet": "digits, ResNet with BatchNorm",
+}
+SPACES = [("continuous", d, n) for d in ("5", "20") for n in ("50", "200", "1000")]
+FAULTS = {
+    "one value": "one value is",
+    "penalty": "penalty is",
+    "constraint told in part: log10 regret after": "constraint is told",
+}
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(typeset, line)) + " |" for line in lines)
+
+
+def typeset(cell: str) -> str:
+    """A cell with a minus and an infinity as in print."""
+    return re.sub(r"(?<![\w-])-(?=[\d.∞])", "−", cell.replace("inf", "∞"))
+
+
+def best_bold(cells: Sequence[str], best: Callable[[Sequence[float]], float] = min) -> list[str]:
+    """The cells, with those bold whose first number is the best."""
+    values = [number(cell) if cell[0] in "-.0123456789" else math.nan for cell in cells]
+    first = best([value for value in values if not math.isnan(value)])
+    return [f"**{c}**" if v == first else c for c, v in zip(cells, values, strict=True)]
+
+
+def reaching(found: ResultTable, names: Sequence[str], column: str) -> list[str]:
+    """Steps or seconds of each optimizer to a target, the least bold, and who got there."""
+    cells = best_bold([found.cell(name, column) for name in names])
+    counts = [found.cell(name, "reached") for name in names]
+    return [
+        cell if number(count) == number(count, 2) else f"{cell} ({count})"
+        for cell, count in zip(cells, counts, strict=True)
+    ]
+
+
+def optimizers() -> str:
+    """Seven optimizers on four networks."""
+    rows = []
+    for title in ("autoencoder", "convnet", "transformer"):
+        found = table("kfac", f"{title}:")
+        rows.append([f"{title}, steps", *reaching(found, OPTIMIZERS, "steps")])
+        rows.append([f"{title}, CPU seconds", *reaching(found, OPTIMIZERS, "CPU s")])
+    found = table("kfac", "curves:")
+    last = best_bold([found.cell(name, "15 s") for name in OPTIMIZERS])
+    rows.insert(2, ["curves, loss after 15 CPU seconds", *last])
+    return markdown(["problem", *OPTIMIZERS], rows)
+
+
+def optimizer_ratios() -> str:
+    """Steps and seconds as multiples of K-FAC's, with intervals, on the autoencoder."""
+    rows = []
+    found = table("kfac", "autoencoder:")
+    for label, index in (("steps", 3), ("CPU seconds", 5)):
+        rows.append([label, *(found.row(name)[index] for name in OPTIMIZERS[1:])])
+    return markdown(["× K-FAC's (95 %)", *OPTIMIZERS[1:]], rows)
+
+
+def step_costs() -> str:
+    """CPU time of a step over Adam's."""
+    found = table("kfac", "CPU ms of a step")
+    columns = ("Adam", "K-FAC", "K-FAC / Adam", "EKFAC", "EKFAC / Adam")
+    rows = [[row[0], *(found.cell(row[0], column) for column in columns)] for row in found.rows]
+    return markdown(["CPU ms of a step", *columns], rows)
+
+
+def loops(kind: str) -> str:
+    """Steps and seconds in minibatch loops, with defaults or tuned."""
+    names = [row[0] for row in table("minibatch").rows]
+    rows = []
+    for title, label in LOOPS.items():
+        found = table("minibatch", f"{title}, {kind}:")
+        rows.append([f"{label}: steps", *reaching(found, names, "steps")])
+        rows.append(["CPU seconds", *reaching(found, names, "CPU s")])
+        rows.append(["a step, in AdamW's", *(found.cell(name, "step / AdamW's") for name in names)])
+    return markdown(["problem", *names], rows)
+
+
+def development() -> str:
+    """K-FAC with its defaults on the networks of the development suite and on those held out."""
+    columns = ("AdamW's lr", "AdamW", "K-FAC", "steps", "CPU s / AdamW's", "diverged")
+    rows = []
+    for title in ("development", "held out"):
+        found = table("development", title)
+        for row in found.rows:
+            rows.append([title, row[0], *(found.cell(row[0], column) for column in columns)])
+    head = ["", "network, batch size", "AdamW's best lr", "its loss", "K-FAC's loss"]
+    return markdown([*head, "steps to AdamW's loss, in its steps", *columns[4:]], rows)
+
+
+def ranks() -> str:
+    """Average ranks of five samplers on five suites after 25, 50 and 100 evaluations."""
+    rows = []
+    for title, label in SUITES.items():
+        found = table("comparison", f"{title}: ")
+        marks = [
+            best_bold([found.cell(name, f"rank {mark}") for name in SAMPLERS])
+            for mark in (25, 50, 100)
+        ]
+        rows.append([label, *(" / ".join(cells) for cells in zip(*marks, strict=True))])
+    return markdown(["suite", *SAMPLERS.values()], rows)
+
+
+def regrets() -> str:
+    """Mean regret of five samplers after 100 evaluations."""
+    rows = []
+    for title in RECOMPUTED:
+        label = SUITES[title]
+        found = table("comparison", f"{title}: ")
+        kind = "log10" if title.startswith("BBOB") else "normalised"
+        cells = best_bold([found.cell(name, "regret 100") for name in SAMPLERS])
+        rows.append([label, kind, *cells])
+    return markdown(["suite", "mean regret", *SAMPLERS.values()], rows)
+
+
+def wins() -> str:
+    """Shares of the problems on which FisherSampler is better."""
+    found = table("comparison", "All suites")
+    columns = ("problems", "fisher wins", "p (Holm)", *SUITES)
+    rows = [
+        [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
+    ]
+    return markdown(["against", "problems", "wins", "p (Holm)", *SUITES], rows)
+
+
+def partial_runs() -> str:
+    """Samplers that ran on 5-D BBOB with one run a function."""
+    found = table("comparison", "BBOB 5-D: samplers")
+    columns = ("evaluations", "its regret", "fisher's", "fisher wins", "p (Holm)", "CPU ms")
+    rows = [
+        [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
+    ]
+    head = ["sampler", "evaluations", "its log10 regret", "FisherSampler's", "FisherSampler wins"]
+    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
+
+
+def latency() -> str:
+    """Median milliseconds a suggestion."""
+    found = table("latency")
+    spaces = [*SPACES, ("mixed", "10", "100")]
+    rows = []
+    for space in spaces:
+        medians = [found.cell((*space, name), "median") for name in ("fisher", "gp", "tpe")]
+        ratios = [found.cell((*space, "fisher"), name) for name in ("GPSampler / it", "it / floor")]
+        rows.append([f"{space[0]}, d = {space[1]}, n = {space[2]}", *medians, *ratios])
+    head = ["space, trials", "FisherSampler", "GPSampler", "TPESampler", "GPSampler's, in ours"]
+    return markdown([*head, "ours, in bare linear algebra"], rows)
+
+
+def scale() -> str:
+    """The last 1,000 of 10,000 trials."""
+    found = table("scale")
+    columns = ("median ms", "peak MB", "best of tail", "median of tail")
+    rows = [
+        [SAMPLERS[row[0]], *(found.cell(row[0], column) for column in columns)]
+        for row in found.rows
+    ]
+    return markdown(["sampler", *columns[:2], "best value", "median value"], rows)
+
+
+def faults() -> str:
+    """What faulty values and partly told constraints cost."""
+    rows = []
+    for title, column in FAULTS.items():
+        found = table("robustness", title)
+        for row in found.rows:
+            what = found.cell(row, column)
+            told = (found.cell(row, name) for name in ("mean", "95 %", "verdict"))
+            rows.append([f"{column} {what}", *told])
+    return markdown(["", "mean", "95 %", "verdict"], rows)
+
+
+def told_in_part() -> str:
+    """A constraint that is told in part, against other samplers."""
+    found = table("robustness", "constraint told in part: log10 regret less")
+    columns = ("constraint is told", "mean", "95 %", "pairs won", "p (Holm)", "verdict")
+    rows = [
+        [SAMPLERS[row[1]], *(found.cell(row, column) for column in columns)] for row in found.rows
+    ]
+    return markdown(["against", *columns], rows)
+
+
+def rotation() -> str:
+    """Losses without a rotation of the kernel, and with it."""
+    rows = []
+    for found in tables("rotation"):
+        for row in found.rows:
+            what = (
+                found.cell(row, name) for name in ("runs", "at 100", "better", "worse", "alike")
+            )
+            label = (
+                row[0] if "-D" in row[0] or row[0][0] != "f" else f"{row[0]}, {dimension(found)}"
+            )
+            rows.append([label, *what, found.cell(row, "p runs")])
+    head = ["functions", "runs", "loss after 100 without, with", "better", "worse", "alike"]
+    return markdown([*head, "p"], rows)
+
+
+def dimension(found: ResultTable) -> str:
+    """The dimension that the groups of a table of rotations name."""
+    return "10-D" if any("10-D" in row[0] for row in found.rows) else "5-D"
+
+
+def searches() -> str:
+    """FisherSearchCV against other searches of scikit-learn."""
+    rows = []
+    by_count = table("automl", "Best score after 50 evaluations, differences")
+    by_time = table("automl", "Best score at equal time")
+    for name in [row[0] for row in by_count.rows]:
+        count = [
+            by_count.cell(name, c)
+            for c in ("median of medians", "wins", "losses", "p (Holm)", "ahead in")
+        ]
+        time = [by_time.cell(name, c) for c in ("wins", "losses", "p (Holm)")]
+        rows.append([name, *count, *time])
+    head = ["against", "median over tasks", "won", "lost", "p (Holm)", "ahead in"]
+    return markdown([*head, "at equal time: won", "lost", "p (Holm)"], rows)
+
+
+def perceptrons() -> str:
+    """KFACClassifier and KFACRegressor against scikit-learn's perceptrons."""
+    found = table("estimators", "K-FAC against each")
+    columns = found.columns[1:]
+    return markdown(["against", *columns], found.rows)
+
+
+def perceptron_data() -> str:
+    """The same on each data set."""
+    found = table("estimators", "Held-out")
+    rows = [[*row[:2], row[3], row[4], row[9], row[10]] for row in found.rows]
+    head = ["data", "rows × inputs", "K-FAC's score", "less MLP's (s.e.)", "CPU s", "MLP's"]
+    return markdown(head, rows)
+
+
+def policies() -> str:
+    """Returns and costs of policies, ours and peers'."""
+    environments = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1")
+    by_name = [table("rl", f"{name}: return after") for name in environments]
+    rows = [
+        [
+            row[0],
+            *(found.cell(row[0], "policy at the end") for found in by_name),
+            " / ".join(found.cell(row[0], "CPU µs a step") for found in by_name),
+        ]
+        for row in by_name[0].rows
+    ]
+    return markdown(["method", *environments, "CPU µs a step"], rows)
+
+
+def policy_pairs() -> str:
+    """Ours less theirs, paired by seed."""
+    found = table("rl", "Ours minus theirs")
+    rows = [[*row[:5], row[7]] for row in found.rows]
+    head = ["environment", "ours", "theirs", "difference of returns (95 %)", "verdict"]
+    return markdown([*head, "CPU of a step, ours / theirs"], rows)
+
+
+def trust_regions() -> str:
+    """Every update of a trust-region method."""
+    found = table("rl", "Monotone improvement")
+    rows = [row for row in found.rows if row[1] in ("TRPO", "ACKTR")]
+    return markdown(found.columns, rows)
+
+
+def table_models() -> str:
+    """Networks of tables beside scikit-learn's baselines."""
+    found = table("tables_to_models")
+    rows = [[*row[:5], *row[5:8], row[8]] for row in found.rows]
+    head = ["table", "rows", "score", "network", "95 %", "logistic, ridge", "lead"]
+    return markdown([*head, "gradient boosting", "seconds"], rows)
+
+
+def workers() -> str:
+    """Eight workers at once."""
+    found = table("citizen", "BBOB 5-D")
+    return markdown(found.columns, found.rows)
+
+
+def studies() -> str:
+    """What studies are like: conditions, failures, fixed values, workers, earlier studies."""
+    found = table("citizen", "log10 regret")
+    return markdown(found.columns, found.rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "optimizers": optimizers,
+    "optimizer_ratios": optimizer_ratios,
+    "step_costs": step_costs,
+    "loops_untuned": partial(loops, "untuned"),
+    "loops_tuned": partial(loops, "tuned"),
+    "development": development,
+    "ranks": ranks,
+    "regrets": regrets,
+    "wins": wins,
+    "partial_runs": partial_runs,
+    "latency": latency,
+    "scale": scale,
+    "faults": faults,
+    "told_in_part": told_in_part,
+    "rotation": rotation,
+    "searches": searches,
+    "perceptrons": perceptrons,
+    "perceptron_data": perceptron_data,
+    "policies": policies,
+    "policy_pairs": policy_pairs,
+    "trust_regions": trust_regions,
+    "table_models": table_models,
+    "workers": workers,
+    "studies": studies,
+}
+"""Tables by the names that pages have in their comments."""
