@@ -39,6 +39,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+suppress_warnings = ["ref.python"]  # types of one name in several packages
 nitpicky = True
 # Types of other packages are named, not linked: the build needs no network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!fisherbo\.(FisherSampler|FisherPruner|KFAC)$).*")]
