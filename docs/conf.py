@@ -7,6 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -18,7 +21,6 @@ copyright = author  # Sphinx's name
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
@@ -44,6 +46,8 @@ nitpicky = True
 # Types of other packages are named, not linked: the build needs no network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!fisherbo\.(FisherSampler|FisherPruner|KFAC)$).*")]
 
+html_math_renderer = "mathml"
+
 FENCE = re.compile(r"^(\s*)```python\n(.*?)^\s*```$", re.DOTALL | re.MULTILINE)
 
 
@@ -60,6 +64,28 @@ def fences_as_directives(
     lines[:] = FENCE.sub(directive, "\n".join(lines)).split("\n")
 
 
+def without_private_options(
+    app: Any, what: str, name: str, obj: object, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """A signature ends before its first private argument, which only experiments give."""
+    shown, found, _ = (signature or "").partition(", _")
+    return (f"{shown})", returns) if found else None
+
+
+def inline_math(page: Any, node: Any) -> None:
+    """A formula in the text as MathML, which browsers draw without a script from elsewhere."""
+    page.body.append(convert(node.astext()))
+    raise SkipNode
+
+
+def displayed_math(page: Any, node: Any) -> None:
+    """A formula by itself, which scrolls on narrow screens."""
+    page.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise SkipNode
+
+
 def setup(app: Any) -> None:
-    """Register the hook, before napoleon's, which reads what it leaves."""
+    """Register the hooks: that of docstrings before napoleon's, which reads what it leaves."""
+    app.add_html_math_renderer("mathml", (inline_math, None), (displayed_math, None))
+    app.connect("autodoc-process-signature", without_private_options)
     app.connect("autodoc-process-docstring", fences_as_directives, priority=100)

@@ -71,6 +71,11 @@ def text(name: str) -> str:
     return (RESULTS / f"{name}.md").read_text()
 
 
+def stamp(name: str) -> str:
+    """The line of a file that says when and with what it was made."""
+    return next(line for line in text(name).splitlines() if line.startswith("Written on "))
+
+
 @cache
 def tables(name: str) -> tuple[ResultTable, ...]:
     """The tables of a file."""

@@ -6,6 +6,7 @@
 A page says in comments, which readers do not see, where its numbers are from:
 
     <!-- table: latency -->                              above a table of `experiments.pages`
+    <!-- made: latency -->                               above the line on how a file was made
     **22**<!-- latency > fisher; 5; 50 > median -->      after a number of the text
     <!-- set-up -->                                      in a paragraph of numbers that were chosen
     <!-- no result file -->                              above what a command prints but is not kept
@@ -35,6 +36,7 @@ from experiments.summary import SUITES
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 TABLE = re.compile(r"<!-- table: (\w+) -->\n\n?((?:\|.*\n)*)")
+MADE = re.compile(r"<!-- made: (\w+) -->\n(.*)\n")
 PLACED = re.compile(
     r"(?P<number>[−+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[−+-]?\d+)?)(?P<after>[\s*×%]*)"
     r"<!-- (?P<place>\w+ > [^\n]*?) -->"
@@ -59,6 +61,13 @@ def wrong_tables(page: str) -> Iterator[str]:
             yield f"table {name}: printed {differing[0]}, measured {differing[1]}"
         elif printed.strip() != TABLES[name]():
             yield f"table {name} has another number of rows than the result file"
+
+
+def wrong_stamps(page: str) -> Iterator[str]:
+    """The lines on when and with what a file was made that are not those of the file."""
+    for name, line in MADE.findall(page):
+        if line != result_tables.stamp(name):
+            yield f"{name}: printed {line}, the file says {result_tables.stamp(name)}"
 
 
 def wrong_numbers(page: str) -> Iterator[str]:
@@ -89,7 +98,7 @@ def agrees(printed: str, measured: float) -> bool:
 
 def sourceless_numbers(page: str) -> Iterator[str]:
     """Numbers of the text without a comment, in no table, code, link or exempt paragraph."""
-    rest = PLACED.sub("", TABLE.sub("", page))
+    rest = PLACED.sub("", MADE.sub("", TABLE.sub("", page)))
     for paragraph in re.split(r"\n\s*\n", rest):
         if any(mark in paragraph for mark in EXEMPT):
             continue
@@ -107,7 +116,7 @@ def measured_part(path: Path, page: str) -> str:
 
 def problems_of(path: Path, page: str) -> list[str]:
     """All that is wrong with a page."""
-    found = [*wrong_tables(page), *wrong_numbers(page)]
+    found = [*wrong_tables(page), *wrong_stamps(page), *wrong_numbers(page)]
     found += sourceless_numbers(measured_part(path, page))
     return [f"{path.name}: {problem}" for problem in found]
 
@@ -124,7 +133,10 @@ def corrected(page: str) -> str:
             return found[0]
         return f"{rounded(found['number'], measured)}{found['after']}<!-- {found['place']} -->"
 
-    return PLACED.sub(number, TABLE.sub(table, page))
+    def stamp(found: re.Match[str]) -> str:
+        return f"<!-- made: {found[1]} -->\n{result_tables.stamp(found[1])}\n"
+
+    return PLACED.sub(number, MADE.sub(stamp, TABLE.sub(table, page)))
 
 
 def rounded(like: str, measured: float) -> str:

@@ -39,6 +39,14 @@ def test_a_wrong_number_of_the_text_is_found_and_corrected():
     assert verify.corrected(wrong) == right
 
 
+def test_a_wrong_stamp_is_found_and_corrected():
+    right = f"<!-- made: latency -->\n{result_tables.stamp('latency')}\n"
+    assert not list(verify.wrong_stamps(right))
+    wrong = right.replace("Written on 2", "Written on 3")
+    assert len(list(verify.wrong_stamps(wrong))) == 1
+    assert verify.corrected(wrong) == right
+
+
 def test_a_page_with_a_planted_number_is_refused(tmp_path):
     page = BENCHMARKS.read_text()
     assert verify.problems_of(BENCHMARKS, page) == []
