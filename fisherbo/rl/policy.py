@@ -51,7 +51,7 @@ class Spec:
 
 
 class Actor(nn.Module):
-    """Observations to the parameters z of π(·|s).
+    """Observations to the parameters z of ``π(·|s)``.
 
     Args:
         spec: What it sees and does.
