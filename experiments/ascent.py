@@ -77,7 +77,7 @@ from fisherbo.gp.fisher import (
 )
 from fisherbo.gp.fit import fit
 from fisherbo.gp.hyper import prior_mode
-from fisherbo.gp.posterior import Linearization, Posterior, Prediction, condition
+from fisherbo.gp.posterior import Posterior, Prediction, condition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import warp
 from fisherbo.optimize.descent import natural_ascent
@@ -260,12 +260,6 @@ class Recorder:
         self._note(prediction.mean, prediction.sd)
         return prediction
 
-    def linearize(self, points: Array) -> Linearization:
-        """The posterior's, noted."""
-        at = self.inner.linearize(points)
-        self._note(at.mean, at.sd)
-        return at
-
     def _note(self, mean: Array, sd: Array) -> None:
         self.points += len(mean)
         self.calls.append((mean, sd, time.process_time()))
@@ -309,20 +303,20 @@ def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> M
     return method
 
 
-def prior(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def prior(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     return prior_metric(surrogate), np.zeros((*points.shape, 1)), None
 
 
-def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
-    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients()), None
+def gauss_newton(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
+    return prior_metric(surrogate), fisher_factors(surrogate, at), None
 
 
-def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def euclidean(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     diagonal, none, _ = prior(surrogate, points, at)
     return np.full_like(diagonal, diagonal.mean()), none, None  # so λ begins in the right units
 
 
-def expected(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def expected(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     assert isinstance(surrogate, Recorder)
     posterior = surrogate.inner
     share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²

@@ -37,9 +37,9 @@ class Feasibility:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        at = self.surrogate.linearize(x)
+        at = self.surrogate.predict_with_gradient(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
-        gradient = at.pull(by_mean, by_sd)
+        gradient = at.gradient(by_mean, by_sd)
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
 

@@ -78,12 +78,12 @@ class HypervolumeImprovement:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        parts = [s.linearize(x) for s in self.surrogates]
+        parts = [s.predict_with_gradient(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
         value, by_mean, by_sd = hypervolume_improvement_gradient(mean, sd, self.cells)
         gradient = np.zeros_like(x)
         for j, p in enumerate(parts):
-            gradient += p.pull(by_mean[:, j], by_sd[:, j])
+            gradient += p.gradient(by_mean[:, j], by_sd[:, j])
         pairs = zip(self.surrogates, parts, strict=True)
         metric = joint_metric([self.metric(s, x, at) for s, at in pairs])
         return LocalModel(value, gradient, *metric)

@@ -50,10 +50,10 @@ class ExpectedImprovement:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        at = self.surrogate.linearize(x)
+        at = self.surrogate.predict_with_gradient(x)
         sd = np.hypot(at.sd, self._noise_sd)
         value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
-        gradient = at.pull(by_mean, by_sd * at.sd / sd)
+        gradient = at.gradient(by_mean, by_sd * at.sd / sd)
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
     @cached_property

@@ -78,7 +78,7 @@ from functools import reduce
 
 import numpy as np
 
-from fisherbo.gp.posterior import Linearization, Posterior
+from fisherbo.gp.posterior import Posterior, Prediction
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.space import Array
 
@@ -89,43 +89,39 @@ Parts = tuple[Array, Array | None, Array | None]
 the score; ``D``, of shape ``(d, d)``, None where it is diagonal: where no kernel is rotated.
 """
 
-MetricRule = Callable[[Surrogate, Array, Linearization], Parts]
+MetricRule = Callable[[Surrogate, Array, Prediction], Parts]
 """A model, points ``(b, d)`` and its marginals there, to the parts of a metric."""
 
 
 _WEIGHT = 1 / 300
 
 
-def posterior_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def posterior_metric(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     """``D``, and ``U`` of shape ``(b, d, 2)`` with ``U Uᵀ = G/300``."""
-    factors = fisher_factors(surrogate, at.sd, at.gradients(), _WEIGHT)
+    factors = fisher_factors(surrogate, at, _WEIGHT)
     diagonal, matrix = _prior(surrogate, surrogate.variance + surrogate.noise)
     return diagonal, factors, matrix
 
 
-def score_metric(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     """``Λ/σ²``, and None: the score's outer product."""
     diagonal, matrix = _prior(surrogate, surrogate.variance)
     return diagonal, None, matrix
 
 
-def fisher_factors(
-    surrogate: Surrogate, sd: Array, gradients: tuple[Array, Array], weight: float = 1.0
-) -> Array:
+def fisher_factors(surrogate: Surrogate, at: Prediction, weight: float = 1.0) -> Array:
     """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``.
 
     Args:
         surrogate: The model.
-        sd: s, shape ``(b,)``.
-        gradients: ∇μ and ∇s, shape ``(b, d)`` each.
+        at: Its marginals at ``b`` points.
         weight: A positive factor.
     """
-    mean_gradient, sd_gradient = gradients
-    precision = 1 / (sd * sd + surrogate.noise)
-    by_sd = math.sqrt(2 * weight) * sd * precision
-    factors = np.empty((*mean_gradient.shape, 2))
-    np.multiply(mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
-    np.multiply(sd_gradient, by_sd[:, None], out=factors[..., 1])
+    precision = 1 / (at.sd * at.sd + surrogate.noise)
+    by_sd = math.sqrt(2 * weight) * at.sd * precision
+    factors = np.empty((*at.mean_gradient.shape, 2))
+    np.multiply(at.mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
+    np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
     return factors
 
 
@@ -154,8 +150,7 @@ def joint_metric(parts: Sequence[Parts]) -> Parts:
 
 def pull_back_metric(surrogate: Surrogate, points: Array) -> Array:
     """``G`` at points ``(b, d)``, shape ``(b, d, d)``, rank ≤ 2."""
-    at = surrogate.predict_with_gradient(points)
-    factors = fisher_factors(surrogate, at.sd, (at.mean_gradient, at.sd_gradient))
+    factors = fisher_factors(surrogate, surrogate.predict_with_gradient(points))
     return factors @ factors.mT
 
 
