@@ -117,10 +117,10 @@ def fisher_factors(surrogate: Surrogate, at: Prediction, weight: float = 1.0) ->
         at: Its marginals at ``b`` points.
         weight: A positive factor.
     """
-    precision = 1 / (at.sd * at.sd + surrogate.noise)
-    by_sd = math.sqrt(2 * weight) * at.sd * precision
+    by_mean = np.sqrt(weight / (at.sd * at.sd + surrogate.noise))  # √(weight/v)
+    by_sd = by_mean * by_mean * at.sd * math.sqrt(2 / weight)  # √(2 weight) s/v
     factors = np.empty((*at.mean_gradient.shape, 2))
-    np.multiply(at.mean_gradient, np.sqrt(weight * precision)[:, None], out=factors[..., 0])
+    np.multiply(at.mean_gradient, by_mean[:, None], out=factors[..., 0])
     np.multiply(at.sd_gradient, by_sd[:, None], out=factors[..., 1])
     return factors
 

@@ -133,7 +133,7 @@ def _natural(here: LocalModel, gradient: Array, free: Mask, lam: Array, whole: b
     if here.factors is None:
         return natural_of_score(lam * here.diagonal, gradient)
     damped = here.diagonal if whole else lam * here.diagonal
-    natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+    natural = LowRankMetric(np.where(free, damped, np.inf), here.factors).natural(gradient)
     return natural / lam if whole else natural
 
 
