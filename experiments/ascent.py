@@ -8,10 +8,11 @@ Every problem and seed gives a history (half Sobol, half normal around good poin
 a Gaussian process fitted to its warped values, and the log expected improvement over the best
 posterior mean. On it, from the same 16 starts, which are the best points of one pool:
 
-    natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
-                 of steepest ascent in units of the lengthscales
+    natural      natural-gradient ascent as the sampler does it, in the posterior's metric,
+                 G/300 + D of fisherbo.gp.fisher
     natural-1    the same from the best start alone
-    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.gp.fisher
+    score        the ascent in the metric g gᵀ + λ Λ/σ²: steps of steepest ascent in units of the
+                 lengthscales
     gauss-newton the ascent in G + λ D
     prior        the ascent in D alone, which is the same everywhere
     expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
@@ -24,7 +25,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
 In mixed spaces each method draws its own pool of the same kind, which counts:
 
     natural      the sampler's proposal: pool, natural-gradient search, ascents and neighbours
-    posterior    the same with ascents in the posterior's metric
+    score        the same with ascents in the score's metric
     coordinates  GPSampler's way: 10 starts, L-BFGS-B on what is continuous, then for every discrete
                  coordinate and start all its values (up to 16) or a line search, until none changes
     random       half uniform points, half around the best, and the neighbours of every new best
@@ -65,7 +66,7 @@ from experiments.harness import rows, statistics
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params, Problem
 from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
-from fisherbo.acquisition.propose import propose
+from fisherbo.acquisition.propose import Effort, propose
 from fisherbo.gp.fisher import (
     MetricRule,
     Parts,
@@ -403,13 +404,13 @@ def random_search(
 
 
 CONTINUOUS: Mapping[str, Method] = {
-    "natural": by_metric(score_metric),
-    "natural-1": by_metric(score_metric, starts=1),
-    "posterior": by_metric(posterior_metric, shrink=0.5),
-    "gauss-newton": by_metric(gauss_newton, whole=False),
-    "prior": by_metric(prior, shrink=0.5),
-    "expected": by_metric(expected, shrink=0.5),
-    "euclidean": by_metric(euclidean),
+    "natural": by_metric(posterior_metric),
+    "natural-1": by_metric(posterior_metric, starts=1),
+    "score": by_metric(score_metric, damping=6.0),
+    "gauss-newton": by_metric(gauss_newton, damping=6.0, whole=False),
+    "prior": by_metric(prior),
+    "expected": by_metric(expected),
+    "euclidean": by_metric(euclidean, damping=6.0),
     "lbfgsb": lbfgsb,
     "lbfgsb-seq": lbfgsb_sequential,
     "coordinate": coordinate,
@@ -420,12 +421,12 @@ CONTINUOUS: Mapping[str, Method] = {
 # The methods in mixed spaces, which begin with a pool of their own
 
 
-def proposal(rule: MetricRule) -> Method:
+def proposal(rule: MetricRule, effort: Effort = Effort()) -> Method:
     """The sampler's proposal with ascents in a metric."""
 
     def method(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
         acquisition = ExpectedImprovement(recorder, task.best, metric=rule)
-        propose(acquisition, task.space, task.anchors, rng)
+        propose(acquisition, task.space, task.anchors, rng, effort=effort)
 
     return method
 
@@ -486,8 +487,8 @@ def random_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) 
 
 
 MIXED: Mapping[str, Method] = {
-    "natural": proposal(score_metric),
-    "posterior": proposal(posterior_metric),
+    "natural": proposal(posterior_metric),
+    "score": proposal(score_metric, Effort(damping=6.0)),
     "coordinates": coordinates,
     "random": random_mixed,
 }

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Mask
@@ -29,7 +29,7 @@ class Feasibility:
     """
 
     surrogate: Surrogate
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.acquisition.log_ei import log_expected_improvement
-from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Integers, Mask
@@ -68,7 +68,7 @@ class HypervolumeImprovement:
 
     surrogates: tuple[Surrogate, ...]
     cells: Cells
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """Log expected hypervolume improvement at points ``(b, d)``, shape ``(b,)``."""

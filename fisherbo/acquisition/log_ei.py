@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erfcx
 
-from fisherbo.gp.fisher import MetricRule, score_metric
+from fisherbo.gp.fisher import MetricRule, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array
@@ -41,7 +41,7 @@ class ExpectedImprovement:
     surrogate: Surrogate
     best: float
     noise: float = 0.0
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""

@@ -23,8 +23,8 @@ class LowRankMetric:
     """Metrics ``diag(diagonal) + factors factorsᵀ``, one for each of ``b`` points.
 
     Attributes:
-        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points. Natural
-            gradients are 0 along a coordinate where it is infinite.
+        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points. An
+            infinite entry holds its coordinate: natural gradients are 0 there.
         factors: Shape ``(b, d, r)``, with small ``r``.
     """
 

@@ -58,9 +58,8 @@ may exceed it by any factor. The control "gauss-newton" of `experiments.ascent` 
 factor 300 was chosen on other seeds of the problems there: with 30 and 100 ascents take slightly
 more steps, with 1 and 10 many more; without G they end lower.
 
-The score's metric, g gᵀ + λ Λ/σ², is the default of acquisitions. By Sherman and Morrison's formula
-its step is parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end equally
-high. A step in M costs half as much again, which is more than the saved steps are worth.
+The score's metric, g gᵀ + λ Λ/σ², is a control. By Sherman and Morrison's formula its step is
+parallel to Λ⁻¹g: steepest ascent in units of the lengthscales. Its ascents end equally high.
 
 For comparison, of full rank: the expected information of y about x, (∇μ∇μᵀ + Cov(∇f | D))/τ² (Tosi
 et al. 2014); far from the data Cov(∇f | D) is Λ.

@@ -37,7 +37,7 @@ class Prediction:
     sd_gradient: Array
 
     def gradient(self, by_mean: Array, by_sd: Array) -> Array:
-        """The gradient, ``(b, d)``, of a function whose derivatives in μ and s are ``(b,)`` each."""
+        """Gradient ``(b, d)`` of a function whose derivatives in μ and s are ``(b,)`` each."""
         return by_mean[:, None] * self.mean_gradient + by_sd[:, None] * self.sd_gradient
 
 

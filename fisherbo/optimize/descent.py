@@ -4,9 +4,9 @@ Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D; step d; predic
 ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
 λ of its own. Three kinds of step:
 
-    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
     M = U Uᵀ + D         d = M⁻¹g/λ, the maximum of gᵀd − ½ λ dᵀMd, with λ the multiplier of a trust
                          region ½ dᵀMd ≤ ρ
+    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
     M = U Uᵀ + λ D       U Uᵀ, a Gauss–Newton matrix, damped; d = M⁻¹g; with ``whole=False``
 """
 
@@ -22,6 +22,7 @@ from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score, natural_w
 from fisherbo.geometry.trust_region import by_agreement, free_in_box
 from fisherbo.space import Array, Integers, Mask
 
+FIRST_DAMPING = 15.0
 _GROW = 4.0
 
 
@@ -73,7 +74,7 @@ def natural_ascent(
     climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 6.0,
+    damping: float = FIRST_DAMPING,
     shrink: float = 0.7,
     whole: bool = True,
 ) -> AscentResult:
@@ -88,7 +89,8 @@ def natural_ascent(
         climbers: How many of the best starts climb; all if None.
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
-        damping: First λ of every start.
+        damping: First λ of every start. With 15, ascents of log EI end as high as with 6, in fewer
+            steps.
         shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
             step later, and higher.
         whole: Whether λ multiplies the whole metric; D alone if not.

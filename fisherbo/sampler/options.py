@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fisherbo.acquisition.propose import Effort
-from fisherbo.gp.fisher import MetricRule, score_metric
+from fisherbo.gp.fisher import MetricRule, posterior_metric
 from fisherbo.gp.model import PRIOR_MEAN
 
 
@@ -31,7 +31,7 @@ class AlgorithmOptions:
     refit_after: int | None = None
     plateaus: bool = True
     stalls: bool = True
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
 
 

@@ -14,7 +14,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.lapack import eigh
 from fisherbo.gp.fisher import damped_metric
 from fisherbo.gp.kernel import CURVATURE
-from fisherbo.optimize.descent import LocalModel, natural_ascent
+from fisherbo.optimize.descent import FIRST_DAMPING, LocalModel, natural_ascent
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.next_trial import inspected
 from fisherbo.sampler.sampler import FisherSampler
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
-_DAMPING = 0.3  # of the metric and of both ascents, so that ellipses and paths can be told apart
+_DAMPING = 0.3  # of the metric, so that ellipses can be told apart
 _STEPS = 300
 _FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
@@ -221,7 +221,7 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         acquisition: What it climbs.
         start: Where it begins.
         movable: Coordinates that may move, shape ``(d,)``.
-        euclidean: Whether the metric is the identity in place of the score metric.
+        euclidean: Whether the metric is the identity in place of the acquisition's.
     """
     path, heights = [start], [-np.inf]
 
@@ -238,7 +238,7 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         )
         return flat if euclidean else found
 
-    damping = _DAMPING
+    damping = FIRST_DAMPING
     if euclidean:
         damping = float(np.linalg.norm(acquisition.evaluate(start[None]).gradient[0, movable]))
         damping = max(damping, 1e-6) / _FIRST_STEP
