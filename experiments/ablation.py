@@ -48,7 +48,7 @@ VARIANTS: Mapping[str, AlgorithmOptions] = {
     "no-ascent": AlgorithmOptions(effort=Effort(steps=0)),
     "no-search": AlgorithmOptions(effort=Effort(generations=1, count=1, neighboured=0)),
     "no-neighbours": AlgorithmOptions(effort=Effort(neighboured=0)),
-    "score-metric": AlgorithmOptions(metric=score_metric, effort=Effort(damping=6.0)),
+    "score-metric": AlgorithmOptions(metric=score_metric),
     "fit-each-trial": AlgorithmOptions(refit_after=1),
     "fit-every-tenth": AlgorithmOptions(refit_after=10),
 }

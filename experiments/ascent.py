@@ -11,7 +11,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
     natural      natural-gradient ascent as the sampler does it, in the posterior's metric,
                  G/300 + D of fisherbo.gp.fisher
     natural-1    the same from the best start alone
-    score        the ascent in the metric g gᵀ + λ Λ/σ²: steps of steepest ascent in units of the
+    score        the ascent in the metric g gᵀ + .4 λ Λ/σ²: steps of steepest ascent in units of the
                  lengthscales
     gauss-newton the ascent in G + λ D
     prior        the ascent in D alone, which is the same everywhere
@@ -66,7 +66,7 @@ from experiments.harness import rows, statistics
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params, Problem
 from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
-from fisherbo.acquisition.propose import Effort, propose
+from fisherbo.acquisition.propose import propose
 from fisherbo.gp.fisher import (
     MetricRule,
     Parts,
@@ -406,7 +406,7 @@ def random_search(
 CONTINUOUS: Mapping[str, Method] = {
     "natural": by_metric(posterior_metric),
     "natural-1": by_metric(posterior_metric, starts=1),
-    "score": by_metric(score_metric, damping=6.0),
+    "score": by_metric(score_metric),
     "gauss-newton": by_metric(gauss_newton, damping=6.0, whole=False),
     "prior": by_metric(prior),
     "expected": by_metric(expected),
@@ -421,12 +421,12 @@ CONTINUOUS: Mapping[str, Method] = {
 # The methods in mixed spaces, which begin with a pool of their own
 
 
-def proposal(rule: MetricRule, effort: Effort = Effort()) -> Method:
+def proposal(rule: MetricRule) -> Method:
     """The sampler's proposal with ascents in a metric."""
 
     def method(recorder: Recorder, task: Task, starts: Array, rng: Generator) -> None:
         acquisition = ExpectedImprovement(recorder, task.best, metric=rule)
-        propose(acquisition, task.space, task.anchors, rng, effort=effort)
+        propose(acquisition, task.space, task.anchors, rng)
 
     return method
 
@@ -488,7 +488,7 @@ def random_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) 
 
 MIXED: Mapping[str, Method] = {
     "natural": proposal(posterior_metric),
-    "score": proposal(score_metric, Effort(damping=6.0)),
+    "score": proposal(score_metric),
     "coordinates": coordinates,
     "random": random_mixed,
 }

@@ -43,7 +43,6 @@ from experiments.harness import rows
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import Params, Problem
 from fisherbo import FisherSampler
-from fisherbo.acquisition.propose import Effort
 from fisherbo.geometry import lapack
 from fisherbo.gp.fisher import score_metric
 from fisherbo.gp.hyper import prior_mode
@@ -55,7 +54,7 @@ from fisherbo.sampler.search_space import to_space
 from fisherbo.sampler.trials import read
 
 SAMPLERS = ("fisher", "gp", "tpe")
-CONTROLS = {"fisher-score": AlgorithmOptions(metric=score_metric, effort=Effort(damping=6.0))}
+CONTROLS = {"fisher-score": AlgorithmOptions(metric=score_metric)}
 CONTINUOUS_TARGET, MIXED_TARGET, FLOOR_TARGET = 10.0, 30.0, 4.0
 MIXED_TRIALS = 100
 EVALUATIONS, POINTS = 10, 16

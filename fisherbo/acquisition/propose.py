@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.optimize.descent import FIRST_DAMPING, natural_ascent
+from fisherbo.optimize.descent import natural_ascent
 from fisherbo.optimize.search import natural_search, neighbours
 from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask, Proposal, Space, distinct
@@ -19,7 +19,7 @@ _GRID = 4096
 
 @dataclass(frozen=True)
 class Effort:
-    """Numbers of points and steps that one proposal takes, and how long its first steps are.
+    """Numbers of points and steps that one proposal takes.
 
     Attributes:
         pool: Quasi-random points of the first batch; half as many in continuous spaces, where an
@@ -28,7 +28,6 @@ class Effort:
         starts: Starts of the ascent after a search.
         climbers: Starts of the ascent in continuous spaces.
         steps: Maximum number of steps of an ascent.
-        damping: First damping of an ascent.
         centres: Starts of the search, in spaces with discrete coordinates.
         generations: Generations of the search.
         count: Points per generation around each start.
@@ -40,7 +39,6 @@ class Effort:
     starts: int = 4
     climbers: int = 2
     steps: int = 30
-    damping: float = FIRST_DAMPING
     centres: int = 4
     generations: int = 2
     count: int = 24
@@ -118,12 +116,7 @@ def _climbed(
 ) -> _Found:
     """Where natural-gradient ascents from the starts end, or from the best of them."""
     result = natural_ascent(
-        acquisition.evaluate,
-        starts,
-        movable,
-        climbers=climbers,
-        max_steps=effort.steps,
-        damping=effort.damping,
+        acquisition.evaluate, starts, movable, climbers=climbers, max_steps=effort.steps
     )
     return _Found(result.x, result.value)
 
