@@ -89,8 +89,8 @@ def natural_ascent(
         climbers: How many of the best starts climb; all if None.
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
-        damping: First λ of every start. With 15, ascents of log EI take fewer steps than with 6, and
-            in the median they end within .01 nats of them.
+        damping: First λ of every start. With 15, ascents of log EI take fewer steps than with 6 and
+            in the median end within .01 nats of them.
         shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
             step later, and higher.
         whole: Whether λ multiplies the whole metric; D alone if not.
