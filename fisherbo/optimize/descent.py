@@ -22,7 +22,6 @@ from fisherbo.geometry.lowrank import LowRankMetric, natural_of_score, natural_w
 from fisherbo.geometry.trust_region import by_agreement, free_in_box
 from fisherbo.space import Array, Integers, Mask
 
-FIRST_DAMPING = 15.0
 _GROW = 4.0
 
 
@@ -74,7 +73,7 @@ def natural_ascent(
     climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = FIRST_DAMPING,
+    damping: float = 15.0,
     shrink: float = 0.7,
     whole: bool = True,
 ) -> AscentResult:
