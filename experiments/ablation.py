@@ -1,7 +1,7 @@
 """What each part of the sampler is worth: the same studies with one part taken out at a time.
 
     python -m experiments.ablation --quick      8 BBOB functions, 40 evaluations, under 5 minutes
-    python -m experiments.ablation --write      the development pairs of four suites
+    python -m experiments.ablation --write      the development pairs of five suites
     python -m experiments.ablation --suites tables --variants no-warp no-plateaus
 
 The pairs are those that methods are tuned on, never those of the comparison with other samplers.
@@ -31,6 +31,7 @@ from experiments.harness.problems import Problem
 from experiments.harness.traces import Run, optimize
 from fisherbo import FisherSampler
 from fisherbo.acquisition.propose import Effort
+from fisherbo.gp.fisher import score_metric
 from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
@@ -47,6 +48,7 @@ VARIANTS: Mapping[str, AlgorithmOptions] = {
     "no-ascent": AlgorithmOptions(effort=Effort(steps=0)),
     "no-search": AlgorithmOptions(effort=Effort(generations=1, count=1, neighboured=0)),
     "no-neighbours": AlgorithmOptions(effort=Effort(neighboured=0)),
+    "score-metric": AlgorithmOptions(metric=score_metric),
     "fit-each-trial": AlgorithmOptions(refit_after=1),
     "fit-every-tenth": AlgorithmOptions(refit_after=10),
 }
@@ -70,11 +72,13 @@ class Task:
 def tasks() -> dict[str, Task]:
     """The suites by name."""
     continuous, mixint = bbob.suite(5), bbob.suite(5, mixint=True)
+    wide = bbob.suite(10)
     smooth = tuple(v for v in VARIANTS if v not in (*DISCRETE, *TRAINING))
     mixed = tuple(v for v in VARIANTS if v not in TRAINING)
     training = tuple(p for p in hpo.SUITE.dev if not p[0].startswith("cash"))
     return {
         "bbob": Task(continuous, bbob.problem, tuple(continuous.dev), smooth),
+        "bbob10": Task(wide, bbob.problem, tuple(wide.dev), ("score-metric",)),
         "mixint": Task(mixint, bbob.problem, tuple(mixint.dev), mixed),
         "tables": Task(tables.SUITE, tables.problem, tuple(tables.SUITE.dev), mixed),
         "hpo": Task(hpo.SUITE, hpo.problem, training, tuple(VARIANTS)),
@@ -108,7 +112,7 @@ def work(cell: Cell) -> rows.Row:
 def scaled(suite: str, found: Mapping[Cell, rows.Row]) -> dict[Cell, Array]:
     """Best losses so far in the suite's scale."""
     best = {cell: np.array(row["best"]) for cell, row in found.items() if cell.suite == suite}
-    if suite in ("bbob", "mixint"):
+    if suite in ("bbob", "bbob10", "mixint"):
         return {cell: log10_regret(cell.problem, b) for cell, b in best.items()}
     if suite == "tables":
         return {cell: clipped(cell.problem, b) for cell, b in best.items()}

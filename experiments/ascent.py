@@ -8,10 +8,11 @@ Every problem and seed gives a history (half Sobol, half normal around good poin
 a Gaussian process fitted to its warped values, and the log expected improvement over the best
 posterior mean. On it, from the same 16 starts, which are the best points of one pool:
 
-    natural      natural-gradient ascent as the sampler does it, in the metric g gᵀ + λ Λ/σ²: steps
-                 of steepest ascent in units of the lengthscales
+    natural      natural-gradient ascent as the sampler does it, in the posterior's metric,
+                 G/300 + D of fisherbo.gp.fisher
     natural-1    the same from the best start alone
-    posterior    the ascent in the posterior's metric, G/300 + D of fisherbo.gp.fisher
+    score        the ascent in the metric g gᵀ + .4 λ Λ/σ²: steps of steepest ascent in units of the
+                 lengthscales
     gauss-newton the ascent in G + λ D
     prior        the ascent in D alone, which is the same everywhere
     expected     the ascent in D and E[∇f∇fᵀ | D]/(s² + τ²)/300, of full rank
@@ -24,7 +25,7 @@ posterior mean. On it, from the same 16 starts, which are the best points of one
 In mixed spaces each method draws its own pool of the same kind, which counts:
 
     natural      the sampler's proposal: pool, natural-gradient search, ascents and neighbours
-    posterior    the same with ascents in the posterior's metric
+    score        the same with ascents in the score's metric
     coordinates  GPSampler's way: 10 starts, L-BFGS-B on what is continuous, then for every discrete
                  coordinate and start all its values (up to 16) or a line search, until none changes
     random       half uniform points, half around the best, and the neighbours of every new best
@@ -77,7 +78,7 @@ from fisherbo.gp.fisher import (
 )
 from fisherbo.gp.fit import fit
 from fisherbo.gp.hyper import prior_mode
-from fisherbo.gp.posterior import Linearization, Posterior, Prediction, condition
+from fisherbo.gp.posterior import Posterior, Prediction, condition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.warp import warp
 from fisherbo.optimize.descent import natural_ascent
@@ -260,12 +261,6 @@ class Recorder:
         self._note(prediction.mean, prediction.sd)
         return prediction
 
-    def linearize(self, points: Array) -> Linearization:
-        """The posterior's, noted."""
-        at = self.inner.linearize(points)
-        self._note(at.mean, at.sd)
-        return at
-
     def _note(self, mean: Array, sd: Array) -> None:
         self.points += len(mean)
         self.calls.append((mean, sd, time.process_time()))
@@ -309,20 +304,20 @@ def by_metric(rule: MetricRule, starts: int | None = None, **settings: Any) -> M
     return method
 
 
-def prior(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def prior(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     return prior_metric(surrogate), np.zeros((*points.shape, 1)), None
 
 
-def gauss_newton(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
-    return prior_metric(surrogate), fisher_factors(surrogate, at.sd, at.gradients()), None
+def gauss_newton(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
+    return prior_metric(surrogate), fisher_factors(surrogate, at), None
 
 
-def euclidean(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def euclidean(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     diagonal, none, _ = prior(surrogate, points, at)
     return np.full_like(diagonal, diagonal.mean()), none, None  # so λ begins in the right units
 
 
-def expected(surrogate: Surrogate, points: Array, at: Linearization) -> Parts:
+def expected(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     assert isinstance(surrogate, Recorder)
     posterior = surrogate.inner
     share = posterior.noise / (at.sd**2 + posterior.noise) / 300  # y's variance in place of τ²
@@ -409,13 +404,13 @@ def random_search(
 
 
 CONTINUOUS: Mapping[str, Method] = {
-    "natural": by_metric(score_metric),
-    "natural-1": by_metric(score_metric, starts=1),
-    "posterior": by_metric(posterior_metric, shrink=0.5),
-    "gauss-newton": by_metric(gauss_newton, whole=False),
-    "prior": by_metric(prior, shrink=0.5),
-    "expected": by_metric(expected, shrink=0.5),
-    "euclidean": by_metric(euclidean),
+    "natural": by_metric(posterior_metric),
+    "natural-1": by_metric(posterior_metric, starts=1),
+    "score": by_metric(score_metric),
+    "gauss-newton": by_metric(gauss_newton, damping=6.0, whole=False),
+    "prior": by_metric(prior),
+    "expected": by_metric(expected),
+    "euclidean": by_metric(euclidean, damping=6.0),
     "lbfgsb": lbfgsb,
     "lbfgsb-seq": lbfgsb_sequential,
     "coordinate": coordinate,
@@ -492,8 +487,8 @@ def random_mixed(recorder: Recorder, task: Task, starts: Array, rng: Generator) 
 
 
 MIXED: Mapping[str, Method] = {
-    "natural": proposal(score_metric),
-    "posterior": proposal(posterior_metric),
+    "natural": proposal(posterior_metric),
+    "score": proposal(score_metric),
     "coordinates": coordinates,
     "random": random_mixed,
 }

@@ -42,6 +42,15 @@ LOOPS = {
     "digits, ResNet": "digits, ResNet with BatchNorm",
 }
 SPACES = [("continuous", d, n) for d in ("5", "20") for n in ("50", "200", "1000")]
+ASCENTS = {
+    "natural": "posterior's metric",
+    "score": "score's metric",
+    "euclidean": "Euclidean",
+    "lbfgsb": "L-BFGS-B, all starts at once",
+    "lbfgsb-seq": "L-BFGS-B, one by one",
+    "coordinates": "GPSampler's way",
+    "random": "random",
+}
 FAULTS = {
     "one value": "one value is",
     "penalty": "penalty is",
@@ -223,6 +232,19 @@ def told_in_part() -> str:
     return markdown(["against", *columns], rows)
 
 
+def ascents() -> str:
+    """How far below the best value ascents of the acquisition stop, and their time until then."""
+    rows = []
+    for found in tables("ascent"):
+        methods = {row[0]: row for row in found.rows}
+        cells = [
+            f"{methods[name][-1]} ({methods[name][8]})" if name in methods else "–"
+            for name in ASCENTS
+        ]
+        rows.append([found.title.partition(":")[0], *cells])
+    return markdown(["gap in nats (CPU ms)", *ASCENTS.values()], rows)
+
+
 def rotation() -> str:
     """Losses without a rotation of the kernel, and with it."""
     rows = []
@@ -340,6 +362,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": scale,
     "faults": faults,
     "told_in_part": told_in_part,
+    "ascents": ascents,
     "rotation": rotation,
     "searches": searches,
     "perceptrons": perceptrons,

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Mask
@@ -29,7 +29,7 @@ class Feasibility:
     """
 
     surrogate: Surrogate
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""
@@ -37,9 +37,9 @@ class Feasibility:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        at = self.surrogate.linearize(x)
+        at = self.surrogate.predict_with_gradient(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
-        gradient = at.pull(by_mean, by_sd)
+        gradient = at.gradient(by_mean, by_sd)
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
 

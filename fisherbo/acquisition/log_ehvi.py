@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.acquisition.log_ei import log_expected_improvement
-from fisherbo.gp.fisher import MetricRule, joint_metric, score_metric
+from fisherbo.gp.fisher import MetricRule, joint_metric, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Integers, Mask
@@ -68,7 +68,7 @@ class HypervolumeImprovement:
 
     surrogates: tuple[Surrogate, ...]
     cells: Cells
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """Log expected hypervolume improvement at points ``(b, d)``, shape ``(b,)``."""
@@ -78,12 +78,12 @@ class HypervolumeImprovement:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        parts = [s.linearize(x) for s in self.surrogates]
+        parts = [s.predict_with_gradient(x) for s in self.surrogates]
         mean, sd = np.stack([p.mean for p in parts], 1), np.stack([p.sd for p in parts], 1)
         value, by_mean, by_sd = hypervolume_improvement_gradient(mean, sd, self.cells)
         gradient = np.zeros_like(x)
         for j, p in enumerate(parts):
-            gradient += p.pull(by_mean[:, j], by_sd[:, j])
+            gradient += p.gradient(by_mean[:, j], by_sd[:, j])
         pairs = zip(self.surrogates, parts, strict=True)
         metric = joint_metric([self.metric(s, x, at) for s, at in pairs])
         return LocalModel(value, gradient, *metric)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erfcx
 
-from fisherbo.gp.fisher import MetricRule, score_metric
+from fisherbo.gp.fisher import MetricRule, posterior_metric
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array
@@ -41,7 +41,7 @@ class ExpectedImprovement:
     surrogate: Surrogate
     best: float
     noise: float = 0.0
-    metric: MetricRule = score_metric
+    metric: MetricRule = posterior_metric
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
@@ -50,10 +50,10 @@ class ExpectedImprovement:
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
-        at = self.surrogate.linearize(x)
+        at = self.surrogate.predict_with_gradient(x)
         sd = np.hypot(at.sd, self._noise_sd)
         value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
-        gradient = at.pull(by_mean, by_sd * at.sd / sd)
+        gradient = at.gradient(by_mean, by_sd * at.sd / sd)
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
     @cached_property

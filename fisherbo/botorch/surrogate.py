@@ -35,7 +35,7 @@ from torch import Tensor
 from fisherbo.errors import InvalidInputError
 from fisherbo.geometry.linalg import cholesky, solve_lower
 from fisherbo.gp.hyper import NOISE_FLOOR
-from fisherbo.gp.posterior import Linearization, Prediction
+from fisherbo.gp.posterior import Prediction
 from fisherbo.space import Array
 
 Factory = Callable[[Tensor, Tensor], Model]
@@ -78,21 +78,6 @@ class AutogradSurrogate:
             mean, sd = self._marginals(x)
         slopes = (_gradient(mean, x), _gradient(sd, x))
         return Prediction(mean.detach().numpy(), sd.detach().numpy(), *slopes)
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them, by a backward pass."""
-        x = _tensor(points).requires_grad_()
-        with torch.enable_grad():
-            mean, sd = self._marginals(x)
-
-        def pull(by_mean: Array, by_sd: Array) -> Array:
-            with torch.enable_grad():
-                return _gradient(_tensor(by_mean) * mean + _tensor(by_sd) * sd, x)
-
-        def gradients() -> tuple[Array, Array]:
-            return _gradient(mean, x), _gradient(sd, x)
-
-        return Linearization(mean.detach().numpy(), sd.detach().numpy(), pull, gradients)
 
     @cached_property
     def noise(self) -> float:

@@ -55,6 +55,21 @@ def solve(matrix: Array, right: Array) -> Array:
     return solution
 
 
+def solve_identity_plus(matrix: Array, right: Array) -> Array:
+    """``(I + A)⁻¹ right`` of symmetric A ⪰ 0 ``(*b, n, n)`` and right sides ``(*b, n, m)``.
+
+    In closed form for ``n = 2``: the adjugate of I + A is (1 + tr A) I − A, by Cayley and Hamilton.
+    """
+    if matrix.shape[-1] != 2:
+        solution: Any = np.linalg.solve(matrix + np.eye(matrix.shape[-1]), right)
+        return solution
+    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 1]
+    trace = 1 + a + c
+    determinant = trace + a * c - b * b
+    adjugated: Array = trace[..., None, None] * right - matrix @ right
+    return adjugated / determinant[..., None, None]
+
+
 def solve_lower(factor: Array, right: Array) -> Array:
     """``L⁻¹ right`` for a factor ``(n, n)`` and right sides ``(n,)`` or ``(n, m)``."""
     solution: Array = solve_triangular(factor, right, lower=True)

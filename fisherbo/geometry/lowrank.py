@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv
 
-from fisherbo.geometry.lapack import solve
+from fisherbo.geometry.lapack import solve, solve_identity_plus
 from fisherbo.geometry.trust_region import held
 
 Array = NDArray[np.float64]
@@ -23,7 +23,8 @@ class LowRankMetric:
     """Metrics ``diag(diagonal) + factors factorsᵀ``, one for each of ``b`` points.
 
     Attributes:
-        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points.
+        diagonal: Positive, shape ``(b, d)``, or ``(d,)`` where it is the same at all points. An
+            infinite entry holds its coordinate: natural gradients are 0 there.
         factors: Shape ``(b, d, r)``, with small ``r``.
     """
 
@@ -33,10 +34,9 @@ class LowRankMetric:
     def natural(self, gradient: Array) -> Array:
         """Natural gradient ``F⁻¹ gradient``, shape ``(b, d)``."""
         scaled = self.factors / self.diagonal[..., None]
-        capacitance = scaled.mT @ self.factors
-        capacitance += np.eye(self.factors.shape[-1])
-        inner = solve(capacitance, (scaled.mT @ gradient[..., None])[..., 0])
-        return gradient / self.diagonal - (scaled @ inner[..., None])[..., 0]
+        inner = solve_identity_plus(scaled.mT @ self.factors, scaled.mT @ gradient[..., None])
+        natural: Array = gradient / self.diagonal - (scaled @ inner)[..., 0]
+        return natural
 
     def squared_length(self, step: Array) -> Array:
         """``stepᵀ F step``, shape ``(b,)``."""

@@ -6,7 +6,6 @@ Symbols: k* covariance of a point with the data; μ = k*ᵀ α; s² = σ² − k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,23 +36,9 @@ class Prediction:
     mean_gradient: Array
     sd_gradient: Array
 
-
-@dataclass(frozen=True)
-class Linearization:
-    """Marginals of the posterior at ``b`` points, and what follows for functions of them.
-
-    Attributes:
-        mean: μ, shape ``(b,)``.
-        sd: Standard deviation s of the noise-free function, shape ``(b,)``.
-        pull: Derivatives of a function in μ and s, each of shape ``(b,)``, to its gradient in the
-            coordinates, shape ``(b, d)``: the chain rule backwards, in one pass for both.
-        gradients: ∇μ and ∇s, shape ``(b, d)`` each, from the same covariances, when asked for.
-    """
-
-    mean: Array
-    sd: Array
-    pull: Callable[[Array, Array], Array]
-    gradients: Callable[[], tuple[Array, Array]]
+    def gradient(self, by_mean: Array, by_sd: Array) -> Array:
+        """Gradient ``(b, d)`` of a function whose derivatives in μ and s are ``(b,)`` each."""
+        return by_mean[:, None] * self.mean_gradient + by_sd[:, None] * self.sd_gradient
 
 
 @dataclass(frozen=True)
@@ -122,22 +107,6 @@ class Posterior:
         sd = self._sd(rho, weights)
         gradients = self._gradients(points, slope, weights, sd)
         return Prediction(rho @ self.alpha + self.constant, sd, *gradients)
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them, in O(b n (n + d))."""
-        rho, slope = self._correlation(points)
-        weights = rho @ self.precision
-        sd = self._sd(rho, weights)
-
-        def pull(by_mean: Array, by_sd: Array) -> Array:
-            by_weights = by_sd * (-self.hyper.signal / sd)
-            by_rho = by_mean[:, None] * self.alpha + by_weights[:, None] * weights
-            return self._pull(points, slope * by_rho)
-
-        def gradients() -> tuple[Array, Array]:
-            return self._gradients(points, slope, weights, sd)
-
-        return Linearization(rho @ self.alpha + self.constant, sd, pull, gradients)
 
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""

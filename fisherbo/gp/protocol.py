@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fisherbo.gp.posterior import Linearization, Prediction
+from fisherbo.gp.posterior import Prediction
 from fisherbo.space import Array
 
 
@@ -35,6 +35,3 @@ class Surrogate(Protocol):
 
     def predict_with_gradient(self, points: Array) -> Prediction:
         """Marginals and their gradients at points of shape ``(b, d)``."""
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them."""

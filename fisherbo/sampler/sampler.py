@@ -72,8 +72,9 @@ class FisherSampler(BaseSampler):
        under evaluation. If the best value is more than two trials old, every other trial avoids
        all known points.
     8. `acquisition.propose`: maximise the acquisition by natural-gradient ascent
-       (`optimize.descent`) from the best of a set of quasi-random points; in mixed spaces, after a
-       natural-gradient search (Ollivier et al. 2017).
+       (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
+       set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
+       2017).
 
     Random numbers depend only on the seed and the trial's number, and fitted hyperparameters are
     stored in the study, so a resumed study continues exactly as an uninterrupted one would.

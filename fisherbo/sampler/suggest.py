@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,11 +13,13 @@ from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.gp.fisher import MetricRule
 from fisherbo.gp.kernel import Embedding, turned
 from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.subset import Region, active_set
 from fisherbo.sampler.models import FittedModel, Models
 from fisherbo.sampler.observations import KnownPoints
+from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request
 from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask
@@ -85,7 +88,8 @@ def best_point(
     """
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
-    full, anchors = acquisition_of(models.objectives, models.constraints, known, rng)
+    metric = request.options.metric
+    full, anchors = acquisition_of(models.objectives, models.constraints, known, rng, metric)
     if rule is not None:
         drawn = np.concatenate([rule.draw(rng), target.snap(known.x)])
         further = rule.require(drawn)
@@ -124,6 +128,7 @@ def acquisition_of(
     constraints: Sequence[FittedModel],
     known: KnownPoints,
     rng: np.random.Generator,
+    metric: MetricRule = DEFAULTS.metric,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -136,11 +141,12 @@ def acquisition_of(
         constraints: Models of each, feasible where they are at least 0.
         known: Points that were or are under evaluation.
         rng: Source of randomness.
+        metric: In which the acquisition is climbed.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
     """
-    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.fantasized) for c in constraints)
+    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.fantasized, metric) for c in constraints)
     points = known.x
     holds = _holds(constraints, points, known.constraints)
     if not objectives or not holds.any():
@@ -148,12 +154,12 @@ def acquisition_of(
         leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
         return product(factors), points[leaders]
     if len(objectives) > 1:
-        return _hypervolume_of(objectives, factors, points[holds], rng)
+        return _hypervolume_of(objectives, factors, points[holds], rng, metric)
     feasible, surrogate = points[holds], objectives[0].fantasized
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
     noise = surrogate.noise if exact else 0.0
-    improvement = ExpectedImprovement(surrogate, float(value.max()), noise)
+    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
     return product((improvement, *factors)), feasible[leaders]
 
@@ -163,13 +169,15 @@ def _hypervolume_of(
     factors: tuple[Acquisition, ...],
     feasible: Array,
     rng: np.random.Generator,
+    metric: MetricRule,
 ) -> tuple[Acquisition, Array]:
     """Hypervolume improvement; anchors are points of the front: the best, and some at random."""
     from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated
     from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
 
     means = np.stack([o.surrogate.mean(feasible) for o in objectives], 1)
-    improvement = improvement_over(tuple(o.fantasized for o in objectives), means, decompose)
+    surrogates = tuple(o.fantasized for o in objectives)
+    improvement = replace(improvement_over(surrogates, means, decompose), metric=metric)
     acquisition = product((improvement, *factors))
     front = feasible[non_dominated(means)]
     best = np.argsort(-acquisition.value(front), kind="stable")

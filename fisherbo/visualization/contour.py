@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _GRID = 61
 _ELLIPSES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _STARTS = ((0.15, 0.2), (0.85, 0.15), (0.2, 0.85))
-_DAMPING = 0.3  # of the metric and of both ascents, so that ellipses and paths can be told apart
+_DAMPING = 0.3  # of the metric, so that ellipses can be told apart
 _STEPS = 300
-_FIRST_STEP = 0.1  # of the Euclidean ascent, in widths of the search space
+_FIRST_STEP = 0.1  # of an ascent at most, in widths of the search space
 _TYPICAL, _LARGEST = 0.05, 0.1  # longer half-axes of the ellipses, in widths of the search space
 _ALIGNED = 1e-9
 _ARM = 0.25  # longest arm of the kernel's axes, in widths of the search space
@@ -51,8 +51,8 @@ def plot_posterior_contour(
     that. Where the kernel is rotated, a cross at the best point shows its axes in the plane, with
     arms in proportion to the lengthscales. The paths climb the acquisition from the same points: by
     the natural gradient in the sampler's metric, and by the Euclidean gradient with the same
-    damping rule and a first step of a tenth of the search space. Other parameters are held at the
-    point of the best mean.
+    damping rule, with first steps of at most a tenth of the search space. Other parameters are held
+    at the point of the best mean.
 
     Args:
         study: A study of any sampler.
@@ -221,15 +221,12 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         acquisition: What it climbs.
         start: Where it begins.
         movable: Coordinates that may move, shape ``(d,)``.
-        euclidean: Whether the metric is the identity in place of the score metric.
+        euclidean: Whether the metric is the identity in place of the acquisition's.
     """
     path, heights = [start], [-np.inf]
 
-    def watched(x: Array) -> LocalModel:
+    def local(x: Array) -> LocalModel:
         found = acquisition.evaluate(x)
-        if found.value[0] > heights[-1]:
-            path.append(x[0])
-            heights.append(float(found.value[0]))
         flat = LocalModel(
             found.value,
             found.gradient,
@@ -238,10 +235,16 @@ def climb(acquisition: Acquisition, start: Array, movable: Mask, *, euclidean: b
         )
         return flat if euclidean else found
 
-    damping = _DAMPING
-    if euclidean:
-        damping = float(np.linalg.norm(acquisition.evaluate(start[None]).gradient[0, movable]))
-        damping = max(damping, 1e-6) / _FIRST_STEP
+    def watched(x: Array) -> LocalModel:
+        found = local(x)
+        if found.value[0] > heights[-1]:
+            path.append(x[0])
+            heights.append(float(found.value[0]))
+        return found
+
+    first = local(start[None])
+    longest = float(np.linalg.norm((first.gradient / first.diagonal)[0, movable]))
+    damping = max(longest, 1e-6) / _FIRST_STEP
     natural_ascent(watched, start[None], movable, damping=damping, max_steps=_STEPS)
     return np.array(path)
 

@@ -70,7 +70,7 @@ def test_the_score_is_of_the_whole_product():
     here = Product(parts).evaluate(np.full((1, 2), 0.3))
     assert here.factors is None
     assert here.diagonal == pytest.approx(
-        sum(model.gradient_variance / model.variance for model in models)
+        sum(0.4 * model.gradient_variance / model.variance for model in models)
     )
 
 

@@ -52,3 +52,14 @@ def test_the_euclidean_gradient_depends_on_the_units():
     _, _, gradient = draw(0, 1, 3, 2)
     unit = np.array([1.0, 2.0, 3.0])
     assert unit * (gradient * unit) != pytest.approx(gradient)
+
+
+@given(st.integers(0, 1000), st.integers(1, 3))
+def test_coordinates_of_infinite_weight_are_held_and_leave_the_others_metric(seed, r):
+    diagonal, factors, gradient = draw(seed, 4, 5, r)
+    free = np.random.default_rng(seed + 1).random((4, 5)) < 0.7
+    natural = LowRankMetric(np.where(free, diagonal, np.inf), factors).natural(gradient)
+    for i, f in enumerate(free):
+        dense = np.diag(diagonal[i, f]) + factors[i, f] @ factors[i, f].T
+        assert natural[i, f] == pytest.approx(np.linalg.solve(dense, gradient[i, f]))
+        assert not natural[i, ~f].any()

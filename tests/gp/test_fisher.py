@@ -107,8 +107,7 @@ def test_the_metric_is_finite_and_right_at_the_extremes(count, noise, where):
     x, y = rng.random((count, 3)), rng.standard_normal(count)
     posterior = condition(x, y, CHOICES, Hyper(np.full(3, 0.5), 1.0, noise))
     points = where(posterior)
-    at = posterior.linearize(points)
-    factors = fisher_factors(posterior, at.sd, at.gradients())
+    factors = fisher_factors(posterior, posterior.predict_with_gradient(points))
     _, variance = moments(posterior, points)
     steps = 1e-4 * np.eye(3)
     slopes = [
@@ -135,7 +134,7 @@ def test_the_metric_of_several_models_is_that_of_their_joint_density(point):
         condition(rng.random((9, 3)), rng.standard_normal(9), CHOICES, Hyper(np.full(3, l), 1.0, n))
         for l, n in ((0.4, 0.3), (0.9, 0.01), (0.6, 2.0))
     ]
-    parts = [posterior_metric(m, point, m.linearize(point)) for m in models]
+    parts = [posterior_metric(m, point, m.predict_with_gradient(point)) for m in models]
     diagonal, factors, matrix = joint_metric(parts)
     assert matrix is None
     factors = factors * math.sqrt(300)
@@ -144,7 +143,7 @@ def test_the_metric_of_several_models_is_that_of_their_joint_density(point):
     step = 1e-3 * rng.standard_normal((1, 3))
     both = sum(kl(m, point, point + step) + kl(m, point, point - step) for m in models)
     assert 0.5 * ((step @ factors[0]) ** 2).sum() == pytest.approx(both[0] / 2, rel=1e-2)
-    scores = [score_metric(m, point, m.linearize(point)) for m in models]
+    scores = [score_metric(m, point, m.predict_with_gradient(point)) for m in models]
     assert joint_metric(scores)[1] is None
 
 
