@@ -8,7 +8,8 @@ A page says in comments, which readers do not see, where its numbers are from:
     <!-- table: latency -->                              above a table of `experiments.pages`
     <!-- made: latency -->                               above the line on how a file was made
     **22**<!-- latency > fisher; 5; 50 > median -->      after a number of the text
-    <!-- set-up -->                                      in a paragraph of numbers that were chosen
+    <!-- set-up -->                                      in a paragraph or item whose other numbers
+                                                         were chosen, and are not checked
     <!-- no result file -->                              above what a command prints but is not kept
 
 A number of the text is right if the file's, rounded to as many digits, is that number. On the page
@@ -99,7 +100,7 @@ def agrees(printed: str, measured: float) -> bool:
 def sourceless_numbers(page: str) -> Iterator[str]:
     """Numbers of the text without a comment, in no table, code, link or exempt paragraph."""
     rest = PLACED.sub("", MADE.sub("", TABLE.sub("", page)))
-    for paragraph in re.split(r"\n\s*\n", rest):
+    for paragraph in re.split(r"\n\s*\n|\n(?=- )", rest):
         if any(mark in paragraph for mark in EXEMPT):
             continue
         for number in FREE.findall(NOT_MEASURED.sub(" ", paragraph)):

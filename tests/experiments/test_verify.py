@@ -55,6 +55,14 @@ def test_a_page_with_a_planted_number_is_refused(tmp_path):
     assert "37 has no source" in problem
 
 
+@pytest.mark.parametrize("item", ["Fewer trials", "Milliseconds", "Fewer steps"])
+def test_a_number_planted_in_the_readme_is_refused(item):
+    readme = verify.PAGES[0]
+    planted = readme.read_text().replace(f"**{item}**", f"**{item}** by 99")
+    (problem,) = verify.problems_of(readme, planted)
+    assert "99 has no source" in problem
+
+
 @pytest.mark.parametrize(
     ("printed", "measured", "right"),
     [
