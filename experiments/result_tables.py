@@ -6,7 +6,7 @@ A place in a file is written as words between ``>``:
     kfac > transformer: > SOAP > steps           a table of the file by the start of its title
     rotation > f010 > at 100 #2                  the second number of the cell
     kfac > CPU ms > * > K-FAC / Adam > max       min or max over all rows of the table
-    botorch > "CPU time"                         the first number after these words
+    botorch > "All problems:" #2                 the second number after words that are there once
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class ResultTable:
     rows: tuple[tuple[str, ...], ...]
 
     def row(self, *having: str) -> tuple[str, ...]:
-        """The first row that has all of these cells.
+        """The one row that has all of these cells.
 
         Raises:
-            LookupError: There is none.
+            LookupError: There is none, or there are several.
         """
-        for row in self.rows:
-            if set(having) <= set(row):
-                return row
-        raise LookupError(f"table {self.title!r} has no row with {having}")
+        found = [row for row in self.rows if set(having) <= set(row)]
+        if len(found) != 1:
+            raise LookupError(f"table {self.title!r} has {len(found)} rows with {having}, not one")
+        return found[0]
 
     def cell(self, having: str | Sequence[str], column: str) -> str:
         """A cell by cells of its row and by its column."""
@@ -142,10 +142,10 @@ def looked_up(place: str) -> float:
         raise LookupError(f"there is no file {name}.md")
     if parts[0].startswith('"'):
         words, _, which = parts[0].partition(" #")
-        _, found, after = text(name).partition(words.strip('"'))
-        if not found:
-            raise LookupError(f"{name}.md does not say {words}")
-        return number(after, int(which or 1))
+        _, *after = text(name).split(words.strip('"'))
+        if len(after) != 1:
+            raise LookupError(f"{name}.md says {words} {len(after)} times, not once")
+        return number(after[0], int(which or 1))
     if parts[-1] in _OVER_ROWS:
         title, _, column, over = parts
         return number(_OVER_ROWS[over](table(name, title).column(column)))

@@ -228,7 +228,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.write:
         for path in PAGES:
-            path.write_text(corrected(path.read_text()))
+            page = path.read_text()
+            for problem in (*wrong_tables(page), *wrong_stamps(page), *wrong_numbers(page)):
+                print(f"corrected, look at it: {path.name}: {problem}")
+            path.write_text(corrected(page))
     pages = {path: path.read_text() for path in PAGES}
     found = [problem for path, page in pages.items() for problem in problems_of(path, page)]
     found += [*wrong_comparison(), *wrong_picture()]

@@ -88,6 +88,8 @@ def test_a_number_is_right_if_it_is_the_measured_one_rounded(printed, measured, 
         "latency > fisher; 5; 50 > nothing",
         "latency > fisher; 5; 50 > median #2",
         'botorch > "no such words"',
+        'botorch > "CPU time"',  # in three lines
+        "latency > fisher; 50 > median",  # in two dimensions
     ],
 )
 def test_a_place_that_is_not_there_is_an_error(place):
