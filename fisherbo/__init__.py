@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
+    from fisherbo.sampler.stopping import StopWhenConverged as StopWhenConverged
     from fisherbo.sampler.trials import NOISE_VARIANCE as NOISE_VARIANCE
     from fisherbo.training import KFAC as KFAC
     from fisherbo.training import NaturalGradient as NaturalGradient
@@ -38,6 +39,7 @@ _HOME = {
     "NaturalGradient": "fisherbo.training",
     "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",
+    "StopWhenConverged": "fisherbo.sampler.stopping",
     "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
     "load_model": "fisherbo.tuning.tables.model",
@@ -59,6 +61,7 @@ __all__ = [
     "NaturalGradient",
     "PolicyTuning",
     "Recommendation",
+    "StopWhenConverged",
     "TableModel",
     "TuningResult",
     "__version__",

@@ -117,6 +117,13 @@ class Posterior:
         jacobian = -(prior @ difference) * slope[:, None]
         return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
 
+    def covariance(self, points: Array) -> Array:
+        """``Cov(f | D)`` at points ``(m, d)``, shape ``(m, m)``, in O(m n (n + m))."""
+        near = self.correlation_with(points)
+        across, among = near[: len(self.x)], near[len(self.x) :]
+        found: Array = self.hyper.signal * (among - across.T @ (self.precision @ across))
+        return found
+
     def correlation_with(self, points: Array) -> Array:
         """Prior correlations ``ρ`` of f at the data and points ``(m, d)``, and at these.
 

@@ -17,10 +17,16 @@ from optuna.trial import FrozenTrial
 
 from fisherbo.gp.model import Fit
 from fisherbo.gp.rotation import packed, unpacked
-from fisherbo.sampler.optuna_private import set_system_attr
+from fisherbo.sampler.optuna_private import (
+    set_study_system_attr,
+    set_system_attr,
+    study_system_attrs,
+)
 
 KEY = "fisherbo:fit"
 """Trial attribute of the fit of a single objective, and beginning of the other models' names."""
+REGRET = "fisherbo:regret_fit"
+"""Beginning of the study attributes of the fits of the models of the remaining regret."""
 
 
 def attribute(label: str) -> str:
@@ -51,6 +57,23 @@ def latest(trials: Sequence[FrozenTrial], names: Sequence[str], label: str = "")
             if fit is not None:
                 return fit
     return None
+
+
+def write_for_regret(study: Study, names: Sequence[str], fits: Mapping[str, Fit]) -> None:
+    """Keep fits of the models of the remaining regret, by their labels, with the study."""
+    for label, fit in fits.items():
+        set_study_system_attr(study, f"{REGRET}:{label}", encode(fit, names))
+
+
+def latest_for_regret(study: Study, names: Sequence[str]) -> dict[str, Fit]:
+    """The last fits of the models of the remaining regret, by their labels."""
+    start = f"{REGRET}:"
+    found = {
+        key.removeprefix(start): decode(text, names)
+        for key, text in study_system_attrs(study).items()
+        if key.startswith(start)
+    }
+    return {label: fit for label, fit in found.items() if fit is not None}
 
 
 def encode(fit: Fit, names: Sequence[str]) -> str:

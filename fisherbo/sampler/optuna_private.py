@@ -55,6 +55,16 @@ def set_user_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> Non
     storage_of(study).set_trial_user_attr(trial_id(trial), key, value)
 
 
+def set_study_system_attr(study: Study, key: str, value: Any) -> None:
+    """Keep an attribute with a study: without it bounds of the regret would be user attributes."""
+    storage_of(study).set_study_system_attr(study_id(study), key, value)
+
+
+def study_system_attrs(study: Study) -> dict[str, Any]:
+    """What is kept with a study: without it no worker would know what the others have found."""
+    return storage_of(study).get_study_system_attrs(study_id(study))
+
+
 def get_trials(
     study: Study, states: tuple[TrialState, ...], *, use_cache: bool
 ) -> list[FrozenTrial]:

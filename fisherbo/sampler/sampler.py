@@ -37,7 +37,7 @@ from fisherbo.space import Array
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
 
-_usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
@@ -153,7 +153,12 @@ class FisherSampler(BaseSampler):
         self._rule = input_constraints
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
 
-    @_usual_errors
+    @property
+    def input_constraints(self) -> Rule | None:
+        """The rule that every suggestion obeys."""
+        return self._rule
+
+    @usual_errors
     def recommend(self, study: Study) -> Recommendation:
         """The evaluated point of the best posterior mean, which to use in the end.
 
@@ -175,7 +180,7 @@ class FisherSampler(BaseSampler):
         checks.require_single_objective(study)
         return recommend(study, self._readers.of(study), self._sources, self._options)
 
-    @_usual_errors
+    @usual_errors
     def inspect(self, study: Study) -> Inspection:
         """The models of a study, and where the next trial would go; nothing is written.
 
@@ -214,7 +219,7 @@ class FisherSampler(BaseSampler):
         if self._independent_sampler is not None:
             self._independent_sampler.reseed_rng()
 
-    @_usual_errors
+    @usual_errors
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
@@ -225,7 +230,7 @@ class FisherSampler(BaseSampler):
         trials = other_trials(study, trial, use_cache=True)
         return dict(self._readers.of(study).parameters(trials).varying)
 
-    @_usual_errors
+    @usual_errors
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
@@ -242,7 +247,7 @@ class FisherSampler(BaseSampler):
         free = zip(params.items(), request.target.free.tolist(), strict=True)
         return {name: value for (name, value), chosen in free if chosen and name in search_space}
 
-    @_usual_errors
+    @usual_errors
     def sample_independent(
         self,
         study: Study,

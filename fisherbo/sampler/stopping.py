@@ -1,0 +1,222 @@
+"""`StopWhenConverged`: the end of a study whose remaining regret is small, as a callback."""
+
+from __future__ import annotations
+
+import logging
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import optuna
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from fisherbo.errors import InvalidInputError
+from fisherbo.sampler import fit_store
+from fisherbo.sampler.models import ModelFitter
+from fisherbo.sampler.optuna_private import set_study_system_attr, study_system_attrs
+from fisherbo.sampler.recommend import is_candidate
+from fisherbo.sampler.regret import OPTIONS, RemainingRegret, remaining_regret
+from fisherbo.sampler.sampler import FisherSampler, usual_errors
+from fisherbo.sampler.trials import ReadersByStudy, StudyReader
+
+KEY = "fisherbo:regret_bound"
+"""Beginning of the study attributes of the bounds; the probability and the trial's number follow.
+
+Optuna allows no attribute of a finished trial to be set, so that they are kept with the study.
+"""
+
+_FIRST = 10  # trials before the first bound; those that `relative` refers to
+_LEAST, _BY_PARAMETER = 20, 3  # trials before the end
+_LOGGER = logging.getLogger("optuna.fisherbo")
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class StopWhenConverged:
+    """Callback that stops a study once the remaining regret is small with a given probability.
+
+    The remaining regret is by how much the best point of the whole space is better than the trial
+    that :meth:`FisherSampler.recommend <fisherbo.FisherSampler.recommend>` would choose. After
+    each trial a Gaussian process of all trials, whichever sampler chose them, gives the bound that
+    it does not exceed with the probability asked for (Wilson 2024). The study stops when the bound
+    has been at most the regret asked for after ``patience`` trials in a row.
+
+    The bounds are kept with the study, so that workers share them and a resumed study goes on where
+    it ended. `fisherbo.visualization.plot_regret_bound` draws them. One takes some 20 ms at 200
+    trials.
+
+    Args:
+        regret: Regret that does not matter, in units of the objective. Either this or ``relative``.
+        relative: The same as a share of what was gained: of the distance from the median of the
+            first ten values to the best one.
+        probability: With which the remaining regret is to be at most that.
+        patience: Trials in a row after which the bound must hold.
+        min_trials: Complete trials before the study may stop; 20, or 3 for each parameter that
+            varies if these are more, if None.
+        seed: Of the draws from the posterior.
+
+    Constraints are taken into account, and the input constraints and fixed values of the study's
+    sampler. While no trial is feasible the study goes on. Under noise the regret is that of the
+    noise-free value.
+
+    Raises:
+        InvalidInputError: If an argument is out of its range, or not one of ``regret`` and
+            ``relative`` is given; in a study, if it has several objectives or no parameter varies.
+
+    Example:
+        >>> import fisherbo, optuna
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+        >>> stop = fisherbo.StopWhenConverged(regret=0.01)
+        >>> study.optimize(
+        ...     lambda t: (t.suggest_float("x", -5, 5) - 2) ** 2, n_trials=100, callbacks=[stop]
+        ... )
+        >>> len(study.trials) < 40
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        regret: float | None = None,
+        relative: float | None = None,
+        probability: float = 0.9,
+        patience: int = 3,
+        min_trials: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check_arguments(regret, relative, probability, patience, min_trials)
+        self._regret = regret
+        self._relative = relative
+        self._probability = float(probability)
+        self._patience = patience
+        self._min_trials = min_trials
+        self._seed = seed
+        self._readers = ReadersByStudy(StudyReader)
+        self._fitter = ModelFitter(options=OPTIONS)
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """Judge the study after a trial, and stop it if it has converged."""
+        _require_single_objective(study)
+        if trial.state in _FINISHED and self.converged(study, trial.number):
+            study.stop()
+
+    def converged(self, study: Study, number: int | None = None) -> bool:
+        """Whether the study has converged, for loops of ask and tell; the bound is kept with it.
+
+        Args:
+            study: A study with one objective.
+            number: Of the trial that ended; the last finished one if None.
+        """
+        _require_single_objective(study)
+        trials = study.get_trials(deepcopy=False, states=_FINISHED)
+        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+        if len(complete) < min(_FIRST, self._least(study, trials)):
+            return False
+        found = self.remaining_regret(study)
+        if found is not None:
+            fit_store.write_for_regret(study, found.names, found.fits)
+        bound = math.inf if found is None else found.bound(self._probability)
+        number = trials[-1].number if number is None else number
+        _write(study, self._probability, number, bound)
+        target = self._target(study, complete)
+        latest = list(regret_bounds(study, self._probability).values())[-self._patience :]
+        enough = len(complete) >= self._least(study, trials) and len(latest) == self._patience
+        if not enough or max(latest) > target:
+            return False
+        self._say(len(complete), bound, target)
+        return True
+
+    @usual_errors
+    def remaining_regret(self, study: Study) -> RemainingRegret | None:
+        """The distribution of the remaining regret now; None while no trial is feasible."""
+        _require_single_objective(study)
+        sampler = study.sampler
+        rule = sampler.input_constraints if isinstance(sampler, FisherSampler) else None
+        return remaining_regret(study, self._readers.of(study), self._fitter, rule, self._seed)
+
+    def _least(self, study: Study, trials: Sequence[FrozenTrial]) -> int:
+        """Complete trials before the study may stop."""
+        if self._min_trials is not None:
+            return self._min_trials
+        parameters = self._readers.of(study).parameters(trials)
+        return max(_LEAST, _BY_PARAMETER * len(parameters.varying))
+
+    def _target(self, study: Study, complete: Sequence[FrozenTrial]) -> float:
+        """The regret that does not matter, in units of the objective."""
+        if self._regret is not None:
+            return self._regret
+        values = [t.values[0] for t in complete if is_candidate(t)]
+        if self._relative is None or not values:
+            return 0.0
+        best = max(values) if study.direction == StudyDirection.MAXIMIZE else min(values)
+        return self._relative * abs(best - float(np.median(values[:_FIRST])))
+
+    def _say(self, count: int, bound: float, target: float) -> None:
+        optuna.logging.get_verbosity()  # sets up Optuna's handler
+        _LOGGER.info(
+            f"Converged after {count} complete trials: with a probability of "
+            f"{self._probability:g} the remaining regret is at most {bound:.3g}, of {target:.3g} "
+            "that do not matter."
+        )
+
+
+def regret_bounds(study: Study, probability: float) -> dict[int, float]:
+    """The bounds kept with a study, by trial number in ascending order."""
+    start = f"{KEY}:{probability:g}:"
+    found = {
+        int(key.removeprefix(start)): math.inf if value is None else float(value)
+        for key, value in study_system_attrs(study).items()
+        if key.startswith(start)
+    }
+    return dict(sorted(found.items()))
+
+
+def probabilities(study: Study) -> list[float]:
+    """The probabilities of the bounds kept with a study, ascending."""
+    attributes: Mapping[str, object] = study_system_attrs(study)
+    return sorted({float(key.split(":")[2]) for key in attributes if key.startswith(f"{KEY}:")})
+
+
+def _write(study: Study, probability: float, number: int, bound: float) -> None:
+    """Keep a bound with the study; JSON knows no infinity."""
+    value = bound if math.isfinite(bound) else None
+    set_study_system_attr(study, f"{KEY}:{probability:g}:{number}", value)
+
+
+def _require_single_objective(study: Study) -> None:
+    if len(study.directions) > 1:
+        raise InvalidInputError(
+            "StopWhenConverged needs a study with one objective, got "
+            f"{len(study.directions)}; a Pareto front has no single regret: limit n_trials"
+        )
+
+
+def _check_arguments(
+    regret: float | None,
+    relative: float | None,
+    probability: float,
+    patience: int,
+    min_trials: int | None,
+) -> None:
+    if (regret is None) == (relative is None):
+        raise InvalidInputError(
+            "StopWhenConverged needs either regret or relative, got "
+            f"regret={regret!r}, relative={relative!r}; relative=0.05 is typical"
+        )
+    for name, value, most in (("regret", regret, math.inf), ("relative", relative, 1.0)):
+        if value is not None and not (_is_number(value) and 0 < value < most):
+            limits = "> 0 and finite" if most == math.inf else "between 0 and 1"
+            raise InvalidInputError(f"{name} must be {limits}, got {value!r}")
+    if not (_is_number(probability) and 0.5 <= probability <= 0.99):
+        raise InvalidInputError(
+            f"probability must be between 0.5 and 0.99, got {probability!r}; 0.9 is typical"
+        )
+    for name, count in (("patience", patience), ("min_trials", min_trials)):
+        if count is not None and not (_is_number(count) and count == int(count) >= 1):
+            raise InvalidInputError(f"{name} must be an integer >= 1, got {count!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
