@@ -17,7 +17,8 @@ scale is therefore uncertain too, as in a Student-t process (Shah, Wilson & Ghah
 
     f = μ + 1.25 √(ν/χ²_ν) Σ^½ z,     z ~ N(0, I),  ν = 2,
 
-with one number χ²_ν, stratified, for each draw. The two constants were chosen on those surfaces so that quantiles of r hold as often as they say.
+with one number χ²_ν, stratified, for each draw. The two constants were
+chosen on those surfaces so that quantiles of r hold as often as they say.
 
 References: Wilson, Stopping Bayesian optimization with probabilistic regret bounds, NeurIPS 2024.
 Shah, Wilson & Ghahramani, Student-t processes as alternatives to Gaussian processes, AISTATS 2014.
@@ -42,7 +43,7 @@ from fisherbo.space import Array, Space, distinct
 _WIDE, _NEAR = 512, 24  # points of the whole space, and around each centre at each distance
 _DISTANCES = (0.2, 0.05, 0.01)
 _CENTRES = 5
-_KEPT = 96  # of the points of the whole space, and of those near others
+_KEPT = 128  # of the points of the whole space, and of those near others
 
 
 @dataclass(frozen=True)

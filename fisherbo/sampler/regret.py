@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.acquisition.regret import challengers, draws, largest
+from fisherbo.acquisition.regret import CALIBRATED, Scale, challengers, draws, largest
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.model import Fit
 from fisherbo.gp.warp import unwarp
@@ -65,7 +65,12 @@ class RemainingRegret:
 
 
 def remaining_regret(
-    study: Study, reader: StudyReader, fitter: ModelFitter, rule: Rule | None, seed: int
+    study: Study,
+    reader: StudyReader,
+    fitter: ModelFitter,
+    rule: Rule | None,
+    seed: int,
+    scale: Scale = CALIBRATED,
 ) -> RemainingRegret | None:
     """The remaining regret of a study with one objective; None while no trial is feasible.
 
@@ -75,6 +80,7 @@ def remaining_regret(
         fitter: Of its models.
         rule: The user's input constraint.
         seed: Of the draws.
+        scale: Factor of the posterior's standard deviations.
 
     Raises:
         InvalidInputError: If no parameter varies.
@@ -89,7 +95,7 @@ def remaining_regret(
         return None
     points = _points(request, models, incumbent, rng)
     models_of_all: Sequence[Any] = (*models.objectives, *models.constraints)
-    f, *constraints = (draws(m.surrogate, points, _DRAWS, rng) for m in models_of_all)
+    f, *constraints = (draws(m.surrogate, points, _DRAWS, rng, scale) for m in models_of_all)
     best = np.maximum(largest(f[:, 1:], [c[:, 1:] for c in constraints]), f[:, 0])
     observations = request.observations
     y, warped = observations.y[:, 0], observations.warped[0]

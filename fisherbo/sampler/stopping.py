@@ -121,9 +121,10 @@ class StopWhenConverged:
         number = trials[-1].number if number is None else number
         _write(study, self._probability, number, bound)
         target = self._target(study, complete)
-        latest = list(regret_bounds(study, self._probability).values())[-self._patience :]
-        enough = len(complete) >= self._least(study, trials) and len(latest) == self._patience
-        if not enough or max(latest) > target:
+        latest = list(regret_bounds(study, self._probability).values())
+        if len(complete) < self._least(study, trials) or not settled(
+            latest, target, self._patience
+        ):
             return False
         self._say(len(complete), bound, target)
         return True
@@ -141,7 +142,7 @@ class StopWhenConverged:
         if self._min_trials is not None:
             return self._min_trials
         parameters = self._readers.of(study).parameters(trials)
-        return max(_LEAST, _BY_PARAMETER * len(parameters.varying))
+        return least_trials(len(parameters.varying))
 
     def _target(self, study: Study, complete: Sequence[FrozenTrial]) -> float:
         """The regret that does not matter, in units of the objective."""
@@ -160,6 +161,17 @@ class StopWhenConverged:
             f"{self._probability:g} the remaining regret is at most {bound:.3g}, of {target:.3g} "
             "that do not matter."
         )
+
+
+def settled(bounds: Sequence[float], target: float, patience: int) -> bool:
+    """Whether each of the latest bounds is at most the target."""
+    latest = bounds[-patience:]
+    return len(latest) == patience and max(latest) <= target
+
+
+def least_trials(parameters: int) -> int:
+    """Complete trials before a study may stop, by the number of its parameters that vary."""
+    return max(_LEAST, _BY_PARAMETER * parameters)
 
 
 def regret_bounds(study: Study, probability: float) -> dict[int, float]:

@@ -16,6 +16,7 @@ from fisherbo.visualization.importance import plot_param_importances as plot_par
 from fisherbo.visualization.learning_curves import plot_learning_curves as plot_learning_curves
 from fisherbo.visualization.posterior import plot_acquisition_slice as plot_acquisition_slice
 from fisherbo.visualization.posterior import plot_posterior_slice as plot_posterior_slice
+from fisherbo.visualization.regret import plot_regret_bound as plot_regret_bound
 from fisherbo.visualization.report import StudyReport as StudyReport
 from fisherbo.visualization.report import report as report
 from fisherbo.visualization.steps import plot_kl_steps as plot_kl_steps

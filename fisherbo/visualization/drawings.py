@@ -12,12 +12,14 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.sampler.stopping import probabilities
 from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
 from fisherbo.visualization.history import plot_optimization_history
 from fisherbo.visualization.importance import plot_param_importances
 from fisherbo.visualization.learning_curves import plot_learning_curves
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
+from fisherbo.visualization.regret import plot_regret_bound
 from fisherbo.visualization.steps import plot_kl_steps
 from fisherbo.visualization.studies import (
     plot_parallel_coordinate,
@@ -45,6 +47,8 @@ CAPTIONS = {
     "history": "Each dot is a trial, the line the best value until then; open dots do "
     "not meet their constraints. A line that has been flat for long says that further trials are "
     "unlikely to help much.",
+    "regret": "How much better than the recommended trial any point may be, with the probability "
+    "given. Stop when that no longer matters; the line is rough while the model knows little.",
     "posterior": "The line is what the model expects along one parameter while the others stay at "
     "the best point, the band where it is 95% sure that the noise-free value lies. Dark dots are "
     "trials near that slice; pale ones are far from it in other parameters and may lie off the "
@@ -82,8 +86,11 @@ def drawings(study: Study, sampler: FisherSampler, value: str) -> dict[str, Draw
     """What to draw of a study, by name, in the order of the page."""
     if len(study.directions) > 1:
         return _drawings_of_several(study, sampler)
-    drawn: dict[str, Draw] = {
-        "history": partial(plot_optimization_history, study, target_name=value),
+    history = partial(plot_optimization_history, study, target_name=value)
+    drawn: dict[str, Draw] = {"history": history}
+    if probabilities(study):
+        drawn["regret"] = partial(plot_regret_bound, study)
+    drawn |= {
         "posterior": partial(plot_posterior_slice, study, sampler, value=value),
         "contour": partial(plot_posterior_contour, study, sampler, value=value),
         "acquisition": partial(plot_acquisition_slice, study, sampler),

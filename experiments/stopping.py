@@ -1,0 +1,272 @@
+"""Whether StopWhenConverged keeps its promise, and what it saves, on real tuning surfaces.
+
+    python -m experiments.stopping --data FOLDER --write     some 25 minutes on one core
+    python -m experiments.stopping --data FOLDER --quick     ten tasks, two minutes
+
+Every run is a study of at most 100 trials on a development task of `experiments.surfaces`, with the
+bound of the remaining regret after each trial from the tenth on; where the callback would have
+stopped it follows for any argument. The true regret is the distance of the best value so far from
+the best known: of 20,000 random configurations and of all runs on the task. A promise is kept where
+a run ends with a true regret of at most what was asked for. The constants of the bound were chosen
+on seed 200; the other seeds were not looked at before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import optuna
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binomtest
+
+from experiments import surfaces
+from experiments.harness import rows
+from experiments.harness.peers import make_sampler
+from experiments.harness.provenance import source_digest
+from fisherbo.acquisition.regret import CALIBRATED, GAUSSIAN, Scale
+from fisherbo.sampler import fit_store
+from fisherbo.sampler.models import ModelFitter
+from fisherbo.sampler.regret import OPTIONS, remaining_regret
+from fisherbo.sampler.stopping import least_trials, settled
+from fisherbo.sampler.trials import StudyReader
+
+BUDGET, FIRST, PATIENCE = 100, 10, 3
+PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
+RELATIVE = (0.2, 0.1, 0.05, 0.02)
+FAR_TOO_SMALL = 1e-4
+SCALES: Mapping[str, Scale] = {"calibrated": CALIBRATED, "gaussian": GAUSSIAN}
+CHOSEN, FRESH = (200,), (300, 301)
+MARKS = (10, 20)  # trials without an improvement, of the simple rules
+
+
+@cache
+def version() -> str:
+    """Of the sampler and the bound, as the run began."""
+    parts = ("sampler", "acquisition", "gp", "optimize", "geometry", "space.py", "sobol.py")
+    return source_digest(*parts)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One study."""
+
+    sampler: str
+    problem: str
+    seed: int
+
+    def key(self) -> str:
+        """Names the version and all settings."""
+        return f"{self.sampler}@{version()}/{self.problem}/{self.seed}/{BUDGET}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a rule ends one run.
+
+    Attributes:
+        count: Trials until then; the whole budget if it does not stop.
+        stopped: Whether it does.
+        regret: The true one in the end, as a share of what was gained by then.
+    """
+
+    count: int
+    stopped: bool
+    regret: float
+
+
+def work(cell: Cell) -> rows.Row:
+    """Values of one study, and the bounds after each trial from the tenth on."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    problem = surfaces.problem(cell.problem)
+    study = optuna.create_study(sampler=make_sampler(cell.sampler, cell.seed))
+    reader, fitter = StudyReader(), ModelFitter(options=OPTIONS)
+    bounds: dict[str, list[list[float]]] = {name: [] for name in SCALES}
+    parameters, milliseconds = 0, []
+    for number in range(BUDGET):
+        trial = study.ask()
+        study.tell(trial, problem.loss(problem.suggest(trial)))
+        if number + 1 < FIRST:
+            continue
+        for name, scale in SCALES.items():
+            start = time.process_time()
+            found = remaining_regret(study, reader, fitter, None, 0, scale)
+            assert found is not None  # there are no constraints
+            fit_store.write_for_regret(study, found.names, found.fits)
+            milliseconds.append(1e3 * (time.process_time() - start))
+            bounds[name].append([found.bound(p) for p in PROBABILITIES])
+            parameters = len(found.names)
+    values = [t.value for t in study.get_trials(deepcopy=False)]
+    return {
+        "values": values,
+        "bounds": bounds,
+        "parameters": parameters,
+        "milliseconds": float(np.mean(milliseconds[:: len(SCALES)])),
+    }
+
+
+def optima(found: Mapping[Cell, rows.Row]) -> dict[str, float]:
+    """The best value known of each task."""
+    best = {name: low for name, (low, _) in surfaces.scales().items()}
+    for cell, row in found.items():
+        best[cell.problem] = min(best[cell.problem], *row["values"])
+    return best
+
+
+def bound_rule(row: rows.Row, relative: float, probability: float, scale: str) -> int | None:
+    """Trials after which `StopWhenConverged` stops a run; None if it does not."""
+    column = PROBABILITIES.index(probability)
+    bounds = [row_of[column] for row_of in row["bounds"][scale]]
+    gains = gained(row["values"])
+    for count in range(least_trials(row["parameters"]), BUDGET + 1):
+        if settled(bounds[: count - FIRST + 1], relative * gains[count - 1], PATIENCE):
+            return count
+    return None
+
+
+def patience_rule(row: rows.Row, patience: int) -> int | None:
+    """Trials after which there was no improvement for so many."""
+    best = np.minimum.accumulate(row["values"])
+    for count in range(least_trials(row["parameters"]), BUDGET + 1):
+        if count > patience and best[count - 1] == best[count - 1 - patience]:
+            return count
+    return None
+
+
+def gained(values: Sequence[float]) -> np.ndarray:
+    """Distance of the best value after each trial from the median of the first ten."""
+    return float(np.median(values[:FIRST])) - np.minimum.accumulate(values)
+
+
+def outcome(cell: Cell, row: rows.Row, count: int | None, best: Mapping[str, float]) -> Outcome:
+    end = BUDGET if count is None else count
+    reached = float(np.min(row["values"][:end]))
+    gain = float(gained(row["values"])[end - 1])
+    regret = reached - best[cell.problem]
+    share = regret / gain if gain > 0 else (0.0 if regret <= 0 else np.inf)
+    return Outcome(end, count is not None, share)
+
+
+def interval(kept: int, of: int) -> str:
+    """A share with its exact 95 % interval."""
+    if not of:
+        return "–"
+    exact = binomtest(kept, of).proportion_ci()
+    return f"{kept / of:.0%} [{exact.low:.0%}, {exact.high:.0%}]"
+
+
+def summary(ends: Sequence[Outcome], relative: float) -> list[str]:
+    """Cells of a line: stopped runs, promises kept, trials saved."""
+    stopped = [end for end in ends if end.stopped]
+    kept = sum(end.regret <= relative for end in stopped)
+    return [
+        f"{len(stopped)} of {len(ends)}",
+        interval(kept, len(stopped)),
+        f"{np.median([end.count for end in stopped]):.0f}" if stopped else "–",
+        f"{1 - np.mean([end.count for end in ends]) / BUDGET:.0%}",
+        f"{np.median([end.regret for end in ends]):.3f}",
+    ]
+
+
+def coverage(found: Mapping[Cell, rows.Row], best: Mapping[str, float]) -> Table:
+    """How often the true regret is within the bound, over all trials from the tenth on."""
+    table = Table(title="Share of (run, trial) whose true regret is within the bound")
+    for column in ("runs", "posterior", *(f"{p:.0%} bound" for p in PROBABILITIES)):
+        table.add_column(column, justify="right" if "bound" in column else "left")
+    for name, cells in groups(found).items():
+        for scale in SCALES:
+            held = []
+            for cell in cells:
+                reached = np.minimum.accumulate(found[cell]["values"])[FIRST - 1 :]
+                bounds = np.array(found[cell]["bounds"][scale])
+                held.append((reached - best[cell.problem])[:, None] <= bounds)
+            shares = np.concatenate(held).mean(0)
+            table.add_row(name, scale, *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def groups(found: Mapping[Cell, rows.Row]) -> dict[str, list[Cell]]:
+    """Runs that belong together, by what they are called."""
+    named = {
+        "FisherSampler, seed of the choice": ("fisher", CHOSEN),
+        "FisherSampler, other seeds": ("fisher", FRESH),
+        "RandomSampler": ("random", FRESH),
+    }
+    cells = {
+        name: [c for c in found if c.sampler == sampler and c.seed in seeds]
+        for name, (sampler, seeds) in named.items()
+    }
+    return {name: group for name, group in cells.items() if group}
+
+
+def promises(name: str, cells: Sequence[Cell], found: Mapping[Cell, rows.Row]) -> Table:
+    """A line for each regret and probability, and the simple rules on the same runs."""
+    best = optima(found)
+    table = Table(title=f"{name}: {len(cells)} runs of at most {BUDGET} trials")
+    heads = ("stopped", "promise kept [95 %]", "median trial", "trials saved", "median regret")
+    for column in ("rule", "regret", *heads):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+
+    def ends(counts: Iterator[int | None]) -> list[Outcome]:
+        pairs = zip(cells, counts, strict=True)
+        return [outcome(cell, found[cell], count, best) for cell, count in pairs]
+
+    rules = [("calibrated", p) for p in PROBABILITIES[1:]] + [("gaussian", 0.9)]
+    for scale, p in rules:
+        for relative in (*RELATIVE, *((FAR_TOO_SMALL,) if p == 0.9 else ())):
+            counts = (bound_rule(found[cell], relative, p, scale) for cell in cells)
+            label = f"StopWhenConverged, {p:.0%}" if scale == "calibrated" else f"{scale}, {p:.0%}"
+            table.add_row(label, f"{relative:g}", *summary(ends(counts), relative))
+        table.add_section()
+    for patience in MARKS:
+        for relative in RELATIVE:
+            counts = (patience_rule(found[cell], patience) for cell in cells)
+            row = summary(ends(counts), relative)
+            table.add_row(f"no improvement for {patience}", f"{relative:g}", *row)
+    return table
+
+
+def cells_of(args: argparse.Namespace) -> list[Cell]:
+    names = surfaces.names(surfaces.DEVELOPMENT)
+    if args.quick:
+        names = tuple(f"{space}/{tasks[0]}" for space, tasks in surfaces.DEVELOPMENT.items())
+    runs = [("fisher", seed) for seed in (*CHOSEN, *FRESH)] + [("random", FRESH[0])]
+    return [Cell(sampler, name, seed) for sampler, seed in runs for name in names]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.stopping",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = os.environ.get(surfaces.DATA)
+    parser.add_argument("--data", type=Path, default=data, help="the scenarios")
+    parser.add_argument("--quick", action="store_true", help="one task of each space")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="also to experiments/results")
+    args = parser.parse_args(argv)
+    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
+        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
+    os.environ[surfaces.DATA] = str(args.data.resolve())
+    found = rows.collect("stopping", cells_of(args), work, workers=args.workers)
+    console = Console(width=130, record=True)
+    console.print(coverage(found, optima(found)))
+    for name, cells in groups(found).items():
+        console.print(promises(name, cells, found))
+    spent = np.median([row["milliseconds"] for row in found.values()])
+    console.print(f"A bound takes {spent:.1f} CPU ms, in the median of the runs' means.")
+    if args.write:
+        made_by = "Made by `python -m experiments.stopping --data FOLDER --write`"
+        rows.write(console, "stopping", "When StopWhenConverged stops, and whether it may", made_by)
+
+
+if __name__ == "__main__":
+    main()
