@@ -15,7 +15,7 @@ A Gaussian process with fitted hyperparameters is too sure of itself: on the tun
 `experiments.stopping` the 90 % quantile of r is below the true regret in a third of the cases. Its
 scale is therefore uncertain too, as in a Student-t process (Shah, Wilson & Ghahramani 2014):
 
-    f = μ + 1.25 √(ν/χ²_ν) Σ^½ z,     z ~ N(0, I),  ν = 2,
+    f = μ + 1.5 √(ν/χ²_ν) Σ^½ z,     z ~ N(0, I),  ν = 2,
 
 with one number χ²_ν, stratified, for each draw. The two constants were
 chosen on those surfaces so that quantiles of r hold as often as they say.
@@ -68,7 +68,7 @@ class Scale:
 
 
 GAUSSIAN = Scale(1.0, np.inf)
-CALIBRATED = Scale(1.25, 2.0)
+CALIBRATED = Scale(1.5, 2.0)
 
 
 class JointSurrogate(Protocol):

@@ -50,7 +50,7 @@ class StopWhenConverged:
         regret: Regret that does not matter, in units of the objective. Either this or ``relative``.
         relative: The same as a share of what was gained: of the distance from the median of the
             first ten values to the best one.
-        probability: With which the remaining regret is to be at most that.
+        probability: With which the remaining regret is to be at most that, 0.5 to 0.95.
         patience: Trials in a row after which the bound must hold.
         min_trials: Complete trials before the study may stop; 20, or 3 for each parameter that
             varies if these are more, if None.
@@ -221,9 +221,9 @@ def _check_arguments(
         if value is not None and not (_is_number(value) and 0 < value < most):
             limits = "> 0 and finite" if most == math.inf else "between 0 and 1"
             raise InvalidInputError(f"{name} must be {limits}, got {value!r}")
-    if not (_is_number(probability) and 0.5 <= probability <= 0.99):
+    if not (_is_number(probability) and 0.5 <= probability <= 0.95):
         raise InvalidInputError(
-            f"probability must be between 0.5 and 0.99, got {probability!r}; 0.9 is typical"
+            f"probability must be between 0.5 and 0.95, got {probability!r}; 0.9 is typical"
         )
     for name, count in (("patience", patience), ("min_trials", min_trials)):
         if count is not None and not (_is_number(count) and count == int(count) >= 1):

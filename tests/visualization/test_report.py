@@ -39,6 +39,15 @@ def test_report_of_a_study(study, tmp_path):
     assert text.count("<script") < 2 * len(OF_ONE)  # plotly's own script is there once
 
 
+def test_the_bound_of_the_regret_is_drawn_where_there_is_one():
+    study = optuna.create_study(sampler=fisherbo.FisherSampler(seed=0))
+    stop = fisherbo.StopWhenConverged(regret=1e-9)
+    study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2, n_trials=13, callbacks=[stop])
+    found = report(study)
+    assert list(found.figures)[:2] == ["history", "regret"]
+    assert 'id="regret"' in found.to_html()
+
+
 def test_report_of_several_objectives(two_objectives):
     found = report(two_objectives)
     assert "front" in found.figures and "posterior_1" in found.figures

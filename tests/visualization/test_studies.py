@@ -12,6 +12,7 @@ from fisherbo.visualization import (
     CONTOUR_TRIALS,
     plot_optimization_history,
     plot_parallel_coordinate,
+    plot_regret_bound,
     plot_response_map,
     plot_training_trace,
 )
@@ -146,3 +147,21 @@ def test_without_plotly_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     with pytest.raises(MissingExtraError, match=r"fisherbo\[plot\]"):
         plot_training_trace({"kfac": TRACE})
+
+
+def test_the_bound_of_the_regret_is_a_line_for_each_probability():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    stops = [fisherbo.StopWhenConverged(regret=1e-9, probability=p) for p in (0.8, 0.95)]
+    study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2, n_trials=14, callbacks=stops)
+    figure = plot_regret_bound(study, target=0.01)
+    low, high = figure.data
+    assert (low.name, high.name) == ("with 80% probability", "with 95% probability")
+    assert list(low.x) == list(high.x) == [9, 10, 11, 12, 13]
+    assert (np.array(low.y) <= np.array(high.y)).all()
+    assert low.y[-1] == stops[0].remaining_regret(study).bound(0.8)
+    assert figure.layout.shapes[0].y0 == 0.01
+
+
+def test_without_a_bound_of_the_regret_there_is_no_figure(study):
+    with pytest.raises(InvalidInputError, match="StopWhenConverged among its callbacks"):
+        plot_regret_bound(study)
