@@ -261,6 +261,30 @@ def rotation() -> str:
     return markdown([*head, "p"], rows)
 
 
+def stopping() -> str:
+    """Where rules end studies on tuning surfaces, and how often what they promise holds."""
+    columns = ["rule", "regret", "stopped", "promise kept [95 %]", "median trial", "trials saved"]
+    runs = {
+        "FisherSampler, another seed:": "",
+        "FisherSampler, another seed, bound of": "Gaussian process, ",
+        "RandomSampler": "random search, ",
+    }
+    rows = []
+    for title, before in runs.items():
+        found = table("stopping", title)
+        for row in found.rows:
+            if not before or row[0] == "bound, 90%":
+                cells = [found.cell(row[:2], column) for column in columns]
+                rows.append([before + cells[0], *cells[1:]])
+    return markdown(columns, rows)
+
+
+def stopping_coverage() -> str:
+    """How often the true regret is within its bound."""
+    found = table("stopping", "Share of the trials")
+    return markdown(found.columns, found.rows)
+
+
 def dimension(found: ResultTable) -> str:
     """The dimension that the groups of a table of rotations name."""
     return "10-D" if any("10-D" in row[0] for row in found.rows) else "5-D"
@@ -364,6 +388,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "told_in_part": told_in_part,
     "ascents": ascents,
     "rotation": rotation,
+    "stopping": stopping,
+    "stopping_coverage": stopping_coverage,
     "searches": searches,
     "perceptrons": perceptrons,
     "perceptron_data": perceptron_data,

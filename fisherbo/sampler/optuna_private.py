@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.samplers import PartialFixedSampler
+from optuna.samplers import BaseSampler, PartialFixedSampler
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import (
     BaseHeartbeat,
@@ -93,6 +93,13 @@ def values_of_wrappers(sampler: Any) -> dict[str, Any]:
     if not isinstance(sampler, PartialFixedSampler):
         return {}
     return {**values_of_wrappers(sampler._base_sampler), **sampler._fixed_params}
+
+
+def innermost(sampler: BaseSampler) -> BaseSampler:
+    """The sampler within `PartialFixedSampler`s: without it its input constraints are not known."""
+    while isinstance(sampler, PartialFixedSampler):
+        sampler = sampler._base_sampler
+    return sampler
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.models import ModelFitter
-from fisherbo.sampler.optuna_private import set_study_system_attr, study_system_attrs
+from fisherbo.sampler.optuna_private import innermost, set_study_system_attr, study_system_attrs
 from fisherbo.sampler.recommend import is_candidate
 from fisherbo.sampler.regret import OPTIONS, RemainingRegret, remaining_regret
 from fisherbo.sampler.sampler import FisherSampler, usual_errors
@@ -121,10 +121,9 @@ class StopWhenConverged:
         number = trials[-1].number if number is None else number
         _write(study, self._probability, number, bound)
         target = self._target(study, complete)
-        latest = list(regret_bounds(study, self._probability).values())
-        if len(complete) < self._least(study, trials) or not settled(
-            latest, target, self._patience
-        ):
+        bounds = list(regret_bounds(study, self._probability).values())
+        enough = len(complete) >= self._least(study, trials)
+        if not enough or not settled(bounds, target, self._patience):
             return False
         self._say(len(complete), bound, target)
         return True
@@ -133,7 +132,7 @@ class StopWhenConverged:
     def remaining_regret(self, study: Study) -> RemainingRegret | None:
         """The distribution of the remaining regret now; None while no trial is feasible."""
         _require_single_objective(study)
-        sampler = study.sampler
+        sampler = innermost(study.sampler)
         rule = sampler.input_constraints if isinstance(sampler, FisherSampler) else None
         return remaining_regret(study, self._readers.of(study), self._fitter, rule, self._seed)
 

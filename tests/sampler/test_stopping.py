@@ -146,6 +146,24 @@ def test_what_input_constraints_rule_out_is_no_regret():
     assert stop.remaining_regret(study).bound(0.9) < 0.5
 
 
+def test_values_that_are_fixed_are_no_regret():
+    def rippled(trial):
+        return parabola(trial) + 5 * math.sin(9 * trial.suggest_float("z", 0, 9))
+
+    inner = FisherSampler(seed=0, input_constraints=lambda p: p.get("x", 0) <= 0)
+    sampler = optuna.samplers.PartialFixedSampler({"z": 1.0}, inner)
+    stop = StopWhenConverged(regret=0.5)
+    study = run(rippled, stop, 15, inner)
+    study.sampler = sampler
+    study.optimize(rippled, n_trials=60, callbacks=[stop])
+    assert len(study.trials) < 75
+
+
+def test_a_study_of_one_trial_has_a_bound():
+    stop = StopWhenConverged(regret=1e9, min_trials=1, patience=1)
+    assert len(run(parabola, stop, 5).trials) == 1
+
+
 def test_under_noise_the_regret_is_that_of_the_recommended_trial():
     def noisy(trial):
         return parabola(trial) + 0.5 * np.random.default_rng(trial.number).standard_normal()
