@@ -12,7 +12,7 @@ grid, or else those of the largest expected improvement among quasi-random point
 space and among points near good observations, and near the best of both.
 
 A Gaussian process with fitted hyperparameters is too sure of itself: on the tuning surfaces of
-`experiments.stopping` the 90 % quantile of r is below the true regret in a third of the cases. Its
+`experiments.stopping` the 90 % quantile of r is below the true regret after 40 % of the trials. Its
 scale is therefore uncertain too, as in a Student-t process (Shah, Wilson & Ghahramani 2014):
 
     f = μ + 1.5 √(ν/χ²_ν) Σ^½ z,     z ~ N(0, I),  ν = 2,

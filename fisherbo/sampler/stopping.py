@@ -44,7 +44,7 @@ class StopWhenConverged:
 
     The bounds are kept with the study, so that workers share them and a resumed study goes on where
     it ended. `fisherbo.visualization.plot_regret_bound` draws them. One takes some 20 ms at 200
-    trials.
+    trials, and more after every tenth or so, where the model is fitted again.
 
     Args:
         regret: Regret that does not matter, in units of the objective. Either this or ``relative``.

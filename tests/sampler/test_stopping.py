@@ -146,6 +146,7 @@ def test_what_input_constraints_rule_out_is_no_regret():
     assert stop.remaining_regret(study).bound(0.9) < 0.5
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_values_that_are_fixed_are_no_regret():
     def rippled(trial):
         return parabola(trial) + 5 * math.sin(9 * trial.suggest_float("z", 0, 9))
