@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -36,6 +35,7 @@ from scipy.special import chdtri
 
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.geometry import lapack
+from fisherbo.gp.posterior import Posterior
 from fisherbo.optimize.search import around, sample
 from fisherbo.sobol import sobol
 from fisherbo.space import Array, Space, distinct
@@ -69,16 +69,6 @@ class Scale:
 
 GAUSSIAN = Scale(1.0, np.inf)
 CALIBRATED = Scale(1.5, 2.0)
-
-
-class JointSurrogate(Protocol):
-    """A model whose posterior covariance between points is known."""
-
-    def mean(self, points: Array) -> Array:
-        """Mean of f at points ``(b, d)``, shape ``(b,)``."""
-
-    def covariance(self, points: Array) -> Array:
-        """``Cov(f | D)`` at points ``(m, d)``, shape ``(m, m)``."""
 
 
 def challengers(improvement: Acquisition, space: Space, centres: Array, rng: Generator) -> Array:
@@ -117,7 +107,7 @@ def _leaders(improvement: Acquisition, points: Array, count: int) -> Array:
 
 
 def draws(
-    model: JointSurrogate, points: Array, count: int, rng: Generator, scale: Scale = CALIBRATED
+    model: Posterior, points: Array, count: int, rng: Generator, scale: Scale = CALIBRATED
 ) -> Array:
     """Joint draws of f at points ``(m, d)``, shape ``(count, m)``.
 

@@ -132,10 +132,6 @@ class TransferPosterior:
         mean, sd = self.residual.predict(points)
         return mean + self.prior_mean(points), sd
 
-    def covariance(self, points: Array) -> Array:
-        """``Cov(f | D)`` at points ``(m, d)``, shape ``(m, m)``; h is known."""
-        return self.residual.covariance(points)
-
     def predict_with_gradient(self, points: Array) -> Prediction:
         """Marginals and their gradients at points of shape ``(b, d)``."""
         p = self.residual.predict_with_gradient(points)

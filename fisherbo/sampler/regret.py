@@ -7,9 +7,8 @@ hyperparameters are kept with the study.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from optuna.study import Study
@@ -21,11 +20,12 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.regret import CALIBRATED, Scale, challengers, draws, largest
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.model import Fit
+from fisherbo.gp.posterior import Posterior
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.checks import NOTHING_VARIES
 from fisherbo.sampler.input_constraints import Rule
-from fisherbo.sampler.models import ModelFitter, Models
+from fisherbo.sampler.models import FittedModel, ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import without_abandoned
@@ -94,14 +94,20 @@ def remaining_regret(
     if incumbent is None:
         return None
     points = _points(request, models, incumbent, rng)
-    models_of_all: Sequence[Any] = (*models.objectives, *models.constraints)
-    f, *constraints = (draws(m.surrogate, points, _DRAWS, rng, scale) for m in models_of_all)
+    fitted = (*models.objectives, *models.constraints)
+    f, *constraints = (draws(_posterior(m), points, _DRAWS, rng, scale) for m in fitted)
     best = np.maximum(largest(f[:, 1:], [c[:, 1:] for c in constraints]), f[:, 0])
     observations = request.observations
     y, warped = observations.y[:, 0], observations.warped[0]
     regret = unwarp(best, y, warped) - unwarp(f[:, 0], y, warped)
     number = int(request.table.number[observations.row[incumbent]])
     return RemainingRegret(number, np.sort(regret), models.fits, names)
+
+
+def _posterior(model: FittedModel) -> Posterior:
+    """The posterior of a model, which no factory and no earlier study changes here."""
+    assert isinstance(model.surrogate, Posterior)
+    return model.surrogate
 
 
 def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
