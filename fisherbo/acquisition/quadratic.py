@@ -24,6 +24,8 @@ import numpy as np
 
 from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
+from fisherbo.gp.fit import descend
+from fisherbo.gp.likelihood import Likelihood
 from fisherbo.gp.transfer import rank_correlation
 from fisherbo.space import Array
 
@@ -33,6 +35,7 @@ _ENOUGH = 1.1  # observations for each coefficient of a full quadratic
 _LEAST_CORRELATION = 0.8  # Kendall's τ of values and of predictions left one out
 _BEYOND = 0.25  # of the width of the points, on either side
 _RIDGE = 1e-8
+_STEPS, _TOLERANCE = 50, 1e-15  # of the search for the optimum; values are of size 1
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,15 @@ def _count(n: int, d: int, *, full: bool) -> int:
 
 
 def _lowest(quadratic: Quadratic, low: Array, high: Array) -> Array:
-    """A local minimum in a box that contains the origin, where the search for it begins."""
-    from scipy.optimize import minimize  # imported on first use: slow to import
+    """A local minimum in a box that contains the origin, where the search for it begins.
 
-    bounds = list(zip(low, high, strict=True))
-    start = np.zeros(len(low))
-    found: Array = minimize(quadratic, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-    return found
+    By damped Newton steps; where the quadratic is not convex, in the metric |H|.
+    """
+    curvature, axes = lapack.eigh(quadratic.hessian)
+    metric = (axes * np.abs(curvature)) @ axes.T
+    metric.flat[:: len(metric) + 1] += _RIDGE
+
+    def loss(u: Array) -> Likelihood:
+        return Likelihood(*quadratic(u), metric)
+
+    return descend(loss, np.zeros(len(low)), (low, high), _STEPS, _TOLERANCE)[0]
