@@ -7,12 +7,14 @@
 The pairs are those that methods are tuned on, never those of the comparison with other samplers.
 Losses are log10 of the regret on BBOB, normalised regret on tables and real training. p: Wilcoxon
 on the problems' means, corrected by Holm over the variants of a suite. Rows are kept in
-runs/ablation.jsonl; --again makes them anew.
+runs/ablation.jsonl; --again makes them anew. Surfaces need the folder that `experiments.surfaces`
+reads, given by the variable YAHPO_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments import bbob, hpo, tables
+from experiments import bbob, hpo, surfaces, tables
 from experiments.harness import rows, statistics
 from experiments.harness.comparison import Pair, Suite, by_group, clipped, log10_regret, win_share
 from experiments.harness.peers import sampler_version
@@ -32,6 +34,7 @@ from experiments.harness.traces import Run, optimize
 from fisherbo import FisherSampler
 from fisherbo.acquisition.propose import Effort
 from fisherbo.gp.fisher import score_metric
+from fisherbo.gp.model import PRIOR_MEAN
 from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
@@ -43,6 +46,8 @@ QUICK_FUNCTIONS = (1, 6, 8, 10, 13, 15, 20, 22)
 VARIANTS: Mapping[str, AlgorithmOptions] = {
     "no-warp": AlgorithmOptions(half_rank=False),
     "prior-mean-0": AlgorithmOptions(prior_mean=0.0),
+    "prior-mean-low": AlgorithmOptions(prior_mean=PRIOR_MEAN),
+    "no-quadratic": AlgorithmOptions(quadratic_from=math.inf),
     "no-plateaus": AlgorithmOptions(plateaus=False),
     "no-stalls": AlgorithmOptions(stalls=False),
     "no-ascent": AlgorithmOptions(effort=Effort(steps=0)),
@@ -58,6 +63,12 @@ DISCRETE = ("no-search", "no-neighbours")
 TRAINING = ("no-plateaus",)
 """Variants that differ where values are equal."""
 
+TUNING = ("prior-mean-low",)
+"""Variants that differ in spaces with logarithmic or categorical parameters only."""
+
+CONTINUOUS = ("no-quadratic",)
+"""Variants that differ in spaces without discrete parameters only."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -69,19 +80,26 @@ class Task:
     variants: tuple[str, ...]
 
 
+def variants_without(*left_out: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in VARIANTS if not any(name in names for names in left_out))
+
+
 def tasks() -> dict[str, Task]:
     """The suites by name."""
     continuous, mixint = bbob.suite(5), bbob.suite(5, mixint=True)
     wide = bbob.suite(10)
-    smooth = tuple(v for v in VARIANTS if v not in (*DISCRETE, *TRAINING))
-    mixed = tuple(v for v in VARIANTS if v not in TRAINING)
+    smooth = variants_without(DISCRETE, TRAINING, TUNING)
+    mixed = variants_without(TRAINING, CONTINUOUS)
     training = tuple(p for p in hpo.SUITE.dev if not p[0].startswith("cash"))
     return {
         "bbob": Task(continuous, bbob.problem, tuple(continuous.dev), smooth),
         "bbob10": Task(wide, bbob.problem, tuple(wide.dev), ("score-metric",)),
-        "mixint": Task(mixint, bbob.problem, tuple(mixint.dev), mixed),
+        "mixint": Task(
+            mixint, bbob.problem, tuple(mixint.dev), variants_without(TRAINING, TUNING, CONTINUOUS)
+        ),
         "tables": Task(tables.SUITE, tables.problem, tuple(tables.SUITE.dev), mixed),
         "hpo": Task(hpo.SUITE, hpo.problem, training, tuple(VARIANTS)),
+        "surfaces": Task(surfaces.SUITE, surfaces.problem, tuple(surfaces.SUITE.dev), mixed),
     }
 
 
@@ -116,7 +134,7 @@ def scaled(suite: str, found: Mapping[Cell, rows.Row]) -> dict[Cell, Array]:
         return {cell: log10_regret(cell.problem, b) for cell, b in best.items()}
     if suite == "tables":
         return {cell: clipped(cell.problem, b) for cell, b in best.items()}
-    scale = hpo.regret()
+    scale = surfaces.regret() if suite == "surfaces" else hpo.regret()
     return {cell: scale(cell.problem, b) for cell, b in best.items()}
 
 
@@ -159,12 +177,19 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     return [
         Cell(name, problem, seed, variant, args.budget)
         for name, task in chosen.items()
-        if task.suite.missing() is None
+        if _missing(name) is None
         for problem, seed in task.pairs
         if seed in (args.seeds or [seed]) and (not args.quick or problem in _quick())
         for variant in (FULL, *task.variants)
         if variant in (FULL, *args.variants)
     ]
+
+
+def _missing(name: str) -> str | None:
+    """What a suite lacks here."""
+    if name == "surfaces" and surfaces.DATA not in os.environ:
+        return f"surfaces are left out: {surfaces.DATA} is not set"
+    return tasks()[name].suite.missing()
 
 
 def _quick() -> set[str]:
@@ -190,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.suites, args.budget = ["bbob"], min(args.budget, 40)
     console = Console(width=140, record=True)
     for name in args.suites:
-        if reason := tasks()[name].suite.missing():
+        if reason := _missing(name):
             console.print(reason)
     cells = cells_of(args)
     found: dict[Cell, Any] = rows.collect(

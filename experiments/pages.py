@@ -249,13 +249,11 @@ def rotation() -> str:
     """Losses without a rotation of the kernel, and with it."""
     rows = []
     for found in tables("rotation"):
-        for row in found.rows:
+        for row, dimension in zip(found.rows, dimensions(found), strict=True):
             what = (
                 found.cell(row, name) for name in ("runs", "at 100", "better", "worse", "alike")
             )
-            label = (
-                row[0] if "-D" in row[0] or row[0][0] != "f" else f"{row[0]}, {dimension(found)}"
-            )
+            label = f"{row[0]}, {dimension}" if row[0][1:].isdigit() else row[0]
             rows.append([label, *what, found.cell(row, "p runs")])
     head = ["functions", "runs", "loss after 100 without, with", "better", "worse", "alike"]
     return markdown([*head, "p"], rows)
@@ -285,9 +283,13 @@ def stopping_coverage() -> str:
     return markdown(found.columns, found.rows)
 
 
-def dimension(found: ResultTable) -> str:
-    """The dimension that the groups of a table of rotations name."""
-    return "10-D" if any("10-D" in row[0] for row in found.rows) else "5-D"
+def dimensions(found: ResultTable) -> list[str]:
+    """The dimension of each row of a table of rotations: the next one that a group's row names."""
+    named, last = [], ""
+    for row in reversed(found.rows):
+        last = next((d for d in ("10-D", "5-D") if d in row[0]), last)
+        named.append(last)
+    return named[::-1]
 
 
 def searches() -> str:

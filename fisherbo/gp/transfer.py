@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisherbo.gp.hyper import prior_mode
-from fisherbo.gp.model import PRIOR_MEAN
 from fisherbo.gp.posterior import (
     Posterior,
     Prediction,
@@ -60,18 +59,14 @@ class TransferMean:
         models: The sources' models.
         weights: ``g ρ v_k/s_k``, shape ``(k,)``.
         offset: ``Σ weights · m̄_k``.
-        trust: ``g ρ``, the share of the target's spread that h explains.
+        trust: ``g ρ``, the share of the target's spread that h explains. The constant prior mean
+            of ``f − h`` is the nearer to 0, the more that is.
     """
 
     models: tuple[SourceModel, ...]
     weights: Array
     offset: float
     trust: float
-
-    @property
-    def constant(self) -> float:
-        """Prior mean of ``f − h``, which is nearer to 0 the more of f is explained by h."""
-        return PRIOR_MEAN * (1 - self.trust)
 
     def __call__(self, points: Array) -> Array:
         """``h`` at points ``(b, d)``, shape ``(b,)``."""

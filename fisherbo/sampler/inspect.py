@@ -38,6 +38,8 @@ class Inspection:
         next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
             draw it.
         designed: Whether the next trial is one of the initial design, so that the model has no say.
+        quadratic: Whether it is the optimum of a quadratic through the best trials, and not where
+            the acquisition is largest.
     """
 
     request: Request
@@ -47,6 +49,7 @@ class Inspection:
     acquisition: Acquisition
     next: Array | None
     designed: bool = False
+    quadratic: bool = False
 
     @property
     def space(self) -> Space:

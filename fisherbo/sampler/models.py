@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fisherbo.gp.model import MODEL_SIZE, Fit, conditioned, refit
+from fisherbo.gp.model import MODEL_SIZE, PRIOR_MEAN, Fit, conditioned, refit
 from fisherbo.gp.posterior import Posterior, with_fantasies
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.subset import Region, region_known
@@ -113,7 +113,8 @@ def fit_objective(
     noise = observations.noise if single else np.zeros(len(observations))
     known = warped_noise(noise, observations.y[:, objective], warped)
     y = warped if transfer is None else warped - transfer(x)
-    constant = options.prior_mean if transfer is None else transfer.constant
+    given = prior_mean(space, single=single) if options.prior_mean is None else options.prior_mean
+    constant = given if transfer is None else given * (1 - transfer.trust)
     rotation, after = options.rotation, options.refit_after
     fit = refit(x, y, space, last, known=known, constant=constant, rotation=rotation, after=after)
     posterior, base = conditioned(x, y, space, fit, kept, known=known, constant=constant)
@@ -124,6 +125,22 @@ def fit_objective(
         surrogate = TransferPosterior(posterior, transfer)
         fantasize = surrogate.with_fantasies
     return FittedModel(surrogate, observations.pending, fantasize, region), fit, base
+
+
+def prior_mean(space: Space, *, single: bool = True) -> float:
+    """Prior mean of an objective, in standard deviations of the warped values.
+
+    Ranges of numbers are often chosen generously, and most of such a box is far from the optimum:
+    regions without points are expected to be bad, so that the search does not visit the corners one
+    by one. A logarithmic scale, on which a uniform prior is Jeffreys' prior of a scale parameter,
+    and categories are chosen such that all values are equally plausible: there they are not.
+
+    Args:
+        space: The search space.
+        single: Whether there is one objective.
+    """
+    uninformed = single and bool((space.log | space.categorical).any())
+    return 0.0 if uninformed else PRIOR_MEAN
 
 
 def fit_constraint(

@@ -146,6 +146,10 @@ def _reason(seen: Inspection, objectives: int, probability: float | None) -> str
             "No trial meets all constraints yet: the point has the largest probability that it "
             "does."
         )
+    elif seen.quadratic:
+        return (
+            "Convergence: the best trials lie on a quadratic, and the point is where that is best."
+        )
     elif probability >= 0.5:
         reason = "Exploitation: the model expects it to be better than the best value so far"
     elif probability >= 0.4:

@@ -11,7 +11,13 @@ import numpy as np
 from optuna.study import StudyDirection
 
 from fisherbo.gp.warp import finite, standardize, warp
-from fisherbo.sampler.constraints import ConstraintData, constraint_data, failure_data
+from fisherbo.sampler.constraints import (
+    FAILURES,
+    ConstraintData,
+    constraint_data,
+    failure_data,
+)
+from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.outliers import without_outliers
 from fisherbo.sampler.pruned import with_pruned
 from fisherbo.sampler.trials import Status, TrialTable
@@ -70,6 +76,11 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def nothing_but_failures(self) -> bool:
+        """Whether all trials failed, so that a model of failures would find all points alike."""
+        return not np.isfinite(self.y).any() and all(c.label == FAILURES for c in self.constraints)
 
     @property
     def objectives(self) -> int:
@@ -153,7 +164,7 @@ def observe(
     directions: Sequence[StudyDirection],
     *,
     separate_failures: bool = True,
-    half_rank: bool = True,
+    options: AlgorithmOptions = DEFAULTS,
 ) -> Observations:
     """The observations that a table of trials contains.
 
@@ -165,7 +176,7 @@ def observe(
         table: The trials.
         directions: Of the objectives.
         separate_failures: Whether many failures have a model of their own.
-        half_rank: Whether the values are warped, and not only standardised.
+        options: Of the algorithm.
     """
     value, points = objective_values(space, table, directions), table.points(space)
     observed = ~np.isnan(value[:, 0])
@@ -189,7 +200,7 @@ def observe(
         evaluated=points[located & ~table.have(Status.KILLED)],
         count=int(observed.sum()),
         too_good=observed & (value == np.inf).any(1),
-        half_rank=half_rank,
+        half_rank=options.half_rank,
     )
 
 

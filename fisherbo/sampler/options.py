@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from fisherbo.acquisition.propose import Effort
 from fisherbo.gp.fisher import MetricRule, posterior_metric
-from fisherbo.gp.model import PRIOR_MEAN
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,10 @@ class AlgorithmOptions:
     Attributes:
         rotation: Whether the objectives' kernels may be rotated.
         half_rank: Whether values are warped, and not only standardised.
-        prior_mean: Of the objectives' models, in standard deviations of the warped values.
+        prior_mean: Of the objectives' models, in standard deviations of the warped values; by the
+            kind of space if None (`models.prior_mean`).
+        quadratic_from: Observations for each parameter from which on every other trial may be the
+            optimum of a quadratic.
         refit_after: New observations from one fit of the hyperparameters to the next; more of them
             as observations grow if None.
         plateaus: Whether points where equal values show a plateau are avoided.
@@ -27,7 +29,8 @@ class AlgorithmOptions:
 
     rotation: bool = True
     half_rank: bool = True
-    prior_mean: float = PRIOR_MEAN
+    prior_mean: float | None = None
+    quadratic_from: float = 10.0
     refit_after: int | None = None
     plateaus: bool = True
     stalls: bool = True

@@ -73,8 +73,7 @@ def recommend(
     if not search_space:
         raise InvalidInputError(NOTHING_VARIES)
     space, table = reader.table(search_space, trials)
-    half_rank = options.half_rank
-    seen = observe(space, table, study.directions, separate_failures=False, half_rank=half_rank)
+    seen = observe(space, table, study.directions, separate_failures=False, options=options)
     last = latest(trials, tuple(search_space))
     transfer = sources.prior_mean(search_space, seen)
     model, _, _ = fit_objective(seen, space, last, transfer=transfer, options=options)

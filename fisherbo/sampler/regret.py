@@ -1,8 +1,8 @@
 """The remaining regret of a study: how much better than the recommended trial others may be.
 
-The model is that of the sampler but for its prior mean, which is the mean of the values. The
-sampler's is lower, which makes the search more local, but presumes that nothing much is left. Its
-hyperparameters are kept with the study.
+The model is that of the sampler but for its prior mean, which is always the mean of the values. A
+lower one makes a search more local, but presumes that nothing much is left. Its hyperparameters are
+kept with the study.
 """
 
 from __future__ import annotations

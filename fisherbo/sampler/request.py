@@ -74,7 +74,7 @@ def read_request(
     parameters = widened(search_space, varying, fixed)
     space, table = reader.table(parameters, trials, len(study.directions))
     target = hold(space, parameters, fixed, no_longer_asked(space, table))
-    observations = observe(space, table, study.directions, half_rank=options.half_rank)
+    observations = observe(space, table, study.directions, options=options)
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)

@@ -29,7 +29,7 @@ from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
 from fisherbo.sampler.search_space import to_params
-from fisherbo.sampler.suggest import best_point, design_point, suggested_point
+from fisherbo.sampler.suggest import design_point, next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
 from fisherbo.space import Array
@@ -57,7 +57,8 @@ class FisherSampler(BaseSampler):
     4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
        them are replaced by the best points of earlier studies, if given (`transfer`).
     5. `models`: fit a Gaussian process (Rasmussen & Williams 2006) to each objective and
-       constraint. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
+       constraint. Its prior mean is pessimistic, but not in spaces with logarithmic or categorical
+       parameters. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
        rotated axis of the continuous parameters if the data support it (`gp.rotation`). The
        hyperparameters maximise their posterior density, by natural-gradient steps in the average
        information (Gilmour, Thompson & Cullis 1995). They are stored with the trial (`fit_store`)
@@ -71,7 +72,10 @@ class FisherSampler(BaseSampler):
     7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
        under evaluation. If the best value is more than two trials old, every other trial avoids
        all known points.
-    8. `acquisition.propose`: maximise the acquisition by natural-gradient ascent
+    8. `acquisition.quadratic`: from ten observations for each parameter, in spaces that are all
+       continuous, every other trial is the optimum of a quadratic through the best points, if that
+       predicts them.
+    9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
        (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
        set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
        2017).
@@ -150,13 +154,8 @@ class FisherSampler(BaseSampler):
         self._fitter = ModelFitter(surrogate, options=self._options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
-        self._rule = input_constraints
+        self.input_constraints = input_constraints
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
-
-    @property
-    def input_constraints(self) -> Rule | None:
-        """The rule that every suggestion obeys."""
-        return self._rule
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:
@@ -208,11 +207,12 @@ class FisherSampler(BaseSampler):
         rng = self._rng(trial.number)
         with self._fitter.isolated(rng):
             models = self._fit(request, trials, transfer)
-            x, acquisition = best_point(request, models, rng)
+            x, acquisition, quadratic = next_point(request, models, rng)
         designed = self._begins(request, transfer)
         first = self._design(request) if designed else x
         fitted = models.objectives, models.constraints
-        return Inspection(request, study.directions, *fitted, acquisition, first, designed)
+        found = request, study.directions, *fitted, acquisition, first
+        return Inspection(*found, designed=designed, quadratic=quadratic and not designed)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -268,7 +268,7 @@ class FisherSampler(BaseSampler):
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
-        return draw_value(self._rule, settled, param_name, param_distribution, rng)
+        return draw_value(self.input_constraints, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -292,13 +292,17 @@ class FisherSampler(BaseSampler):
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(study, trial, trials, search_space, reader, self._rule, self._options)
+        found = read_request(
+            study, trial, trials, search_space, reader, self.input_constraints, self._options
+        )
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
-        """Whether there are too few observations yet to rely on a model of them."""
+        """Whether there are too few observations to rely on a model, or nothing but failures."""
+        if request.observations.nothing_but_failures:
+            return True
         needed = max(self._n_startup_trials, 1)
         needed = needed if transfer is None else min(needed, LEAST_TRIALS)
         return request.observations.count < needed
@@ -328,8 +332,7 @@ class FisherSampler(BaseSampler):
         with self._fitter.isolated(rng):
             models = self._fit(request, trials, transfer)
             fit_store.write(study, trial, tuple(request.search_space), models.fits)
-            concurrent = count_concurrent(trial, trials)
-            x = suggested_point(request, models, rng, concurrent)
+            x = suggested_point(request, models, rng, count_concurrent(trial, trials))
         visited = request.observations.evaluated
         if not unvisited(request.target, x[None], visited)[0]:
             self._say_once(study, checks.EXHAUSTED)

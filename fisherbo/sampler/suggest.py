@@ -13,6 +13,7 @@ from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import grid, propose, unvisited
 from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.acquisition.quadratic import quadratic_optimum
 from fisherbo.gp.fisher import MetricRule
 from fisherbo.gp.kernel import Embedding, turned
 from fisherbo.gp.rotation import kernel_axes
@@ -27,7 +28,7 @@ from fisherbo.space import Array, Mask
 _ANCHORS = 4
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
-_MOST_HALVINGS = 8
+_MOST_HALVINGS = 16
 _MOST_CONCURRENT = 2
 _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
 
@@ -69,11 +70,40 @@ def suggested_point(
         rng: Source of randomness.
         concurrent: Earlier trials whose points are being chosen at this moment from the same data.
     """
+    optimum = None if concurrent else _optimum_of_quadratic(request, models)
+    if optimum is not None:
+        return optimum
     x, _ = best_point(request, models, rng)
     for _ in range(min(concurrent, _MOST_CONCURRENT)):
         request, models = request.with_pending(x), models.with_pending(x)
         x, _ = best_point(request, models, rng)
     return x
+
+
+def next_point(
+    request: Request, models: Models, rng: np.random.Generator
+) -> tuple[Array, Acquisition, bool]:
+    """The next point, the acquisition, and whether the point is the optimum of a quadratic."""
+    x, acquisition = best_point(request, models, rng)
+    optimum = _optimum_of_quadratic(request, models)
+    return (x, acquisition, False) if optimum is None else (optimum, acquisition, True)
+
+
+def _optimum_of_quadratic(request: Request, models: Models) -> Array | None:
+    """Where a quadratic through the best trials is best, ``(d,)``; None if that is not asked for.
+
+    Every other trial asks for it, once there are enough observations, in spaces without discrete or
+    conditional parameters, for a single objective without constraints, and while no other trial is
+    under evaluation.
+    """
+    target, observations = request.target, request.observations
+    late = len(observations) >= request.options.quadratic_from * target.dimension
+    if not late or request.number % 2 or len(models.objectives) != 1 or models.constraints:
+        return None
+    if request.rule is not None or len(observations.pending) or not target.continuous.all():
+        return None
+    own = observations.own
+    return quadratic_optimum(observations.x[own], observations.y[own, 0])
 
 
 def best_point(
