@@ -18,6 +18,7 @@ _EXCESSIVE, _KEPT = 100.0, 10.0
 `_KEPT` times: beyond it lie values of another kind, such as penalties, whose size says nothing."""
 
 _HUGE = 1e307
+_ROUNDED = 1e-9  # of the widest gap: rounding errors of a slope across less are not small
 
 
 def warp(y: Array, noise: float = 0.0) -> Array:
@@ -116,9 +117,15 @@ def slope_at_the_top(y: Array, warped: Array) -> float:
         y: Values, larger is better, shape ``(n,)``.
         warped: Their warped values, shape ``(n,)``.
     """
+    slopes, _ = _slopes_at_the_top(y, warped)
+    return float(np.median(slopes)) if len(slopes) else 0.0
+
+
+def _slopes_at_the_top(y: Array, warped: Array) -> tuple[Array, Array]:
+    """Slopes between neighbouring values above the median, and the distances of these values."""
     finite = np.isfinite(y)
     if not finite.any():
-        return 0.0
+        return np.empty(0), np.empty(0)
     raw, place = np.unique(y[finite], return_index=True)
     values = warped[finite][place]
     top = raw >= np.median(y[finite])
@@ -126,7 +133,7 @@ def slope_at_the_top(y: Array, warped: Array) -> float:
     if not len(run):
         rise, run = np.diff(values), np.diff(raw * 0.25)
     rise, run = rise[run > 0], run[run > 0]
-    return 0.25 * float(np.median(rise / run)) if len(run) else 0.0
+    return 0.25 * (rise / run), run
 
 
 def warped_noise(noise: Array, y: Array, warped: Array) -> Array | None:
@@ -149,13 +156,18 @@ def warped_noise(noise: Array, y: Array, warped: Array) -> Array | None:
 def unwarp(values: Array, y: Array, warped: Array) -> Array:
     """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``.
 
-    Interpolated between the pairs, linear above the best and constant below the worst.
+    Interpolated between the pairs, linear above the best and constant below the worst. Above the
+    best the slope is that of the steepest part of the warp. This is the slope of all parts, unless
+    gaps between good values are shortened, as where a search converges to ever smaller regrets:
+    then what is still to be gained is of the size of the last gains, not of the first.
     """
     finite = np.isfinite(y)
     knots, place = np.unique(warped[finite], return_index=True)
     heights = y[finite][place]
     inside = np.interp(values, knots, heights)
-    steepness = slope_at_the_top(y, warped)
+    slopes, run = _slopes_at_the_top(y, warped)
+    told = run > _ROUNDED * run.max(initial=0)
+    steepness = float(slopes[told].max(initial=0))
     beyond = np.maximum(values - knots[-1], 0.0)
     return inside + (beyond / steepness if steepness > 0 else 0.0)
 

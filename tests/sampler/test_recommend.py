@@ -143,3 +143,11 @@ def test_what_is_no_variance_counts_as_not_given(value):
         return trial.suggest_float("x", 0, 1)
 
     run(objective, 12)
+
+
+def test_what_is_still_to_be_gained_is_of_the_size_of_the_last_gains():
+    """A search that converges: the regrets of its last trials are smaller by many orders."""
+    y = -np.concatenate([np.linspace(1, 9, 20), 1e-3 ** np.arange(6.0)])
+    warped = warp(y)
+    beyond = unwarp(warped.max() + np.array([0.1, 1.0]), y, warped)
+    assert y.max() < beyond[0] < beyond[1] < 1e-3
