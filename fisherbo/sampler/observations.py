@@ -137,10 +137,10 @@ class Observations:
     def _has_exact_values(self) -> bool:
         """Whether there is one objective, without noise, and its values are all known."""
         alone = self.objectives == 1 and not len(self.pending)
-        return alone and len(self) > 0 and not self.noisy
+        return alone and len(self) > 0 and not self._noisy
 
     @cached_property
-    def noisy(self) -> bool:
+    def _noisy(self) -> bool:
         """Whether values of one point differ, or some trial tells its noise."""
         if self.noise.any():
             return True
