@@ -1,7 +1,7 @@
 """The ready search space of an estimator, as the dicts that a search takes.
 
 A dict cannot say that a parameter depends on another's value, but a list of dicts can: each value
-of a hyperparameter that others depend on has a dict of its own.
+of a hyperparameter that others depend on has a dict of its own. The library's default comes first.
 """
 
 from __future__ import annotations
@@ -11,32 +11,49 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution, IntDistribution
 from sklearn.pipeline import Pipeline
 
 from fisherbo.estimators.axes import SearchAxis
+from fisherbo.estimators.spaces import BRANCH, Branch, SearchSpace, values
 from fisherbo.tuning.model_spaces import ModelSpace
-from fisherbo.tuning.suggestions import exists, space_of
+from fisherbo.tuning.suggestions import default_point, exists, space_of
 
 DEFAULT = "default"
 
-Branch = dict[str, Any]
 
-
-def ready_space(estimator: Any) -> list[Branch]:
+def ready_space(estimator: Any) -> list[dict[str, Any]]:
     """Of the estimator, or of a pipeline's last step.
 
     Raises:
         InvalidInputError: the model is not known.
     """
+    prefix, model = _last_step(estimator)
+    return [
+        {prefix + name: _with_prefix(prefix, value) for name, value in branch.items()}
+        for branch in _branches(space_of(model))
+    ]
+
+
+def ready_start(estimator: Any, space: SearchSpace) -> dict[str, Any]:
+    """The library's defaults, as a trial of the ready space holds them; where it has none, less."""
+    prefix, model = _last_step(estimator)
+    defaults = default_point(model, prefix=prefix)
+    first = space.branches[0]
+    branch = {BRANCH: first.label} if len(space.branches) > 1 else {}
+    return {**branch, **{name: v for name, v in defaults.items() if name in _labels(first)}}
+
+
+def _labels(branch: Branch) -> set[str]:
+    return {axis.label for axis in branch.axes.values()}
+
+
+def _last_step(estimator: Any) -> tuple[str, Any]:
+    """The model with the prefix of its parameters."""
     prefix = ""
     while isinstance(estimator, Pipeline):
         name, estimator = estimator.steps[-1]
         prefix += f"{name}__"
-    return [
-        {prefix + name: _with_prefix(prefix, value) for name, value in branch.items()}
-        for branch in _branches(space_of(estimator))
-    ]
+    return prefix, estimator
 
 
 def _with_prefix(prefix: str, value: Any) -> Any:
@@ -45,7 +62,7 @@ def _with_prefix(prefix: str, value: Any) -> Any:
     return SearchAxis(prefix + value.label, value.distribution, value.decode)
 
 
-def _branches(space: ModelSpace) -> Iterator[Branch]:
+def _branches(space: ModelSpace) -> Iterator[dict[str, Any]]:
     """One dict for all values of the switches."""
     switches = {name: _values(space, name) for name in _switches(space)}
     for point in product(*switches.values()):
@@ -60,15 +77,13 @@ def _switches(space: ModelSpace) -> list[str]:
 
 
 def _values(space: ModelSpace, name: str) -> list[Any]:
-    distribution = space.hyperparameters[name].distribution
-    if isinstance(distribution, IntDistribution):
-        return list(range(distribution.low, distribution.high + 1, distribution.step))
-    assert isinstance(distribution, CategoricalDistribution)
-    return list(distribution.choices)
+    """All values, the default first."""
+    hyperparameter = space.hyperparameters[name]
+    return sorted(values(hyperparameter.distribution), key=lambda v: v != hyperparameter.default)
 
 
-def _branch(space: ModelSpace, switches: Mapping[str, Any]) -> Branch:
-    branch: Branch = {name: [value] for name, value in space.constants.items()}
+def _branch(space: ModelSpace, switches: Mapping[str, Any]) -> dict[str, Any]:
+    branch: dict[str, Any] = {name: [value] for name, value in space.constants.items()}
     made = {form.parents[-1]: (name, form) for name, form in space.forms.items()}
     inner = {parent for form in space.forms.values() for parent in form.parents[:-1]}
     for name, each in space.hyperparameters.items():

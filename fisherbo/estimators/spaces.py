@@ -38,8 +38,8 @@ class Branch:
 
     def grid(self) -> Iterator[Params]:
         """All points as trials hold them; only for finite branches."""
-        values = [_values(axis.distribution) for axis in self.axes.values()]
-        for point in product(*values):
+        choices = [values(axis.distribution) for axis in self.axes.values()]
+        for point in product(*choices):
             yield dict(zip((axis.label for axis in self.axes.values()), point, strict=True))
 
     def decode(self, values: Mapping[str, Any]) -> Params:
@@ -177,7 +177,8 @@ def _count(distribution: BaseDistribution) -> float:
     return len(distribution.choices)
 
 
-def _values(distribution: BaseDistribution) -> Sequence[Any]:
+def values(distribution: BaseDistribution) -> Sequence[Any]:
+    """All values of a finite distribution, in order."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     if isinstance(distribution, IntDistribution):

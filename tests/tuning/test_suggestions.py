@@ -1,4 +1,4 @@
-"""Ready search spaces of models: every point is valid, and the table says of libraries what is so."""
+"""Ready search spaces of models: every point is valid, and the defaults are the libraries'."""
 
 import inspect
 import subprocess
@@ -26,6 +26,11 @@ OPTIMIZERS = {"AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD, "KFAC": fisher
 ESTIMATORS = dict(sklearn.utils.all_estimators())
 CLASSES = [name for space in SPACES for name in space.names if name[0].isupper()]
 OF_SKLEARN = [name for name in CLASSES if BY_NAME[name].package == "sklearn"]
+QUIET = {
+    "xgboost": {"verbosity": 0},
+    "lightgbm": {"verbose": -1},
+    "catboost": {"verbose": 0, "allow_writing_files": False},
+}
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4))
 Y = X[:, 0] - X[:, 1] + 0.3 * RNG.normal(size=90)
@@ -50,7 +55,7 @@ def points(model, count, sampler=None, **options):
 
 
 def named(kind):
-    """Constructor's parameters with their defaults; of classes that take ``**kwargs``, all bases'."""
+    """Parameters of the constructor and of those of all bases, with their defaults."""
     found = {}
     for base in reversed(kind.__mro__):
         if "__init__" in vars(base):
@@ -106,10 +111,8 @@ def test_every_estimator_fits(name):
 def test_every_booster_fits(name):
     package = pytest.importorskip(name)
     for word in BY_NAME[name].names[1:]:
-        kind, quiet = getattr(package, word), {"n_estimators": 5}
-        quiet |= {"verbose": -1} if name == "lightgbm" else {"verbose": 0}
-        if name == "catboost":
-            quiet["allow_writing_files"] = False
+        kind = getattr(package, word)
+        quiet = {"n_estimators": 5, **QUIET[name]}
         for _, arguments in points(kind, 6, fixed=quiet):
             model = kind(**arguments)
             y = (Y > 0).astype(int) if is_classifier(model) else Y
