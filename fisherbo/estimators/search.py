@@ -279,9 +279,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         journal = open_journal(
             self.storage, self.study_name, space, metrics, sampler, pruner, config
         )
-        if self._is_ready():
-            start = ready_start(self.estimator, space)
-            journal.study.enqueue_trial(start, skip_if_exists=True)
+        if self._is_ready() and not journal.study.get_trials(deepcopy=False):
+            journal.study.enqueue_trial(ready_start(self.estimator, space))
         if self.storage is not None and self.verbose > 0:
             print(journal.state())
         return journal

@@ -35,7 +35,7 @@ OURS = "no source: our choice"
 
 
 @dataclass(frozen=True)
-class Condition:
+class ParentCondition:
     """A hyperparameter exists where its parent has one of these values."""
 
     parent: str
@@ -58,11 +58,11 @@ class Hyperparameter:
     default: Any
     source: str
     note: str = ""
-    when: Condition | None = None
+    when: ParentCondition | None = None
 
 
 @dataclass(frozen=True)
-class Form:
+class ComputedArgument:
     """A keyword argument that is computed from hyperparameters."""
 
     parents: tuple[str, ...]
@@ -85,7 +85,7 @@ class ModelSpace:
     package: str
     hyperparameters: Mapping[str, Hyperparameter]
     constants: Mapping[str, Any] = field(default_factory=dict)
-    forms: Mapping[str, Form] = field(default_factory=dict)
+    forms: Mapping[str, ComputedArgument] = field(default_factory=dict)
 
 
 def _log(low: float, high: float) -> FloatDistribution:
@@ -134,7 +134,7 @@ def _forest(max_features: Any, bootstrap: bool, criteria: Sequence[str]) -> dict
             1.0,
             RANDOM_BOT,
             _WHOLE_SAMPLE,
-            Condition("bootstrap", (True,)),
+            ParentCondition("bootstrap", (True,)),
         ),
     }
     if criteria:
@@ -142,26 +142,25 @@ def _forest(max_features: Any, bootstrap: bool, criteria: Sequence[str]) -> dict
     return made
 
 
-_SVM_C = Hyperparameter(_log(1e-4, 1e3), 1.0, RANDOM_BOT)
 _SVM = {
-    "C": _SVM_C,
+    "C": Hyperparameter(_log(1e-4, 1e3), 1.0, RANDOM_BOT),
     "kernel": Hyperparameter(_choice("rbf", "poly", "linear"), "rbf", RANDOM_BOT),
     "gamma": Hyperparameter(
         _log(2.0**-15, 2.0**3),
         None,
         AUTO_SKLEARN,
         "the library's 'scale' depends on the data; for standardised inputs it is 1 / their number",
-        Condition("kernel", ("rbf", "poly")),
+        ParentCondition("kernel", ("rbf", "poly")),
     ),
     "degree": Hyperparameter(
-        IntDistribution(2, 5), 3, RANDOM_BOT, when=Condition("kernel", ("poly",))
+        IntDistribution(2, 5), 3, RANDOM_BOT, when=ParentCondition("kernel", ("poly",))
     ),
     "coef0": Hyperparameter(
         FloatDistribution(-1.0, 1.0),
         0.0,
         AUTO_SKLEARN,
         "ad hoc there too",
-        Condition("kernel", ("poly",)),
+        ParentCondition("kernel", ("poly",)),
     ),
 }
 _EPSILON = Hyperparameter(_log(1e-3, 1.0), 0.1, AUTO_SKLEARN, "for standardised targets")
@@ -183,7 +182,9 @@ _PERCEPTRON = {
     "early_stopping": Hyperparameter(_choice(False, True), False, AUTO_SKLEARN),
 }
 _LAYERS = {
-    "hidden_layer_sizes": Form(("n_layers", "width"), lambda n_layers, width: (width,) * n_layers)
+    "hidden_layer_sizes": ComputedArgument(
+        ("n_layers", "width"), lambda n_layers, width: (width,) * n_layers
+    )
 }
 
 _GLMNET = Hyperparameter(_log(1e-4, 1e3), 1.0, RANDOM_BOT, "glmnet's s; for standardised targets")
@@ -205,7 +206,7 @@ _XGBOOST = {
         None,
         TABARENA,
         "of both policies there; the library's None is no limit",
-        Condition("grow_policy", ("lossguide",)),
+        ParentCondition("grow_policy", ("lossguide",)),
     ),
     "min_child_weight": Hyperparameter(_log(1e-3, 5.0), 1.0, TABARENA, "the library's None is 1"),
     "subsample": Hyperparameter(
@@ -254,7 +255,7 @@ _CATBOOST = {
         1,
         TABARENA,
         "left out there, as it has no effect on symmetric trees; the library's None is 1",
-        Condition("grow_policy", ("Depthwise",)),
+        ParentCondition("grow_policy", ("Depthwise",)),
     ),
     "subsample": Hyperparameter(
         FloatDistribution(0.7, 1.0), 0.8, TABARENA, "the library's depends on the data"
@@ -356,13 +357,13 @@ SPACES = (
         ("torch-adamw", "AdamW"),
         "torch",
         _ADAMW,
-        forms={"betas": Form(("one_minus_beta1",), lambda rest: (1 - rest, 0.999))},
+        forms={"betas": ComputedArgument(("one_minus_beta1",), lambda rest: (1 - rest, 0.999))},
     ),
     ModelSpace(
         ("torch-sgd", "SGD"),
         "torch",
         _SGD,
-        forms={"momentum": Form(("one_minus_momentum",), lambda rest: 1 - rest)},
+        forms={"momentum": ComputedArgument(("one_minus_momentum",), lambda rest: 1 - rest)},
     ),
     ModelSpace(("kfac", "KFAC"), "fisherbo", _KFAC),
 )

@@ -12,7 +12,13 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial
 
 from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.model_spaces import BY_NAME, SPACES, Form, Hyperparameter, ModelSpace
+from fisherbo.tuning.model_spaces import (
+    BY_NAME,
+    SPACES,
+    ComputedArgument,
+    Hyperparameter,
+    ModelSpace,
+)
 from fisherbo.tuning.names import suggestion
 from fisherbo.tuning.search_spaces import suggest_value
 
@@ -208,5 +214,7 @@ def _arguments(
     return {**constants, **plain, **made, **given}
 
 
-def _is_made(name: str, form: Form, values: Mapping[str, Any], exclude: Collection[str]) -> bool:
+def _is_made(
+    name: str, form: ComputedArgument, values: Mapping[str, Any], exclude: Collection[str]
+) -> bool:
     return name not in exclude and all(values.get(parent) is not None for parent in form.parents)
