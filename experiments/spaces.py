@@ -1,7 +1,7 @@
 """What tuning in the ready search spaces is worth: the library's defaults against 20 trials.
 
     python -m experiments.spaces --quick    2 data sets, 1 seed
-    python -m experiments.spaces --write    10 data sets, 4 spaces, 3 seeds
+    python -m experiments.spaces --write    10 data sets, 4 spaces, 2 seeds
 
 A quarter of the rows is held out for the test. The rest is cross-validated in three folds, once for
 each of 20 trials of FisherSampler in the space of `fisherbo.suggest`. The first trial is
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="2 data sets, 1 seed")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
     parser.add_argument("--write", action="store_true", help="experiments/results/spaces.md")
     args = parser.parse_args(argv)
