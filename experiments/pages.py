@@ -323,6 +323,12 @@ def perceptron_data() -> str:
     return markdown(head, rows)
 
 
+def ready_spaces() -> str:
+    """Test scores of searches in the ready spaces against the libraries' defaults."""
+    found = table("spaces", "Against the library's defaults")
+    return markdown(list(found.columns), [list(row) for row in found.rows])
+
+
 def policies() -> str:
     """Returns and costs of policies, ours and peers'."""
     environments = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1")
@@ -395,6 +401,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "searches": searches,
     "perceptrons": perceptrons,
     "perceptron_data": perceptron_data,
+    "ready_spaces": ready_spaces,
     "policies": policies,
     "policy_pairs": policy_pairs,
     "trust_regions": trust_regions,

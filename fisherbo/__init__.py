@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fisherbo.tuning import tune_training as tune_training
     from fisherbo.tuning.policy import PolicyTuning as PolicyTuning
     from fisherbo.tuning.policy import tune_policy as tune_policy
+    from fisherbo.tuning.suggestions import default_point as default_point
+    from fisherbo.tuning.suggestions import search_space as search_space
+    from fisherbo.tuning.suggestions import suggest as suggest
     from fisherbo.tuning.tables.model import TableModel as TableModel
     from fisherbo.tuning.tables.model import load_model as load_model
 
@@ -42,7 +45,10 @@ _HOME = {
     "StopWhenConverged": "fisherbo.sampler.stopping",
     "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
+    "default_point": "fisherbo.tuning.suggestions",
     "load_model": "fisherbo.tuning.tables.model",
+    "search_space": "fisherbo.tuning.suggestions",
+    "suggest": "fisherbo.tuning.suggestions",
     "tune_policy": "fisherbo.tuning.policy",
     "tune_training": "fisherbo.tuning",
 }
@@ -65,7 +71,10 @@ __all__ = [
     "TableModel",
     "TuningResult",
     "__version__",
+    "default_point",
     "load_model",
+    "search_space",
+    "suggest",
     "tune_policy",
     "tune_training",
 ]

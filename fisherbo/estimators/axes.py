@@ -60,6 +60,8 @@ class SearchAxis:
 
 def parameter(name: str, value: Any) -> SearchAxis | tuple[Any]:
     """An axis, or the one value."""
+    if isinstance(value, SearchAxis):
+        return value
     if isinstance(value, BaseDistribution):
         return SearchAxis(name, value, lambda chosen: chosen)
     if isinstance(value, rv_frozen):

@@ -33,10 +33,12 @@ from fisherbo.estimators.journal import (
     open_journal,
 )
 from fisherbo.estimators.loop import Loop
+from fisherbo.estimators.ready import DEFAULT, ready_space, ready_start
 from fisherbo.estimators.sklearn_private import (
     CALLBACKS,
     BaseSearchCV,
     Interval,
+    StrOptions,
     _fit_context,
     _warn_or_raise_about_fit_failures,
 )
@@ -63,7 +65,9 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         param_distributions: dict from parameter names to lists of values, distributions of
             ``scipy.stats`` or of Optuna; or a list of such dicts, of which each candidate takes
             one, so that steps of a pipeline can bring their own parameters:
-            ``[{"clf": [SVC()], "clf__C": loguniform(1e-2, 1e2)}, {"clf": [GaussianNB()]}]``.
+            ``[{"clf": [SVC()], "clf__C": loguniform(1e-2, 1e2)}, {"clf": [GaussianNB()]}]``. Or
+            "default": the ready space of a common model, by its class, as `fisherbo.suggest` has
+            it; of a pipeline, that of the last step. The library's defaults are tried first.
         n_trials: candidates, with those that the storage holds already. A finite space that has no
             more points is gone through instead.
         scoring: as in scikit-learn. With several metrics that named by ``refit`` is improved; if it
@@ -115,7 +119,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
-        "param_distributions": [dict, list],
+        "param_distributions": [dict, list, StrOptions({DEFAULT})],
         "n_trials": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "storage": [str, BaseStorage, None],
@@ -176,7 +180,8 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
                 scikit-learn's searches do.
 
         Raises:
-            ValueError: the space is empty, a parameter is misspelt, or every fit failed.
+            ValueError: the space is empty, a parameter is misspelt, or every fit failed; or
+                there is no ready space of the estimator.
             TypeError: a value of the space is neither a list nor a distribution.
             InvalidInputError: ``study_name`` is the study of another configuration.
         """
@@ -220,12 +225,18 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
     def _space(self) -> SearchSpace:
         """The space; each of its branches is tried on the estimator, whose error is the user's."""
-        space = as_space(self.param_distributions)
+        space = as_space(self._distributions())
         if not space.branches:
             raise ValueError(_NO_FITS)
         for branch in space.branches:
             clone(self.estimator).set_params(**clone(branch.first(), safe=False))
         return space
+
+    def _distributions(self) -> Any:
+        return ready_space(self.estimator) if self._is_ready() else self.param_distributions
+
+    def _is_ready(self) -> bool:
+        return isinstance(self.param_distributions, str)  # which can only be "default"
 
     def _protocol(self, X: Any, y: Any, scorers: Any, routed: Any) -> Protocol:
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
@@ -263,11 +274,13 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         sampler = own if self.sampler is None else deepcopy(self.sampler)
         config = {}
         if self.storage is not None:
-            config = configuration(protocol, space, self.param_distributions, self.scoring, metrics)
+            config = configuration(protocol, space, self._distributions(), self.scoring, metrics)
         pruner = as_pruner(self.pruning)
         journal = open_journal(
             self.storage, self.study_name, space, metrics, sampler, pruner, config
         )
+        if self._is_ready() and not journal.study.get_trials(deepcopy=False):
+            journal.study.enqueue_trial(ready_start(self.estimator, space))
         if self.storage is not None and self.verbose > 0:
             print(journal.state())
         return journal

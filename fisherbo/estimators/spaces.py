@@ -21,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from fisherbo.estimators.axes import SearchAxis, is_plain, parameter, word
+from fisherbo.tuning.search_spaces import suggest_value
 
 BRANCH = "branch[index]"
 
@@ -37,8 +38,8 @@ class Branch:
 
     def grid(self) -> Iterator[Params]:
         """All points as trials hold them; only for finite branches."""
-        values = [_values(axis.distribution) for axis in self.axes.values()]
-        for point in product(*values):
+        choices = [values(axis.distribution) for axis in self.axes.values()]
+        for point in product(*choices):
             yield dict(zip((axis.label for axis in self.axes.values()), point, strict=True))
 
     def decode(self, values: Mapping[str, Any]) -> Params:
@@ -76,7 +77,7 @@ class SearchSpace:
             labels = [b.label for b in self.branches]
             branch = self.branches[labels.index(trial.suggest_categorical(BRANCH, labels))]
         for axis in branch.axes.values():
-            _suggest(trial, axis.label, axis.distribution)
+            suggest_value(trial, axis.label, axis.distribution)
 
     def decode(self, values: Mapping[str, Any]) -> Params:
         """The estimator's parameters of a trial's."""
@@ -176,7 +177,8 @@ def _count(distribution: BaseDistribution) -> float:
     return len(distribution.choices)
 
 
-def _values(distribution: BaseDistribution) -> Sequence[Any]:
+def values(distribution: BaseDistribution) -> Sequence[Any]:
+    """All values of a finite distribution, in order."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     if isinstance(distribution, IntDistribution):
@@ -192,15 +194,3 @@ def _start(distribution: BaseDistribution) -> Any:
         return distribution.choices[0]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return distribution.low
-
-
-def _suggest(trial: Trial, label: str, distribution: BaseDistribution) -> None:
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(label, distribution.choices)
-    elif isinstance(distribution, IntDistribution):
-        low, high, step = distribution.low, distribution.high, distribution.step
-        trial.suggest_int(label, low, high, step=step, log=distribution.log)
-    else:
-        assert isinstance(distribution, FloatDistribution)
-        start, end, width = distribution.low, distribution.high, distribution.step
-        trial.suggest_float(label, start, end, step=width, log=distribution.log)

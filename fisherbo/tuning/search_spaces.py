@@ -20,7 +20,7 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
-from optuna.trial import Trial
+from optuna.trial import BaseTrial, Trial
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.tuning.names import suggestion
@@ -90,7 +90,7 @@ class TunableOptimizer:
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """The trial's point of the space."""
-        return {name: _suggest(trial, name, kind) for name, kind in self.space.items()}
+        return {name: suggest_value(trial, name, kind) for name, kind in self.space.items()}
 
     def describe(self) -> dict[str, str]:
         """The space in Optuna's JSON, one text a parameter."""
@@ -326,7 +326,8 @@ def _middle(distribution: BaseDistribution) -> Any:
     return (distribution.low + distribution.high) / 2
 
 
-def _suggest(trial: Trial, name: str, kind: BaseDistribution) -> Any:
+def suggest_value(trial: BaseTrial, name: str, kind: BaseDistribution) -> Any:
+    """The trial's value of a parameter."""
     if isinstance(kind, CategoricalDistribution):
         return trial.suggest_categorical(name, kind.choices)
     if isinstance(kind, IntDistribution):
