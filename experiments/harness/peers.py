@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from functools import cache, partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -208,4 +208,7 @@ def sampler_version(name: str) -> str:
     if name == "hebo":
         return f"hebo-{HEBO_VERSION}"
     package = _VERSIONED.get(name, "optuna")
-    return f"{package}-{version(package)}"
+    try:
+        return f"{package}-{version(package)}"
+    except PackageNotFoundError:
+        return f"{package}, not installed"
