@@ -89,7 +89,7 @@ def test_slice_of_unknown_names(study):
 def test_acquisition_slice_peaks_at_the_next_trial(study):
     figure = plot_acquisition_slice(study, params=["x", "lr"])
     for line, star in zip(named(figure, "acquisition"), named(figure, "next trial"), strict=True):
-        assert max(line.y) <= star.y[0] + 0.05
+        assert max(line.y) <= star.y[0] + 0.1  # nats: the search need not find the very maximum
 
 
 def test_acquisition_slice_before_the_model_is_used():
