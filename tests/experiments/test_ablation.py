@@ -32,6 +32,8 @@ def test_variants_differ_from_the_full_sampler_and_leave_it_as_it_was():
     alike = {v for v in VARIANTS if ablation.work(cell(v))["best"] == before}
     assert alike <= {
         *ablation.TRAINING,
+        *ablation.TUNING,
+        *ablation.CONTINUOUS,
         "no-stalls",
         "no-neighbours",
         "fit-each-trial",
