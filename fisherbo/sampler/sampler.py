@@ -72,9 +72,9 @@ class FisherSampler(BaseSampler):
     7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
        under evaluation. If the best value is more than two trials old, every other trial avoids
        all known points.
-    8. `acquisition.quadratic`: from ten observations for each parameter, in spaces that are all
-       continuous, every other trial is the optimum of a quadratic through the best points, if that
-       predicts them.
+    8. `acquisition.quadratic`: from ten observations for each parameter, every other trial is the
+       optimum of a quadratic through the best points, if that predicts them; in continuous spaces,
+       for one objective without constraints, while no other trial is running.
     9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
        (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
        set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.

@@ -28,7 +28,7 @@ from fisherbo.space import Array, Mask
 _ANCHORS = 4
 _DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
-_MOST_HALVINGS = 16
+_MOST_HALVINGS = 16  # of zones, whose least radius is wide where lengthscales are long
 _MOST_CONCURRENT = 2
 _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
 

@@ -13,6 +13,7 @@ from fisherbo.errors import InvalidInputError, MissingExtraError
 from fisherbo.gp.fisher import damped_metric
 from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import condition
+from fisherbo.sampler.options import AlgorithmOptions
 from fisherbo.visualization import (
     LengthscaleImportanceEvaluator,
     plot_acquisition_slice,
@@ -87,9 +88,11 @@ def test_slice_of_unknown_names(study):
 
 
 def test_acquisition_slice_peaks_at_the_next_trial(study):
-    figure = plot_acquisition_slice(study, params=["x", "lr"])
+    nowhere_kept_away = AlgorithmOptions(stalls=False)
+    sampler = fisherbo.FisherSampler(seed=0, _options=nowhere_kept_away)
+    figure = plot_acquisition_slice(study, params=["x", "lr"], sampler=sampler)
     for line, star in zip(named(figure, "acquisition"), named(figure, "next trial"), strict=True):
-        assert max(line.y) <= star.y[0] + 0.1  # nats: the search need not find the very maximum
+        assert max(line.y) <= star.y[0] + 0.05
 
 
 def test_acquisition_slice_before_the_model_is_used():
