@@ -1,7 +1,7 @@
 """The optimum of a quadratic through the best points, where a search converges.
 
 Near an optimum a smooth function is a quadratic, and least squares find its curvatures from little
-more points than it has coefficients. A Gaussian process knows of them only through its lengthscales.
+more points than it has coefficients. A Gaussian process knows of them only by its lengthscales.
 What the quadratic gains on BBOB is in experiments/results/tried.md.
 
 Symbols: u coordinates of the k best points from the best one, in their standard deviations; v
