@@ -1,4 +1,40 @@
-"""The Optuna sampler: a study's trials in, the next trial's parameters out."""
+"""The Optuna sampler: a study's trials in, the next trial's parameters out.
+
+One suggestion:
+
+1. `trials`: read the study's trials as one table (Optuna; each finished trial once).
+2. `search_space`: map the parameters to the unit cube and infer conditions from the trials;
+   `fixed`: hold the values that are enqueued, fixed or no longer asked for.
+3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
+   warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
+   Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there
+   are many (Gardner et al. 2014). Trials of killed workers are ignored.
+4. `design`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
+   them are replaced by the best points of earlier studies, if given (`transfer`).
+5. `models`: fit a Gaussian process (Rasmussen & Williams 2006) to each objective and
+   constraint. Its prior mean is pessimistic, but not in spaces with logarithmic or categorical
+   parameters. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
+   rotated axis of the continuous parameters if the data support it (`gp.rotation`). The
+   hyperparameters maximise their posterior density, by natural-gradient steps in the average
+   information (Gilmour, Thompson & Cullis 1995). They are stored with the trial (`fit_store`)
+   and refitted after a number of trials that grows with the study. Points under evaluation
+   count as observed at their posterior means (kriging believer: Ginsbourger et al. 2010).
+6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
+   value, or over the best posterior mean if values are noisy (a point has two, or
+   :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
+   expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
+   is added.
+7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
+   under evaluation. If the best value is more than two trials old, every other trial avoids
+   all known points.
+8. `acquisition.quadratic`: from ten observations for each parameter, every other trial is the
+   optimum of a quadratic through the best points, if that predicts them; in continuous spaces,
+   for one objective without constraints, while no other trial is running.
+9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
+   (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
+   set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
+   2017).
+"""
 
 from fisherbo.sampler.recommend import Recommendation
 from fisherbo.sampler.sampler import FisherSampler

@@ -30,6 +30,7 @@ from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import without_abandoned
 from fisherbo.sampler.trials import StudyReader, other_trials
+from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
 OPTIONS = replace(DEFAULTS, prior_mean=0.0)
@@ -118,7 +119,9 @@ def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
     search_space = reader.parameters(trials).varying
     found = None
     if search_space:
-        found = read_request(study, trial, trials, search_space, reader, rule, OPTIONS)
+        found = read_request(
+            study, trial, trials, search_space, reader, UserSettings(rule, OPTIONS)
+        )
     if found is None:
         raise InvalidInputError(NOTHING_VARIES)
     return found

@@ -9,11 +9,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
-from fisherbo.sampler.input_constraints import InputConstraint, Rule
+from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.trials import StudyReader, TrialTable
+from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array, Space
 
 
@@ -52,8 +53,7 @@ def read_request(
     trials: Sequence[FrozenTrial],
     search_space: SearchSpace,
     reader: StudyReader,
-    rule: Rule | None,
-    options: AlgorithmOptions,
+    settings: UserSettings,
 ) -> Request | None:
     """The request of a trial; None if every parameter is fixed.
 
@@ -63,9 +63,9 @@ def read_request(
         trials: The other trials.
         search_space: Parameters to suggest.
         reader: Of the study's trials.
-        rule: The user's input constraint.
-        options: Of the algorithm.
+        settings: What the user tells beside the study.
     """
+    rule, options = settings.rule, settings.options
     known = reader.parameters(trials)
     varying = {**known.varying, **search_space}
     fixed = fixed_values(study.sampler, trial, set(search_space), varying, trials)

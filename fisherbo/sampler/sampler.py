@@ -20,6 +20,7 @@ from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
+from fisherbo.sampler.design import begins, design_point
 from fisherbo.sampler.input_constraints import Rule, draw_value
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models
@@ -29,9 +30,10 @@ from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
 from fisherbo.sampler.search_space import to_params
-from fisherbo.sampler.suggest import design_point, next_point, suggested_point
+from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
+from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
 if TYPE_CHECKING:
@@ -45,40 +47,7 @@ _LOGGER = logging.getLogger("optuna.fisherbo")
 class FisherSampler(BaseSampler):
     """Bayesian optimization by natural-gradient ascent of an acquisition of a Gaussian process.
 
-    One suggestion:
-
-    1. `trials`: read the study's trials as one table (Optuna; each finished trial once).
-    2. `search_space`: map the parameters to the unit cube and infer conditions from the trials;
-       `fixed`: hold the values that are enqueued, fixed or no longer asked for.
-    3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
-       warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
-       Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there
-       are many (Gardner et al. 2014). Trials of killed workers are ignored.
-    4. `suggest`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
-       them are replaced by the best points of earlier studies, if given (`transfer`).
-    5. `models`: fit a Gaussian process (Rasmussen & Williams 2006) to each objective and
-       constraint. Its prior mean is pessimistic, but not in spaces with logarithmic or categorical
-       parameters. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
-       rotated axis of the continuous parameters if the data support it (`gp.rotation`). The
-       hyperparameters maximise their posterior density, by natural-gradient steps in the average
-       information (Gilmour, Thompson & Cullis 1995). They are stored with the trial (`fit_store`)
-       and refitted after a number of trials that grows with the study. Points under evaluation
-       count as observed at their posterior means (kriging believer: Ginsbourger et al. 2010).
-    6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
-       value, or over the best posterior mean if values are noisy (a point has two, or
-       :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
-       expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
-       is added.
-    7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
-       under evaluation. If the best value is more than two trials old, every other trial avoids
-       all known points.
-    8. `acquisition.quadratic`: from ten observations for each parameter, every other trial is the
-       optimum of a quadratic through the best points, if that predicts them; in continuous spaces,
-       for one objective without constraints, while no other trial is running.
-    9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
-       (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
-       set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
-       2017).
+    The steps of a suggestion are listed in :mod:`fisherbo.sampler`.
 
     Random numbers depend only on the seed and the trial's number, and fitted hyperparameters are
     stored in the study, so a resumed study continues exactly as an uninterrupted one would.
@@ -150,12 +119,17 @@ class FisherSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
-        self._options = replace(_options, rotation=rotation)
-        self._fitter = ModelFitter(surrogate, options=self._options)
+        options = replace(_options, rotation=rotation)
+        self._settings = UserSettings(input_constraints, options)
+        self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
-        self.input_constraints = input_constraints
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
+
+    @property
+    def input_constraints(self) -> Rule | None:
+        """Rule that every suggestion obeys."""
+        return self._settings.rule
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:
@@ -177,7 +151,7 @@ class FisherSampler(BaseSampler):
                 or no parameter that varies.
         """
         checks.require_single_objective(study)
-        return recommend(study, self._readers.of(study), self._sources, self._options)
+        return recommend(study, self._readers.of(study), self._sources, self._settings.options)
 
     @usual_errors
     def inspect(self, study: Study) -> Inspection:
@@ -268,7 +242,7 @@ class FisherSampler(BaseSampler):
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
-        return draw_value(self.input_constraints, settled, param_name, param_distribution, rng)
+        return draw_value(self._settings.rule, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -292,20 +266,15 @@ class FisherSampler(BaseSampler):
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(
-            study, trial, trials, search_space, reader, self.input_constraints, self._options
-        )
+        found = read_request(study, trial, trials, search_space, reader, self._settings)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
-        """Whether there are too few observations to rely on a model, or nothing but failures."""
-        if request.observations.nothing_but_failures:
-            return True
+        """Whether the trial is one of the first design."""
         needed = max(self._n_startup_trials, 1)
-        needed = needed if transfer is None else min(needed, LEAST_TRIALS)
-        return request.observations.count < needed
+        return begins(request, needed if transfer is None else min(needed, LEAST_TRIALS))
 
     def _design(self, request: Request) -> Array | None:
         """The trial's point of the first design; None where the independent sampler draws it."""

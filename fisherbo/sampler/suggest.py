@@ -1,4 +1,4 @@
-"""From models to the next point: a point of the first design, or the largest acquisition found."""
+"""From models to the next point: the largest acquisition found, or a quadratic's optimum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fisherbo.acquisition.exclusion import ExclusionZones, exclusion_zones, stall_radius
 from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ei import ExpectedImprovement
-from fisherbo.acquisition.propose import grid, propose, unvisited
+from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.quadratic import quadratic_optimum
 from fisherbo.gp.fisher import MetricRule
@@ -22,41 +22,13 @@ from fisherbo.sampler.models import FittedModel, Models
 from fisherbo.sampler.observations import KnownPoints
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request
-from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask
 
 _ANCHORS = 4
-_DESIGN_REPEATS = 64
 _MOST_COMPARED = 512
 _MOST_HALVINGS = 16  # of zones, whose least radius is wide where lengthscales are long
 _MOST_CONCURRENT = 2
 _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
-
-
-def design_point(request: Request, seed: int, rng: np.random.Generator, first: Array) -> Array:
-    """The trial's point of a scrambled Sobol design, or the next unvisited one, shape ``(d,)``.
-
-    Args:
-        request: What is asked for.
-        seed: Of the design.
-        rng: Source of randomness.
-        first: Coordinates that earlier studies choose, NaN where they choose none, shape ``(d,)``.
-    """
-    space, visited, rule = request.target, request.observations.evaluated, request.rule
-    points = space.spread(sobol(space.dimension, _DESIGN_REPEATS, seed, request.number))
-    if not np.isnan(first).all():
-        chosen = space.snap(np.where(np.isnan(first), points[0], first))
-        points = np.concatenate([chosen[None], points])
-    if rule is not None:
-        points = rule.require(np.concatenate([points, rule.draw(rng)]))
-        points = points[_apart(points, visited)]
-    fresh = unvisited(space, points, visited)
-    if not fresh.any():
-        others = grid(space, rng)
-        others = others if rule is None else rule.require(others)
-        points = np.concatenate([points, others])
-        fresh = unvisited(space, points, visited)
-    return points[int(np.argmax(fresh))]
 
 
 def suggested_point(
@@ -262,10 +234,3 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
     return exclusion_zones(
         x[chosen], y[chosen], embedding, radius, pending, plateaus=options.plateaus
     )
-
-
-def _apart(points: Array, visited: Array) -> Mask:
-    """Which of the points are not among those visited; all of them if every point is."""
-    far = np.abs(points[:, None] - visited).max(-1, initial=0) > 1e-9
-    fresh: Mask = far.all(1)
-    return fresh if fresh.any() else ~fresh
