@@ -1,6 +1,7 @@
 """The samplers that are compared, by name, at the settings their authors chose.
 
     fisher  gp  tpe  cmaes  random      Optuna's own
+    lq         lq_cma.py; pip install -c constraints.txt cma
     botorch    pip install -c constraints.txt optuna-integration botorch==0.18.1
     smac       pip install -c constraints.txt smac
     hebo       its own environment, its interpreter in FISHERBO_HEBO_PYTHON; see hebo_worker.py
@@ -35,10 +36,10 @@ from optuna.distributions import (
 from experiments.harness.problems import Params, Problem, levels
 from experiments.harness.provenance import not_installed, source_digest
 
-SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random", "smac", "botorch", "hebo")
+SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random", "smac", "botorch", "hebo", "lq")
 _SAMPLER_CODE = ("space.py", "geometry", "optimize", "gp", "acquisition", "botorch", "sampler")
-_NEEDED = {"smac": "smac", "botorch": "optuna-integration"}
-_VERSIONED = {"smac": "smac", "botorch": "botorch"}
+_NEEDED = {"smac": "smac", "botorch": "optuna-integration", "lq": "cma"}
+_VERSIONED = {"smac": "smac", "botorch": "botorch", "lq": "cma"}
 HEBO_PYTHON = Path(os.environ.get("FISHERBO_HEBO_PYTHON", "/tmp/hebo-env/bin/python"))
 HEBO_VERSION = "0.3.6"
 
@@ -171,6 +172,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """A sampler of Optuna's at its authors' settings."""
     from optuna.samplers import CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
+    from experiments.lq_cma import LqCmaSampler
     from fisherbo import FisherSampler
 
     makers: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
@@ -180,6 +182,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         "cmaes": partial(CmaEsSampler, warn_independent_sampling=False),
         "random": RandomSampler,
         "botorch": _botorch,
+        "lq": LqCmaSampler,
     }
     return makers[name](seed=seed)
 

@@ -55,17 +55,3 @@ def mean_interval(values: Array, *, draws: int = 4000) -> tuple[float, float, fl
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
-
-
-def ratio_interval(mine: Array, theirs: Array) -> tuple[float, float, float]:
-    """Ratio theirs / mine of medians, with its 95 % bootstrap interval over paired seeds."""
-    draws = np.random.default_rng(0).integers(len(mine), size=(4000, len(mine)))
-    ratios = np.sort([ratio(mine[drawn], theirs[drawn]) for drawn in draws])
-    low, high = ratios[99], ratios[3899]
-    return ratio(mine, theirs), float(low), float(high)
-
-
-def ratio(mine: Array, theirs: Array) -> float:
-    """Of medians; NaN where both are infinite."""
-    a, b = np.median(mine), np.median(theirs)
-    return float("nan") if np.isinf(a) and np.isinf(b) else float(b / a)

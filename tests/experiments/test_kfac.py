@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments import kfac, networks
-from experiments.harness import rows, statistics
+from experiments.harness import rows
 from fisherbo.training import KFAC
 
 
@@ -60,11 +60,11 @@ def test_a_run_is_read_at_its_first_step_below_the_target():
 
 def test_a_ratio_of_medians_has_an_interval_that_holds_it():
     mine, theirs = np.array([1.0, 2.0, 3.0, 2.0, 2.0]), np.array([20.0, 30.0, 10.0, 25.0, 22.0])
-    middle, low, high = statistics.ratio_interval(mine, theirs)
+    middle, low, high = kfac.ratio_interval(mine, theirs)
     assert middle == 11.0
     assert low < middle < high
-    assert statistics.ratio(mine, np.array([1, 2, np.inf, np.inf, np.inf])) == math.inf
-    assert math.isnan(statistics.ratio(np.full(3, np.inf), np.full(3, np.inf)))
+    assert kfac.ratio(mine, np.array([1, 2, np.inf, np.inf, np.inf])) == math.inf
+    assert math.isnan(kfac.ratio(np.full(3, np.inf), np.full(3, np.inf)))
 
 
 def test_all_of_it_runs_on_a_small_problem(folder, monkeypatch, capsys):
