@@ -4,15 +4,17 @@ Near an optimum a smooth function is a quadratic, and least squares find its cur
 more points than it has coefficients. A Gaussian process knows of them only by its lengthscales.
 What the quadratic gains on BBOB is in experiments/results/tried.md.
 
-Symbols: u coordinates of the k best points from the best one, in their standard deviations; v
-values, 0 at the best one, 1 at the median; w_i ∝ log(k + 1) − log i weights by rank i; Φ rows
-(1, u_j, u_i u_j), where there are fewer points than that takes (1, u_j, u_j²).
+Symbols: u coordinates of the k best points from the best one, in their standard deviations, turned
+and scaled such that their covariance is the identity; v values, 0 at the best one, 1 at the median;
+w_i ∝ log(k + 1) − log i weights by rank i; Φ rows (1, u_j, u_i u_j). Where there are fewer points
+than that takes, the rows are (1, u_j, u_j²), and u is not turned.
 
     β = A⁻¹Φᵀ diag(w) v,   A = Φᵀ diag(w) Φ + ε I
 
 The residuals left one out are e_i/(1 − w_i φ_iᵀA⁻¹φ_i). Where these predictions do not rank the
 points nearly as their values do, there is no optimum to be had (lq-CMA-ES trusts its quadratic by
-the same measure: Hansen 2019, GECCO).
+the same measure: Hansen 2019, GECCO). In turned coordinates A is well conditioned in a narrow
+valley too, where without them its ridge ε drowns what is known of the curvature.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ _ENOUGH = 1.1  # observations for each coefficient of a full quadratic
 _LEAST_CORRELATION = 0.8  # Kendall's τ of values and of predictions left one out
 _BEYOND = 0.25  # of the width of the points, on either side
 _RIDGE = 1e-8
+_LEAST_VARIANCE = 1e-14  # along an axis of the points, of a mean of 1
 _STEPS, _TOLERANCE = 50, 1e-15  # of the search for the optimum; values are of size 1
 
 
@@ -57,6 +60,11 @@ class Quadratic:
         curved = self.hessian @ u
         return float(self.gradient @ u + u @ curved / 2), self.gradient + curved
 
+    def after(self, linear: Array) -> Quadratic:
+        """The quadratic ``t ↦ q(linear t)``, for a matrix ``(d, d)``."""
+        hessian = linear.T @ self.hessian @ linear
+        return Quadratic(linear.T @ self.gradient, hessian, self.correlation)
+
 
 def quadratic_optimum(x: Array, y: Array) -> Array | None:
     """Where a quadratic through the best points is largest, shape ``(d,)``.
@@ -76,9 +84,11 @@ def quadratic_optimum(x: Array, y: Array) -> Array | None:
     if not (scale > 0).all() or not 0 < typical < math.inf:
         return None
     u = (x[chosen] - best) / scale
-    found = fitted(u, drop / typical, full=full)
+    whiten = _whitening(u) if full else np.eye(len(scale))
+    found = fitted(u @ whiten.T, drop / typical, full=full)
     if found is None or not found.correlation >= _LEAST_CORRELATION:
         return None
+    found = found.after(whiten)
     margin = _BEYOND * np.ptp(u, axis=0)
     low = np.maximum(u.min(0) - margin, -best / scale)
     high = np.minimum(u.max(0) + margin, (1 - best) / scale)
@@ -110,6 +120,13 @@ def fitted(u: Array, v: Array, *, full: bool) -> Quadratic | None:
     hessian = np.zeros((d, d))
     hessian[np.triu_indices(d) if full else np.diag_indices(d)] = beta[1 + d :]
     return Quadratic(beta[1 : 1 + d], hessian + hessian.T, rank_correlation(left_out, v))
+
+
+def _whitening(u: Array) -> Array:
+    """The matrix ``(d, d)`` that gives points ``(k, d)`` the identity as their covariance."""
+    centred = u - u.mean(0)
+    variance, axes = lapack.eigh(centred.T @ centred / len(u))
+    return (axes / np.sqrt(np.maximum(variance, _LEAST_VARIANCE))).T
 
 
 def _features(u: Array, *, full: bool) -> Array:

@@ -31,6 +31,29 @@ def test_few_points_determine_a_separable_quadratic():
     assert quadratic_optimum(x, y) == pytest.approx(optimum, abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_narrow_valleys_along_no_axis_are_followed_to_their_end(seed):
+    """Points as a search leaves them: along the valley, 3000 times as long as it is wide."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    hessian = q @ np.diag(np.geomspace(1, 1e7, 5)) @ q.T
+    optimum = np.full(5, 0.5)
+    valley = 0.1 * rng.standard_normal((60, 5)) @ (q * np.geomspace(1, 1e7, 5) ** -0.5).T
+    x = optimum + 0.02 * q[:, 0] + valley
+    y = -np.einsum("nd,de,ne->n", x - optimum, hessian, x - optimum)
+    found = quadratic_optimum(x, y)
+    gap = found - optimum
+    assert gap @ hessian @ gap < 1e-8 * -y.max()
+
+
+def test_a_quadratic_after_a_linear_map_is_the_composition():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((30, 3))
+    found = fitted(u, np.sort((u**2).sum(1)), full=True)
+    linear, t = rng.standard_normal((3, 3)), rng.standard_normal(3)
+    assert found.after(linear)(t)[0] == pytest.approx(found(linear @ t)[0])
+
+
 def test_coefficients_and_left_out_predictions_are_those_of_weighted_least_squares():
     rng = np.random.default_rng(3)
     u = rng.standard_normal((30, 3))
