@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
+    from fisherbo.sampler.categories import ordered as ordered
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
@@ -47,6 +48,7 @@ _HOME = {
     "TuningResult": "fisherbo.tuning",
     "default_point": "fisherbo.tuning.suggestions",
     "load_model": "fisherbo.tuning.tables.model",
+    "ordered": "fisherbo.sampler.categories",
     "search_space": "fisherbo.tuning.suggestions",
     "suggest": "fisherbo.tuning.suggestions",
     "tune_policy": "fisherbo.tuning.policy",
@@ -73,6 +75,7 @@ __all__ = [
     "__version__",
     "default_point",
     "load_model",
+    "ordered",
     "search_space",
     "suggest",
     "tune_policy",

@@ -6,15 +6,16 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from fisherbo.kinds import Array, Integers, Kinds
+
 Mask = NDArray[np.bool_]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Space:
         categorical: Where the values are indices of unordered choices, shape ``(d,)``.
         conditions: Which coordinates exist where, parents before their children.
         held: Coordinates that points are moved to, NaN where they are free, shape ``(d,)``.
+        ordinal: Where the values are indices of ordered choices, shape ``(d,)``; None: nowhere.
+        vectors: Of the choices of some categorical coordinates (`Kinds`).
+        simplices: Groups of continuous coordinates that are weights of a mixture (`Kinds`).
     """
 
     low: Array
@@ -62,6 +66,9 @@ class Space:
     categorical: Mask
     conditions: tuple[Condition, ...] = ()
     held: Array | None = None
+    ordinal: Mask | None = None
+    vectors: Mapping[int, Array] = field(default_factory=dict)
+    simplices: tuple[Integers, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -93,6 +100,16 @@ class Space:
     def choices(self) -> Integers:
         """Number of choices of each categorical coordinate, 0 of any other, shape ``(d,)``."""
         return np.where(self.categorical, self.levels, 0.0).astype(np.int64)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What the coordinates are to a kernel."""
+        return Kinds(self.choices, self.vectors, self.simplices)
+
+    @cached_property
+    def listed(self) -> Mask:
+        """Where the values are indices of choices, ordered or not, shape ``(d,)``."""
+        return self.categorical if self.ordinal is None else self.categorical | self.ordinal
 
     @cached_property
     def chosen(self) -> Integers:

@@ -47,6 +47,7 @@ from fisherbo.gp.kernel import CURVATURE, turned
 from fisherbo.gp.posterior import condition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.replicates import merged
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers, Space
 
 _NATS, _LEAST_NATS = 0.5, 8.0  # that a rotation must gain, for each angle and at least
@@ -95,7 +96,7 @@ class Sample:
 
     x: Array
     y: Array
-    choices: Integers
+    choices: Integers | Kinds
     known: Array | None
     index: Integers
 
