@@ -126,7 +126,9 @@ def by_scenario(found: Found) -> Table:
         table.add_column(arm, justify="right")
     at_end = {arm: regrets(found, arm, TRIALS) for arm in ARMS}
     for scenario in SCENARIOS:
-        of = {a: [v.mean() for t, v in r.items() if t.startswith(scenario)] for a, r in at_end.items()}
+        of = {
+            a: [v.mean() for t, v in r.items() if t.startswith(scenario)] for a, r in at_end.items()
+        }
         if of[UNORDERED]:
             table.add_row(scenario, *(f"{np.mean(of[arm]):.3f}" for arm in ARMS))
     return table

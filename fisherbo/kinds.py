@@ -5,9 +5,10 @@ A kernel sees the distance of two points. Numbers differ by their difference, an
 p_1 … p_k, on the simplex, are compared by √p on the unit sphere, where the Fisher–Rao metric of the
 categorical distributions is the sphere's, times 4 (Amari 2016, sec. 2.6).
 
-Symbols: x coordinates in the unit cube; h_j = Φ⁻¹((1 + x_j)/2), a half-normal quantile;
-u = h/|h| = √p. If x is uniform, |N(0, 1)| has h's distribution and u is uniform on the sphere's
-positive orthant: p then has the distribution Dirichlet(½), Jeffreys' prior.
+Symbols: x coordinates in the unit cube; h_j = Φ⁻¹((1 + c x_j)/2), a half-normal quantile; u = h/|h|
+= √p. If x is uniform and c = 1, |N(0, 1)| has h's distribution and u is uniform on the sphere's
+positive orthant: p then has the distribution Dirichlet(½), Jeffreys' prior. With c = 0.99 it nearly
+has, and the slopes dh/dx are bounded, where the cube ends as well.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfinv
+from scipy.special import erf, erfinv
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_LEAST, _MOST = 1e-12, 1 - 1e-12  # of x: h is finite, and √p defined where all h are 0
-_SQRT2, _HALF_SQRT_PI = math.sqrt(2.0), math.sqrt(math.pi / 2)
+SHARE = 0.99
+"""c, the share of the half-normal distribution: dh/dx is at most 35, and any √p has an x."""
+
+LEAST = 1e-12
+"""Least x of a weight, so that √p is defined where all are 0."""
+
+_SQRT2, _SQRT_HALF_PI = math.sqrt(2.0), math.sqrt(math.pi / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +74,9 @@ class Kinds:
         return u
 
     def pull(self, x: Array, gradient: Array) -> Array:
-        """Gradients in `inputs` ``(*k, b, d)`` as gradients in points ``(b, d)``, by the chain rule.
+        """Gradients in `inputs` ``(*k, b, d)`` as those in points ``(b, d)``, by the chain rule.
 
-        With u = h/|h|: ∂/∂h = (I − uuᵀ)/|h| ∂/∂u, and dh/dx = √(π/2) exp(h²/2).
+        With u = h/|h|: ∂/∂h = (I − uuᵀ)/|h| ∂/∂u, and dh/dx = c √(π/2) exp(h²/2).
         """
         if not self.simplices:
             return gradient
@@ -79,8 +85,8 @@ class Kinds:
             u, h = _on_sphere(x[..., index])
             g = gradient[..., index]
             tangent = g - (g * u).sum(-1, keepdims=True) * u
-            slope = _HALF_SQRT_PI * np.exp(0.5 * h * h) / np.linalg.norm(h, axis=-1, keepdims=True)
-            pulled[..., index] = tangent * slope
+            slope = SHARE * _SQRT_HALF_PI * np.exp(0.5 * h * h)
+            pulled[..., index] = tangent * slope / np.linalg.norm(h, axis=-1, keepdims=True)
         return pulled
 
 
@@ -89,7 +95,18 @@ def square_roots(x: Array) -> Array:
     return _on_sphere(x)[0]
 
 
+def from_square_roots(u: Array) -> Array:
+    """Coordinates ``(k,)`` of weights with the square roots ``u``.
+
+    Of the points that stand for them it is the one with Σh² = k, the mean where x is uniform, or
+    the nearest in the unit cube.
+    """
+    h = u * math.sqrt(len(u))
+    h = h * min(1.0, _SQRT2 * erfinv(SHARE) / float(h.max()))
+    return np.minimum(erf(h / _SQRT2) / SHARE, 1.0)
+
+
 def _on_sphere(x: Array) -> tuple[Array, Array]:
-    """u and h, each of the shape of x."""
-    h = _SQRT2 * erfinv(np.clip(x, _LEAST, _MOST))
+    """``u`` and ``h``, each of the shape of x."""
+    h = _SQRT2 * erfinv(SHARE * np.clip(x, LEAST, 1))
     return h / np.linalg.norm(h, axis=-1, keepdims=True), h

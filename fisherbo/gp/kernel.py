@@ -1,9 +1,10 @@
 """Matérn-3/2 kernel with one lengthscale for each coordinate; categories differ by 0 or 1.
 
 Symbols: ℓ lengthscales, σ² signal variance, t = √3 r, r² = Σ_j δ_j²/ℓ_j², with δ_j = x_j − x'_j,
-or 1 where two categories differ, or their own distance (`fisherbo.kinds`). k = σ² ρ(t), ρ(t) = (1 + t) exp(−t)
+or 1 where two categories differ. k = σ² ρ(t), ρ(t) = (1 + t) exp(−t)
 (Rasmussen & Williams 2006, eq. 4.17). Where an orthogonal matrix R is given, lengthscales are those
-of the coordinates R x: δ = R (x − x').
+of the coordinates R x: δ = R (x − x'). Categories with distances of their own, and mixture weights,
+differ as `fisherbo.kinds` says.
 """
 
 from __future__ import annotations

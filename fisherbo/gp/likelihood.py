@@ -94,7 +94,9 @@ class MarginalLikelihood:
     def _owner(self) -> Array:
         """Which coordinate each column belongs to, one-hot, shape ``(e, d)``."""
         d = len(self.choices)
-        return np.eye(d)[np.append(np.arange(d), np.repeat(np.arange(d), Kinds.of(self.choices).widths))]
+        return np.eye(d)[
+            np.append(np.arange(d), np.repeat(np.arange(d), Kinds.of(self.choices).widths))
+        ]
 
 
 def _summed(z: Array, weights: Array) -> Array:

@@ -91,9 +91,7 @@ def refit(
     before = 0 if last is None else last.count
     due = n > 2 * len(index) > 0 and _passes(before, n, _TRIED)
     if start.rotation is None:
-        hyper, loss = mode(
-            sample.x, sample.y, space.kinds, starts, known=part, tolerance=tolerance
-        )
+        hyper, loss = mode(sample.x, sample.y, space.kinds, starts, known=part, tolerance=tolerance)
         hyper = fit_turned(sample, hyper, loss, tolerance) if due else hyper
     else:
         further = _passes(before, n, _FURTHER)

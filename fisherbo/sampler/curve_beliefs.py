@@ -17,6 +17,7 @@ from fisherbo.acquisition.stopping import Stages, start_rate
 from fisherbo.gp.curve_model import WORST, CurveModel, condition_on_ends, fit_curves
 from fisherbo.gp.curve_scale import CurveScale
 from fisherbo.gp.curves import EndObservations, end_observations, end_variances, grouped
+from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
 from fisherbo.sampler.categories import Categories, described, labels
 from fisherbo.sampler.curve_store import StudyCurves
@@ -24,7 +25,6 @@ from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, la
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.search_space import SearchSpace, to_space
 from fisherbo.sampler.trials import StudyReader, read
-from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Space
 
 _GROWTH = 1.15  # of the number of curves from one fit to the next

@@ -24,6 +24,7 @@ from optuna.distributions import (
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.categories import DistanceDistribution, OrderedDistribution
+from fisherbo.sampler.simplex import groups
 from fisherbo.space import Array, Condition, Mask, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
@@ -80,6 +81,7 @@ def to_space(search_space: SearchSpace) -> Space:
         np.array(categorical),
         ordinal=ordinal if ordinal.any() else None,
         vectors={j: d.vectors for j, d in enumerate(told) if isinstance(d, DistanceDistribution)},
+        simplices=groups(search_space),
     )
 
 
