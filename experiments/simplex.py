@@ -169,8 +169,8 @@ def asked(trial: optuna.Trial, cell: Cell) -> Array:
         return x / x.sum() if x.sum() > 0 else np.full(cell.size, 1 / cell.size)
     if cell.arm == "no group":
         names = fisherbo.simplex_params("w", dict.fromkeys(parts, 1 / cell.size))
-        x = {n: trial.suggest_float(p, 0, 1) for n, p in zip(names, parts, strict=True)}
-        return np.array(list(fisherbo.simplex_weights(x, "w").values()))
+        floats = {n: trial.suggest_float(p, 0, 1) for n, p in zip(names, parts, strict=True)}
+        return np.array(list(fisherbo.simplex_weights(floats, "w").values()))
     return np.array(list(fisherbo.suggest_simplex(trial, "w", parts).values()))
 
 

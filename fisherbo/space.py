@@ -13,7 +13,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fisherbo.kinds import Array, Integers, Kinds
+from fisherbo.kinds import Array as Array
+from fisherbo.kinds import Integers as Integers
+from fisherbo.kinds import Kinds
 
 Mask = NDArray[np.bool_]
 

@@ -2,7 +2,8 @@
 
 Optuna's categories are unordered. A user may know more: sizes have an order, and kernels or
 optimizers may be more or less alike. Described distributions take the place of Optuna's in the
-model; Optuna itself and the storage see its own.
+model; Optuna itself and the storage see its own. Numbers in rising or falling order are ordered
+unless the user says that they are not: on tuning surfaces that gains (`experiments.categories`).
 
 Distances become vectors by classical multidimensional scaling (Torgerson 1952): with D the
 distances of k choices and J = I − 11ᵀ/k, the vectors are the rows of V √Λ of −½ J D² J = V Λ Vᵀ.
@@ -26,6 +27,7 @@ from fisherbo.geometry.lapack import eigh
 from fisherbo.space import Array
 
 UNORDERED = "unordered"
+_LEAST = 3  # numbers that are taken as ordered; two are as far apart in either way
 _MOST_STRESS = 0.25  # of distances that vectors reproduce; beyond, they mean something else
 
 
@@ -54,7 +56,7 @@ class Distances:
 
 
 Description = Ordered | Distances | str
-"""What a user tells of one parameter's categories; a text is `UNORDERED`."""
+"""What a user tells of the choices of one parameter; a text is `UNORDERED`."""
 
 Categories = Mapping[str, Description]
 
@@ -121,11 +123,13 @@ def described(
 ) -> dict[str, BaseDistribution]:
     """The search space with the distributions of described parameters replaced.
 
+    Three or more numbers, rising or falling, are taken as ordered unless the user says otherwise.
+
     Raises:
         InvalidInputError: If a description does not fit the parameter.
     """
     return {
-        name: _described(name, d, categories[name]) if name in categories else d
+        name: _described(name, d, categories[name]) if name in categories else _guessed(d)
         for name, d in search_space.items()
     }
 
@@ -252,6 +256,18 @@ def _described(name: str, distribution: BaseDistribution, told: Description) -> 
             f"{distribution.choices}, got {len(told.vectors)}; their order is that of the choices"
         )
     return DistanceDistribution(distribution.choices, told.vectors)
+
+
+def _guessed(distribution: BaseDistribution) -> BaseDistribution:
+    """Choices in the order of their numbers, if they have one that whoever wrote them kept to."""
+    if type(distribution) is not CategoricalDistribution or len(distribution.choices) < _LEAST:
+        return distribution
+    choices = distribution.choices
+    if not all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices):
+        return distribution
+    steps = [b > a for a, b in itertools.pairwise(choices)]
+    back = [b < a for a, b in itertools.pairwise(choices)]
+    return OrderedDistribution(choices) if all(steps) or all(back) else distribution
 
 
 def _places(

@@ -132,6 +132,8 @@ def _names(name: str, parts: Iterable[str]) -> dict[str, str]:
 
 
 def _weights(x: Mapping[str, float]) -> dict[str, float]:
-    p = square_roots(np.array(list(x.values()), dtype=np.float64)) ** 2
+    floats = np.array(list(x.values()), dtype=np.float64)
+    p = square_roots(floats) ** 2
+    p = np.where(floats > 0, p, 0.0) if floats.any() else p
     total = math.fsum(p.tolist())
     return {part: value / total for part, value in zip(x, p.tolist(), strict=True)}

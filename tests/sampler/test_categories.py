@@ -232,6 +232,29 @@ def test_a_description_of_a_number_is_refused_when_the_study_asks():
         run(14, FisherSampler(seed=0, categories={"x": ordered("a", "b")}))
 
 
+@pytest.mark.parametrize(
+    ("choices", "is_ordered"),
+    [
+        ((16, 32, 64), True),
+        ((0.5, 0.1, 0.0), True),
+        ((1, 2.5, 4), True),
+        ((1, 3, 2), False),
+        ((1, 1, 2), False),
+        ((1, 2), False),
+        ((None, 1, 2), False),
+        ((False, 1, 2), False),
+        (("1", "2", "3"), False),
+        ((1.0, float("nan"), 2.0), False),
+    ],
+)
+def test_numbers_in_order_are_ordered_without_being_told(choices, is_ordered):
+    plain = {"n": CategoricalDistribution(choices)}
+    found = described(plain, {})["n"]
+    assert isinstance(found, OrderedDistribution) == is_ordered
+    assert found.choices == choices or choices[1] != choices[1]
+    assert described(plain, {"n": "unordered"})["n"] is plain["n"]
+
+
 def test_unordered_and_constant_parameters_are_left_alone():
     plain = CategoricalDistribution(SIZES)
     assert space_with("unordered")["size"] == plain
