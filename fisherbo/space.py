@@ -19,6 +19,8 @@ from fisherbo.kinds import Kinds
 
 Mask = NDArray[np.bool_]
 
+_MOST_MOVES = 32  # ordered choices that may be far from each other in one move
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -128,11 +130,15 @@ class Space:
     def moves(self) -> tuple[Integers, Array]:
         """Moves by one discrete coordinate: which, and by how many levels, shapes ``(k,)``.
 
-        Choices go in a circle: a category has all its others, an ordered coordinate two neighbours.
+        Choices go in a circle: a category has all its others. An ordered coordinate has two
+        neighbours, ordered choices all others, since users tell few.
         """
         moves = [(np.empty(0, dtype=np.int64), np.empty(0))]
         for j in self.discrete.nonzero()[0].tolist():
             shift = np.arange(1.0, self.choices[j]) if self.categorical[j] else np.array([-1.0, 1])
+            if self.ordinal is not None and self.ordinal[j] and self.levels[j] <= _MOST_MOVES:
+                far = np.arange(1.0, self.levels[j])
+                shift = np.concatenate([-far, far])
             moves.append((np.full(len(shift), j), shift))
         column, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
         return column, shift

@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 import fisherbo
 from fisherbo import FisherPruner, FisherSampler, StopWhenConverged, ordered
 from fisherbo.errors import InvalidInputError
+from fisherbo.optimize.search import neighbours
 from fisherbo.sampler.categories import (
     DistanceDistribution,
     OrderedDistribution,
@@ -51,6 +52,15 @@ def test_an_ordered_category_is_a_discrete_coordinate_in_its_order():
     assert x == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert [to_params(space, told, row)["size"] for row in x[:, None]] == list(ORDER)
     assert labels(told) == ("size:ordered",)
+
+
+def test_the_search_may_move_to_any_other_of_a_few_ordered_choices():
+    space = to_space(space_with(ordered(*ORDER)))
+    near = neighbours(space, np.array([[0.25]]), np.random.default_rng(0))
+    assert sorted(near[:, 0]) == pytest.approx([0, 0.5, 0.75, 1])
+    many = tuple(range(40))
+    space = to_space(space_with(ordered(*many), many))
+    assert len(neighbours(space, np.array([[20 / 39]]), np.random.default_rng(0))) == 2
 
 
 @given(st.integers(2, 8), st.integers(1, 5), st.integers(0, 50))
