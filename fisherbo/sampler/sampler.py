@@ -95,8 +95,9 @@ class FisherSampler(BaseSampler):
 
     Raises:
         InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
-            a suggestion, if the study has more than 4 objectives, ``surrogate`` makes no such model
-            or no point is found that ``input_constraints`` allows.
+            a suggestion, if the study has more than 4 objectives, ``surrogate`` makes no such
+            model, no point is found that ``input_constraints`` allows, or the choices are not those
+            that ``categories`` describes.
 
     Example:
         >>> import fisherbo, optuna

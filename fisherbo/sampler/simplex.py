@@ -31,6 +31,12 @@ _UNIT = FloatDistribution(0.0, 1.0)
 _TOLERANCE = 1e-6
 
 
+class MissingWeightsError(InvalidInputError, KeyError):
+    """Parameters lack a group of weights or some of it."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
 def suggest_simplex(trial: BaseTrial, name: str, parts: Sequence[str]) -> dict[str, float]:
     """Weights of some parts, at least 0 and of sum 1, suggested as one group.
 
@@ -69,12 +75,13 @@ def simplex_weights(params: Mapping[str, Any], name: str) -> dict[str, float]:
         name: Of the group.
 
     Raises:
-        InvalidInputError: If the parameters have no such group, or a part of it only.
+        InvalidInputError: If the parameters have no such group, or a part of it only. It is a
+            KeyError too, so that a rule of ``input_constraints`` may ask for weights.
     """
     found = {n: m for n in params if (m := _NAME.fullmatch(n)) and m["group"] == name}
     counts = {int(m["count"]) for m in found.values()}
     if counts != {len(found)}:
-        raise InvalidInputError(
+        raise MissingWeightsError(
             f"params must have the weights of {name!r} that suggest_simplex asked for, got "
             f"{list(params)}; pass the params of one trial, such as study.best_params"
         )

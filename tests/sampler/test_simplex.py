@@ -74,6 +74,16 @@ def test_enqueued_weights_are_tried():
     assert found == {"a": 0, "b": 1, "c": 0}
 
 
+def test_a_rule_may_limit_weights():
+    def rule(params):
+        return fisherbo.simplex_weights(params, "w")["a"] <= 0.5
+
+    study = run(20, FisherSampler(seed=0, input_constraints=rule))
+    assert all(rule(t.params) for t in study.trials)
+    best = fisherbo.simplex_weights(study.best_params, "w")
+    assert best["a"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_only_whole_groups_of_unit_floats_are_groups():
     unit = FloatDistribution(0, 1)
     whole = {f"w[{p}] of 3": unit for p in "abc"}
