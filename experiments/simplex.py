@@ -2,7 +2,7 @@
 
     python -m experiments.simplex --quick    6 problems, 1 seed
     python -m experiments.simplex --dev      24 development problems, 2 seeds
-    python -m experiments.simplex --write    24 others, 3 seeds: run once
+    python -m experiments.simplex --write    24 others, 2 seeds: run once
 
 Weights of k = 3, 5 and 8 parts are searched for in 50 trials. The losses:
 
@@ -283,14 +283,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="6 development problems, 1 seed")
     parser.add_argument("--dev", action="store_true", help="development problems")
-    parser.add_argument("--seeds", type=int, help="2 for development, else 3")
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--write", action="store_true", help="experiments/results/simplex.md")
     args = parser.parse_args(argv)
     dev = args.dev or args.quick
     data = DEVELOPMENT if dev else FINAL
     problems = ("wine", "vertex KL") if args.quick else (*data, *SYNTHETIC)
-    first, count = (100 if dev else 0), args.seeds or (1 if args.quick else 2 if dev else 3)
+    first, count = (100 if dev else 0), (1 if args.quick else args.seeds)
     cells = [
         Cell(arm, problem, size, seed)
         for seed in range(first, first + count)
