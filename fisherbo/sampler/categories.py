@@ -98,8 +98,9 @@ class DistanceDistribution(CategoricalDistribution):
         self.vectors = vectors
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, DistanceDistribution) and self.choices == other.choices
-        return same and np.array_equal(self.vectors, other.vectors)
+        if not isinstance(other, DistanceDistribution) or self.choices != other.choices:
+            return False
+        return np.array_equal(self.vectors, other.vectors)
 
     __hash__ = CategoricalDistribution.__hash__
 
@@ -262,12 +263,16 @@ def _guessed(distribution: BaseDistribution) -> BaseDistribution:
     """Choices in the order of their numbers, if they have one that whoever wrote them kept to."""
     if type(distribution) is not CategoricalDistribution or len(distribution.choices) < _LEAST:
         return distribution
-    choices = distribution.choices
-    if not all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices):
+    numbers: list[Any] = [c for c in distribution.choices if _is_number(c)]
+    if len(numbers) < len(distribution.choices):
         return distribution
-    steps = [b > a for a, b in itertools.pairwise(choices)]
-    back = [b < a for a, b in itertools.pairwise(choices)]
-    return OrderedDistribution(choices) if all(steps) or all(back) else distribution
+    rises = [b > a for a, b in itertools.pairwise(numbers)]
+    falls = [b < a for a, b in itertools.pairwise(numbers)]
+    return OrderedDistribution(distribution.choices) if all(rises) or all(falls) else distribution
+
+
+def _is_number(choice: Any) -> bool:
+    return isinstance(choice, int | float) and not isinstance(choice, bool)
 
 
 def _places(

@@ -225,8 +225,8 @@ def _rule(space: Space, x: Array, present: Mask, parent: int, child: int) -> Con
     if not space.listed[parent]:
         once = np.count_nonzero(np.diff(exists.astype(int))) == 1
         return Condition(child, parent, known, exists) if once else None
-    count = int(space.levels[parent])
-    choices = np.arange(count) / max(count - 1, 1)
+    levels = int(space.levels[parent])
+    choices = np.arange(levels) / max(levels - 1, 1)
     seen = np.abs(choices[:, None] - known).min(1) < 1e-6
     table = np.ones(len(choices), dtype=bool)  # a choice not seen yet may have the parameter
     table[seen] = exists
