@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
+    from fisherbo.sampler.categories import ordered as ordered
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
+    from fisherbo.sampler.simplex import simplex_params as simplex_params
+    from fisherbo.sampler.simplex import simplex_weights as simplex_weights
+    from fisherbo.sampler.simplex import suggest_simplex as suggest_simplex
     from fisherbo.sampler.stopping import StopWhenConverged as StopWhenConverged
     from fisherbo.sampler.trials import NOISE_VARIANCE as NOISE_VARIANCE
     from fisherbo.training import KFAC as KFAC
@@ -47,8 +51,12 @@ _HOME = {
     "TuningResult": "fisherbo.tuning",
     "default_point": "fisherbo.tuning.suggestions",
     "load_model": "fisherbo.tuning.tables.model",
+    "ordered": "fisherbo.sampler.categories",
     "search_space": "fisherbo.tuning.suggestions",
+    "simplex_params": "fisherbo.sampler.simplex",
+    "simplex_weights": "fisherbo.sampler.simplex",
     "suggest": "fisherbo.tuning.suggestions",
+    "suggest_simplex": "fisherbo.sampler.simplex",
     "tune_policy": "fisherbo.tuning.policy",
     "tune_training": "fisherbo.tuning",
 }
@@ -73,8 +81,12 @@ __all__ = [
     "__version__",
     "default_point",
     "load_model",
+    "ordered",
     "search_space",
+    "simplex_params",
+    "simplex_weights",
     "suggest",
+    "suggest_simplex",
     "tune_policy",
     "tune_training",
 ]

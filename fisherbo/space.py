@@ -6,15 +6,20 @@ categorical) lives on grid points of its coordinate; a category's grid position 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from fisherbo.kinds import Array as Array
+from fisherbo.kinds import Integers as Integers
+from fisherbo.kinds import Kinds
+
 Mask = NDArray[np.bool_]
-Integers = NDArray[np.int64]
+
+_MOST_MOVES = 32  # ordered choices that may be far from each other in one move
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Space:
         categorical: Where the values are indices of unordered choices, shape ``(d,)``.
         conditions: Which coordinates exist where, parents before their children.
         held: Coordinates that points are moved to, NaN where they are free, shape ``(d,)``.
+        ordinal: Where the values are indices of ordered choices, shape ``(d,)``; None: nowhere.
+        vectors: Of the choices of some categorical coordinates (`Kinds`).
+        simplices: Groups of continuous coordinates that are weights of a mixture (`Kinds`).
     """
 
     low: Array
@@ -62,6 +70,9 @@ class Space:
     categorical: Mask
     conditions: tuple[Condition, ...] = ()
     held: Array | None = None
+    ordinal: Mask | None = None
+    vectors: Mapping[int, Array] = field(default_factory=dict)
+    simplices: tuple[Integers, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -95,6 +106,16 @@ class Space:
         return np.where(self.categorical, self.levels, 0.0).astype(np.int64)
 
     @cached_property
+    def kinds(self) -> Kinds:
+        """What the coordinates are to a kernel."""
+        return Kinds(self.choices, self.vectors, self.simplices)
+
+    @cached_property
+    def listed(self) -> Mask:
+        """Where the values are indices of choices, ordered or not, shape ``(d,)``."""
+        return self.categorical if self.ordinal is None else self.categorical | self.ordinal
+
+    @cached_property
     def chosen(self) -> Integers:
         """Indices of the categorical coordinates."""
         return self.categorical.nonzero()[0]
@@ -109,11 +130,15 @@ class Space:
     def moves(self) -> tuple[Integers, Array]:
         """Moves by one discrete coordinate: which, and by how many levels, shapes ``(k,)``.
 
-        Choices go in a circle: a category has all its others, an ordered coordinate two neighbours.
+        Choices go in a circle: a category has all its others. An ordered coordinate has two
+        neighbours, ordered choices all others, since users tell few.
         """
         moves = [(np.empty(0, dtype=np.int64), np.empty(0))]
         for j in self.discrete.nonzero()[0].tolist():
             shift = np.arange(1.0, self.choices[j]) if self.categorical[j] else np.array([-1.0, 1])
+            if self.ordinal is not None and self.ordinal[j] and self.levels[j] <= _MOST_MOVES:
+                far = np.arange(1.0, self.levels[j])
+                shift = np.concatenate([-far, far])
             moves.append((np.full(len(shift), j), shift))
         column, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
         return column, shift

@@ -24,6 +24,7 @@ from torch import Tensor
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.hyper import Hyper
 from fisherbo.gp.posterior import Posterior, condition
+from fisherbo.kinds import LEAST, SHARE, Kinds
 from fisherbo.space import Array, Integers
 
 
@@ -33,14 +34,15 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
     A category is its index divided by the number of choices − 1, as everywhere in fisherbo.
 
     Args:
-        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
+        choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``, or
+            what the coordinates are if there is more to tell.
         rotation: R, orthogonal, shape ``(d, d)``, if the lengthscales are those of ``R x``; it
-            leaves categorical coordinates alone.
+            leaves categories and weights alone.
     """
 
-    def __init__(self, choices: Integers, rotation: Array | None = None) -> None:
+    def __init__(self, choices: Integers | Kinds, rotation: Array | None = None) -> None:
         super().__init__(nu=1.5, ard_num_dims=len(choices))
-        self.choices = choices
+        self.kinds = Kinds.of(choices)
         self.rotation = rotation
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: object) -> Tensor:
@@ -52,15 +54,26 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
 
     def _embed(self, x: Tensor) -> Tensor:
         """Vectors at Euclidean distance r: scaled numbers, and categories as scaled one-hots."""
+        x = self._inputs(x)
         x = x if self.rotation is None else x @ _tensor(self.rotation.T).to(x)
-        numeric = self.choices == 0
+        numeric = self.kinds.choices == 0
         parts = [x[..., numeric] / self.lengthscale[..., numeric]]
         for j in (~numeric).nonzero()[0]:
-            count = int(self.choices[j])
+            count = int(self.kinds.choices[j])
             index = torch.round(x[..., j, None] * max(count - 1, 1))
             onehot = (index == torch.arange(count)).to(x)
-            parts.append(onehot * math.sqrt(0.5) / self.lengthscale[..., j, None])
+            vectors = self.kinds.vectors.get(int(j))
+            known = onehot * math.sqrt(0.5) if vectors is None else onehot @ _tensor(vectors).to(x)
+            parts.append(known / self.lengthscale[..., j, None])
         return torch.cat(parts, -1)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """As `Kinds.inputs`."""
+        x = x.clone() if self.kinds.simplices else x
+        for index in self.kinds.simplices:
+            h = torch.erfinv(SHARE * x[..., index].clamp(LEAST, 1.0))
+            x[..., index] = h / torch.linalg.norm(h, dim=-1, keepdim=True)
+        return x
 
 
 def to_botorch(posterior: Posterior) -> SingleTaskGP:
@@ -70,10 +83,10 @@ def to_botorch(posterior: Posterior) -> SingleTaskGP:
     solves iteratively.
     """
     x, y = _tensor(posterior.x), _tensor(posterior.y)[:, None]
-    choices, hyper = posterior.choices, posterior.hyper
-    kernel = MaternKernel(1.5, ard_num_dims=len(choices))
-    if choices.any() or hyper.rotation is not None:
-        kernel = MixedMatern(choices, hyper.rotation)
+    kinds, hyper = Kinds.of(posterior.choices), posterior.hyper
+    kernel = MaternKernel(1.5, ard_num_dims=len(kinds))
+    if kinds.choices.any() or kinds.simplices or hyper.rotation is not None:
+        kernel = MixedMatern(kinds, hyper.rotation)
     covariance = ScaleKernel(kernel)
     model = SingleTaskGP(x, y, None, _likelihood(posterior), covariance, outcome_transform=None)
     model.mean_module.constant = _tensor(posterior.constant)
@@ -103,15 +116,15 @@ def from_botorch(model: Any) -> Posterior:
     u, z = _array(model.train_inputs[0]), _array(model.train_targets)
     lengthscale = np.broadcast_to(_array(kernel.lengthscale).ravel(), u.shape[1])
     nugget = scale**2 * np.broadcast_to(_noise(model.likelihood), z.shape)
-    choices, rotation = np.zeros(u.shape[1], np.int64), None
+    kinds, rotation = Kinds(np.zeros(u.shape[1], np.int64)), None
     if isinstance(kernel, MixedMatern):
-        choices, rotation = kernel.choices, kernel.rotation
+        kinds, rotation = kernel.kinds, kernel.rotation
     alike = rotation is None or (width == width[0]).all()
     _require(alike, "inputs of one width under a rotation", "several widths")
     hyper = Hyper(lengthscale * width, scale**2 * signal, float(nugget.max()), rotation)
     constant = level + scale * _constant(model.mean_module)
     x, y = offset + width * u, level + scale * z
-    return condition(x, y, choices, hyper, nugget=nugget, constant=constant)
+    return condition(x, y, kinds, hyper, nugget=nugget, constant=constant)
 
 
 def _likelihood(posterior: Posterior) -> Likelihood:

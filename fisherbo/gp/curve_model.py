@@ -19,6 +19,7 @@ from fisherbo.gp.hyper import Hyper, prior_mode
 from fisherbo.gp.kernel import Embedding, distance, matern
 from fisherbo.gp.posterior import Posterior, condition
 from fisherbo.gp.subset import active_set
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers, Mask
 
 MODEL_SIZE = 256
@@ -52,7 +53,7 @@ class CurveFit:
 def fit_curves(
     curves: Sequence[Curve],
     x: Array,
-    choices: Integers,
+    choices: Integers | Kinds,
     whole: Mask,
     last: CurveFit | None = None,
 ) -> CurveFit:
@@ -139,7 +140,7 @@ class CurveModel:
 
 
 def condition_on_ends(
-    ends: EndObservations, x: Array, choices: Integers, fit: CurveFit
+    ends: EndObservations, x: Array, choices: Integers | Kinds, fit: CurveFit
 ) -> CurveModel:
     """The model given what curves at ``x`` ``(n, d)`` say of their ends, or an active set of them.
 
@@ -155,7 +156,7 @@ def condition_on_ends(
     return CurveModel(fit.psi, posterior)
 
 
-def _covariance(x: Array, choices: Integers, hyper: Hyper) -> Array:
+def _covariance(x: Array, choices: Integers | Kinds, hyper: Hyper) -> Array:
     """K of ends at ``x``: the kernel of the parameters, with the noise on its diagonal."""
     embedded = Embedding.of(hyper.lengthscale, choices)(x)
     rho, _ = matern(distance(embedded, embedded))

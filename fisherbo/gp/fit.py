@@ -17,6 +17,7 @@ from fisherbo.gp.hyper import NOISE_FLOOR, Hyper, Prior
 from fisherbo.gp.kernel import turned
 from fisherbo.gp.likelihood import Likelihood, MarginalLikelihood
 from fisherbo.gp.replicates import merged
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers
 
 _LENGTH_BOUNDS = (math.log(5e-3), math.log(1e3))
@@ -28,7 +29,7 @@ _DAMPING, _SHRINK, _GROW = 0.3, 0.3, 8.0
 def fit(
     x: Array,
     y: Array,
-    choices: Integers,
+    choices: Integers | Kinds,
     starts: Iterable[Hyper] = (),
     *,
     known: Array | None = None,
@@ -46,7 +47,7 @@ def fit(
 def mode(
     x: Array,
     y: Array,
-    choices: Integers,
+    choices: Integers | Kinds,
     starts: Iterable[Hyper] = (),
     *,
     known: Array | None = None,

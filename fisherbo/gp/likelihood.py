@@ -21,6 +21,7 @@ import numpy as np
 from fisherbo.geometry import lapack
 from fisherbo.gp.kernel import Embedding, distance, matern
 from fisherbo.gp.replicates import Replicates
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers
 
 
@@ -49,7 +50,7 @@ class MarginalLikelihood:
     """
 
     data: Replicates
-    choices: Integers
+    choices: Integers | Kinds
 
     def __call__(self, theta: Array) -> Likelihood:
         """Its value, gradient and information at ``θ`` ``(d + 2,)``, in O(n³ + e n²).
@@ -93,7 +94,9 @@ class MarginalLikelihood:
     def _owner(self) -> Array:
         """Which coordinate each column belongs to, one-hot, shape ``(e, d)``."""
         d = len(self.choices)
-        return np.eye(d)[np.append(np.arange(d), np.repeat(np.arange(d), self.choices))]
+        return np.eye(d)[
+            np.append(np.arange(d), np.repeat(np.arange(d), Kinds.of(self.choices).widths))
+        ]
 
 
 def _summed(z: Array, weights: Array) -> Array:

@@ -86,14 +86,12 @@ def refit(
     start = starts[-1]
     chosen = active_set(turned(x, start.rotation), merit, start.lengthscale, _FIT_SIZE)
     part = None if known is None else known[chosen]
-    sample = Sample(x[chosen], y[chosen] - constant, space.choices, part, index)
+    sample = Sample(x[chosen], y[chosen] - constant, space.kinds, part, index)
     tolerance = _FIRST_TOLERANCE if last is None else _TOLERANCE * (space.dimension + 2)
     before = 0 if last is None else last.count
     due = n > 2 * len(index) > 0 and _passes(before, n, _TRIED)
     if start.rotation is None:
-        hyper, loss = mode(
-            sample.x, sample.y, space.choices, starts, known=part, tolerance=tolerance
-        )
+        hyper, loss = mode(sample.x, sample.y, space.kinds, starts, known=part, tolerance=tolerance)
         hyper = fit_turned(sample, hyper, loss, tolerance) if due else hyper
     else:
         further = _passes(before, n, _FURTHER)
@@ -151,7 +149,7 @@ def _base(
     nugget = hyper.noise / data.count + data.known
     if kept is not None and kept.constant == constant and _same(kept, data.x, nugget, hyper):
         return with_values(kept, data.y)
-    return condition(data.x, data.y, space.choices, hyper, nugget=nugget, constant=constant)
+    return condition(data.x, data.y, space.kinds, hyper, nugget=nugget, constant=constant)
 
 
 def _same(kept: Posterior, x: Array, nugget: Array, hyper: Hyper) -> bool:

@@ -15,6 +15,7 @@ from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
 from fisherbo.gp.hyper import NOISE_FLOOR, Hyper
 from fisherbo.gp.kernel import CURVATURE, Embedding, distance, matern
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers
 
 _VARIANCE_FLOOR = 1e-10
@@ -58,7 +59,7 @@ class Posterior:
 
     x: Array
     y: Array
-    choices: Integers
+    choices: Integers | Kinds
     hyper: Hyper
     nugget: Array
     constant: float
@@ -111,11 +112,13 @@ class Posterior:
     def gradient_covariance(self, points: Array) -> Array:
         """``Cov(∇f | D)`` at points ``(b, d)``, shape ``(b, d, d)``: ``Λ − ∂k K⁻¹ ∂kᵀ``."""
         _, slope = self._correlation(points)
-        difference = points[:, :, None] - self.x.T  # (b, d, n)
+        difference = self._kinds.inputs(points)[:, :, None] - self._inputs.T  # (b, d, n)
         prior = self._gradient_scale
         prior = np.diag(prior) if prior.ndim == 1 else prior
         jacobian = -(prior @ difference) * slope[:, None]
-        return self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
+        found = self.hyper.signal * (prior - jacobian @ self.precision @ jacobian.mT)
+        half = self._kinds.pull(points, found.transpose(1, 0, 2))
+        return self._kinds.pull(points, half.transpose(2, 1, 0)).transpose(1, 0, 2)
 
     def covariance(self, points: Array) -> Array:
         """``Cov(f | D)`` at points ``(m, d)``, shape ``(m, m)``, in O(m n (n + m))."""
@@ -155,9 +158,18 @@ class Posterior:
         ∂ρ_i/∂x = −3 slope_i Rᵀ diag(ℓ)⁻² R (x − x_i).
         """
         moments = weights @ self._x_and_one
-        difference = moments[..., :-1] - points * moments[..., -1:]
+        difference = moments[..., :-1] - self._kinds.inputs(points) * moments[..., -1:]
         scale = self._gradient_scale
-        return difference * scale if scale.ndim == 1 else difference @ scale
+        by_input = difference * scale if scale.ndim == 1 else difference @ scale
+        return self._kinds.pull(points, by_input)
+
+    @cached_property
+    def _kinds(self) -> Kinds:
+        return Kinds.of(self.choices)
+
+    @cached_property
+    def _inputs(self) -> Array:
+        return self._kinds.inputs(self.x)
 
     @cached_property
     def _embedding(self) -> Embedding:
@@ -169,12 +181,12 @@ class Posterior:
 
     @cached_property
     def _x_and_one(self) -> Array:
-        return np.append(self.x, np.ones((len(self.x), 1)), 1)
+        return np.append(self._inputs, np.ones((len(self.x), 1)), 1)
 
     @cached_property
     def _gradient_scale(self) -> Array:
         """The prior variance of ∇f by σ²: a diagonal ``(d,)``, or ``(d, d)`` where rotated."""
-        along = np.where(self.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
+        along = np.where(self._kinds.choices > 0, 0.0, CURVATURE / self.hyper.lengthscale**2)
         rotation = self.hyper.rotation
         return along if rotation is None else (rotation.T * along) @ rotation
 
@@ -182,7 +194,7 @@ class Posterior:
 def condition(
     x: Array,
     y: Array,
-    choices: Integers,
+    choices: Integers | Kinds,
     hyper: Hyper,
     *,
     nugget: Array | None = None,

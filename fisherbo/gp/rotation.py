@@ -47,6 +47,7 @@ from fisherbo.gp.kernel import CURVATURE, turned
 from fisherbo.gp.posterior import condition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.replicates import merged
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers, Space
 
 _NATS, _LEAST_NATS = 0.5, 8.0  # that a rotation must gain, for each angle and at least
@@ -59,11 +60,13 @@ _MOST_NUMBERS = 340  # of a fit that is kept with a trial, in at most 2,000 char
 def rotatable(space: Space) -> Integers:
     """Indices of the coordinates that may be rotated: continuous ones that always exist.
 
-    None of them if there are more than 20: a few hundred observations do not determine that many
-    angles, and they would not fit into a trial's attribute.
+    Weights of a mixture are not: their axes are those of the sphere. None of them if there are more
+    than 20: a few hundred observations do not determine that many angles, and they would not fit
+    into a trial's attribute.
     """
-    conditional = {condition.child for condition in space.conditions}
-    index = [j for j in (~space.discrete).nonzero()[0].tolist() if j not in conditional]
+    kept = {condition.child for condition in space.conditions}
+    kept.update(int(j) for index in space.simplices for j in index)
+    index = [j for j in (~space.discrete).nonzero()[0].tolist() if j not in kept]
     numbers = space.dimension + 2 + len(index) * (len(index) - 1) // 2
     few = 2 <= len(index) <= _MOST_ROTATED and numbers <= _MOST_NUMBERS
     return np.array(index if few else [], dtype=np.int64)
@@ -95,7 +98,7 @@ class Sample:
 
     x: Array
     y: Array
-    choices: Integers
+    choices: Integers | Kinds
     known: Array | None
     index: Integers
 

@@ -29,6 +29,7 @@ from fisherbo.gp.posterior import (
     condition,
     with_fantasies,
 )
+from fisherbo.kinds import Kinds
 from fisherbo.space import Array, Integers
 
 _LEAST_SPREAD = 0.3
@@ -135,7 +136,7 @@ class TransferPosterior:
 
 
 def transfer_mean(
-    models: Sequence[SourceModel], x: Array, y: Array, choices: Integers
+    models: Sequence[SourceModel], x: Array, y: Array, choices: Integers | Kinds
 ) -> TransferMean | None:
     """The prior mean from models of sources, given observations of the target.
 
@@ -167,7 +168,7 @@ def transfer_mean(
     )
 
 
-def _coefficient(feature: Array, x: Array, y: Array, choices: Integers) -> float:
+def _coefficient(feature: Array, x: Array, y: Array, choices: Integers | Kinds) -> float:
     """Mean in [0, 1] of the coefficient of a feature ``(n,)`` in ``y``, by generalised ridge."""
     prior = condition(x, feature, choices, prior_mode(x.shape[1]))
     along, strength = prior.alpha @ (y - y.mean()), prior.alpha @ feature

@@ -4,7 +4,9 @@ One suggestion:
 
 1. `trials`: read the study's trials as one table (Optuna; each finished trial once).
 2. `search_space`: map the parameters to the unit cube and infer conditions from the trials;
-   `fixed`: hold the values that are enqueued, fixed or no longer asked for.
+   `categories` and `simplex`: which choices have an order or distances, and which parameters
+   are weights that sum to one; `fixed`: hold the values that are enqueued, fixed or no longer
+   asked for.
 3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
    warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
    Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there

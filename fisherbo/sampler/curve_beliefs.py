@@ -17,13 +17,15 @@ from fisherbo.acquisition.stopping import Stages, start_rate
 from fisherbo.gp.curve_model import WORST, CurveModel, condition_on_ends, fit_curves
 from fisherbo.gp.curve_scale import CurveScale
 from fisherbo.gp.curves import EndObservations, end_observations, end_variances, grouped
+from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
+from fisherbo.sampler.categories import Categories, described, labels
 from fisherbo.sampler.curve_store import StudyCurves
 from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, last_report
 from fisherbo.sampler.recommend import QUANTILE
 from fisherbo.sampler.search_space import SearchSpace, to_space
 from fisherbo.sampler.trials import StudyReader, read
-from fisherbo.space import Array, Integers, Space
+from fisherbo.space import Array, Space
 
 _GROWTH = 1.15  # of the number of curves from one fit to the next
 _RECENT = 20
@@ -49,9 +51,9 @@ class Coordinates:
         return read(self.space, self.search_space, trials).points(self.space)
 
     @property
-    def choices(self) -> Integers:
-        """Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``."""
-        return np.zeros(1, dtype=np.int64) if self.space is None else self.space.choices
+    def kinds(self) -> Kinds:
+        """What the coordinates are."""
+        return Kinds(np.zeros(1, dtype=np.int64)) if self.space is None else self.space.kinds
 
     @cached_property
     def space(self) -> Space | None:
@@ -173,7 +175,12 @@ class CurveReader:
         self._beliefs: CurveBeliefs | None = None
 
     def beliefs(
-        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], max_step: int | None
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        trials: Sequence[FrozenTrial],
+        max_step: int | None,
+        categories: Categories,
     ) -> CurveBeliefs | None:
         """What finished trials let expect; None where no complete one has a finite end.
 
@@ -185,6 +192,7 @@ class CurveReader:
             trial: The trial that is asked about.
             trials: The finished trials that have reports, in order of their numbers.
             max_step: The step at which curves end; the largest of complete trials if None.
+            categories: Order and distances of choices, by the parameter's name.
         """
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         axis = curve_axis(trials, sign, max_step)
@@ -195,12 +203,12 @@ class CurveReader:
             return None
         with self._lock:
             parameters = self._reader.parameters([*trials, trial]).varying
-            place = Coordinates(parameters)
+            place = Coordinates(described(parameters, categories))
             curves = self._fitted(study, trial, trials, axis, sign, place)
             numbers = tuple(t.number for t in trials)
             if curves is not self._curves or numbers != self._numbers or self._beliefs is None:
                 seen = self._observed(curves, trials, sign)
-                model = condition_on_ends(seen, place(trials), place.choices, curves.fit)
+                model = condition_on_ends(seen, place(trials), place.kinds, curves.fit)
                 self._beliefs = CurveBeliefs(curves, model, curves.scale(ends), place, sign)
                 self._numbers = numbers
             return self._beliefs
@@ -215,7 +223,7 @@ class CurveReader:
         place: Coordinates,
     ) -> StudyCurves:
         """The last fit while it is recent enough, else a new one."""
-        names = tuple(place.search_space)
+        names = labels(place.search_space)
         known = curve_store.latest([*trials, trial], names)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
@@ -224,7 +232,7 @@ class CurveReader:
         curves = [curve_of(t, axis, scale, sign) for t in trials]
         start = None if known is None else known.fit
         whole = np.array([_complete(t) for t in trials])
-        fit = fit_curves(curves, place(trials), place.choices, whole, start)
+        fit = fit_curves(curves, place(trials), place.kinds, whole, start)
         return curve_store.write(study, trial, names, StudyCurves(axis, scale, fit))
 
     def _observed(

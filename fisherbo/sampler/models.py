@@ -139,7 +139,7 @@ def prior_mean(space: Space, *, single: bool = True) -> float:
         space: The search space.
         single: Whether there is one objective.
     """
-    uninformed = single and bool((space.log | space.categorical).any())
+    uninformed = single and bool((space.log | space.listed).any())
     return 0.0 if uninformed else PRIOR_MEAN
 
 

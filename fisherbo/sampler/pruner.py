@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction
-from fisherbo.sampler.optuna_private import get_trials, set_user_attr
+from fisherbo.sampler.optuna_private import get_trials, innermost, set_user_attr
+from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.trials import ReadersByStudy
 
 PREDICTED_END = "fisherbo:predicted_end"
@@ -111,7 +112,9 @@ class FisherPruner(BasePruner):
             return False
 
     def _decide(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
-        beliefs = self._readers.of(study).beliefs(study, trial, trials, self._max_step)
+        sampler = innermost(study.sampler)
+        known = sampler.settings.categories if isinstance(sampler, FisherSampler) else {}
+        beliefs = self._readers.of(study).beliefs(study, trial, trials, self._max_step, known)
         if beliefs is None:
             return False
         reports = trial.intermediate_values

@@ -19,13 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.warp import unwarp
+from fisherbo.sampler.categories import described, labels
 from fisherbo.sampler.checks import NOTHING_VARIES
 from fisherbo.sampler.fit_store import latest
 from fisherbo.sampler.models import fit_objective
 from fisherbo.sampler.observations import observe
-from fisherbo.sampler.options import AlgorithmOptions
 from fisherbo.sampler.transfer import SourceStudies
 from fisherbo.sampler.trials import StudyReader
+from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -54,7 +55,7 @@ class Recommendation:
 
 
 def recommend(
-    study: Study, reader: StudyReader, sources: SourceStudies, options: AlgorithmOptions
+    study: Study, reader: StudyReader, sources: SourceStudies, settings: UserSettings
 ) -> Recommendation:
     """The complete, feasible trial of the best posterior mean.
 
@@ -62,19 +63,20 @@ def recommend(
         study: A study with one objective.
         reader: Of its trials.
         sources: Earlier studies.
-        options: Of the algorithm.
+        settings: What the user tells beside the study.
 
     Raises:
         InvalidInputError: If there is no such trial, or no parameter varies.
     """
     trials = study.get_trials(deepcopy=False, states=_FINISHED)
     require_candidate(trials)
-    search_space = reader.parameters(trials).varying
+    options = settings.options
+    search_space = described(reader.parameters(trials).varying, settings.categories)
     if not search_space:
         raise InvalidInputError(NOTHING_VARIES)
     space, table = reader.table(search_space, trials)
     seen = observe(space, table, study.directions, separate_failures=False, options=options)
-    last = latest(trials, tuple(search_space))
+    last = latest(trials, labels(search_space))
     transfer = sources.prior_mean(search_space, seen)
     model, _, _ = fit_objective(seen, space, last, transfer=transfer, options=options)
     mean, sd = model.surrogate.predict(seen.x)

@@ -23,8 +23,8 @@ from fisherbo.gp.model import Fit
 from fisherbo.gp.posterior import Posterior
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler import fit_store
+from fisherbo.sampler.categories import labels
 from fisherbo.sampler.checks import NOTHING_VARIES
-from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.models import FittedModel, ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request, read_request
@@ -69,7 +69,7 @@ def remaining_regret(
     study: Study,
     reader: StudyReader,
     fitter: ModelFitter,
-    rule: Rule | None,
+    settings: UserSettings,
     seed: int,
     scale: Scale = CALIBRATED,
 ) -> RemainingRegret | None:
@@ -79,16 +79,16 @@ def remaining_regret(
         study: The study.
         reader: Of its trials.
         fitter: Of its models.
-        rule: The user's input constraint.
+        settings: What the user tells the sampler; its options do not count.
         seed: Of the draws.
         scale: Factor of the posterior's standard deviations.
 
     Raises:
         InvalidInputError: If no parameter varies.
     """
-    request = _request(study, reader, rule)
+    request = _request(study, reader, replace(settings, options=OPTIONS))
     rng = np.random.default_rng(seed)  # the same draws in every trial: bounds are smoother
-    names = tuple(request.search_space)
+    names = labels(request.search_space)
     last = fit_store.latest_for_regret(study, names)
     models = fitter.fit(request.observations, request.space, last.get)
     incumbent = _incumbent(request, models)
@@ -111,7 +111,7 @@ def _posterior(model: FittedModel) -> Posterior:
     return model.surrogate
 
 
-def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
+def _request(study: Study, reader: StudyReader, settings: UserSettings) -> Request:
     """What the trials say."""
     trial = create_trial(state=TrialState.RUNNING)
     trial.number = len(study.get_trials(deepcopy=False))
@@ -119,9 +119,7 @@ def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
     search_space = reader.parameters(trials).varying
     found = None
     if search_space:
-        found = read_request(
-            study, trial, trials, search_space, reader, UserSettings(rule, OPTIONS)
-        )
+        found = read_request(study, trial, trials, search_space, reader, settings)
     if found is None:
         raise InvalidInputError(NOTHING_VARIES)
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.sampler.categories import described
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
@@ -57,6 +58,8 @@ def read_request(
 ) -> Request | None:
     """The request of a trial; None if every parameter is fixed.
 
+    Its search space has the order and distances of choices that the settings tell.
+
     Args:
         study: The study.
         trial: The trial to suggest for.
@@ -67,7 +70,8 @@ def read_request(
     """
     rule, options = settings.rule, settings.options
     known = reader.parameters(trials)
-    varying = {**known.varying, **search_space}
+    search_space = described(search_space, settings.categories)
+    varying = {**described(known.varying, settings.categories), **search_space}
     fixed = fixed_values(study.sampler, trial, set(search_space), varying, trials)
     if search_space.keys() <= fixed.keys():
         return None

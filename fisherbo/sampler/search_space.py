@@ -23,6 +23,8 @@ from optuna.distributions import (
 )
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler.categories import DistanceDistribution, OrderedDistribution
+from fisherbo.sampler.simplex import groups
 from fisherbo.space import Array, Condition, Mask, Space
 
 SearchSpace = Mapping[str, BaseDistribution]
@@ -69,8 +71,17 @@ def to_space(search_space: SearchSpace) -> Space:
     """
     rows = [_row(name, distribution) for name, distribution in search_space.items()]
     low, high, step, log, categorical = zip(*rows, strict=True)
+    told = list(search_space.values())
+    ordinal = np.array([isinstance(d, OrderedDistribution) for d in told])
     return Space(
-        np.array(low), np.array(high), np.array(step), np.array(log), np.array(categorical)
+        np.array(low),
+        np.array(high),
+        np.array(step),
+        np.array(log),
+        np.array(categorical),
+        ordinal=ordinal if ordinal.any() else None,
+        vectors={j: d.vectors for j, d in enumerate(told) if isinstance(d, DistanceDistribution)},
+        simplices=groups(search_space),
     )
 
 
@@ -92,7 +103,8 @@ def _row(name: str, distribution: BaseDistribution) -> tuple[float, float, float
             many = step > 0 and not log and (high - low) / step > _MOST_LEVELS
             return low, high, 0.0 if many else step, log, False
         case CategoricalDistribution():
-            return 0.0, float(len(distribution.choices) - 1), 1.0, False, True
+            unordered = not isinstance(distribution, OrderedDistribution)
+            return 0.0, float(len(distribution.choices) - 1), 1.0, False, unordered
     raise InvalidInputError(
         f"parameter {name!r} has an unknown distribution {distribution!r}; "
         "use Optuna's float, int or categorical distribution"
@@ -192,7 +204,7 @@ def _condition(space: Space, x: Array, present: Mask, child: int) -> Condition |
         if parent != child and few and within and not _same(present, parent, child):
             rule = _rule(space, x, present, parent, child)
             if rule is not None:
-                cost = len(rule.known) if space.categorical[parent] else 2
+                cost = len(rule.known) if space.listed[parent] else 2
                 rules.append((cost, -present[:, parent].sum(), parent, rule))
     return min(rules, key=lambda r: r[:3])[3] if rules else None
 
@@ -210,10 +222,11 @@ def _rule(space: Space, x: Array, present: Mask, parent: int, child: int) -> Con
     if ((with_child > 0) & (with_child < count)).any():
         return None
     exists = with_child > 0
-    if not space.categorical[parent]:
+    if not space.listed[parent]:
         once = np.count_nonzero(np.diff(exists.astype(int))) == 1
         return Condition(child, parent, known, exists) if once else None
-    choices = np.arange(space.choices[parent]) / max(space.choices[parent] - 1, 1)
+    levels = int(space.levels[parent])
+    choices = np.arange(levels) / max(levels - 1, 1)
     seen = np.abs(choices[:, None] - known).min(1) < 1e-6
     table = np.ones(len(choices), dtype=bool)  # a choice not seen yet may have the parameter
     table[seen] = exists

@@ -230,7 +230,7 @@ def _exclusion_zones(request: Request, objectives: Sequence[FittedModel]) -> Exc
         return None
     lengthscale, rotation = kernel_axes(surrogate)
     chosen = active_set(turned(x, rotation), y, lengthscale, _MOST_COMPARED)
-    embedding = Embedding.of(lengthscale, request.space.choices, rotation)
+    embedding = Embedding.of(lengthscale, request.space.kinds, rotation)
     return exclusion_zones(
         x[chosen], y[chosen], embedding, radius, pending, plateaus=options.plateaus
     )

@@ -124,9 +124,9 @@ class SourceStudies:
             return None
         if not LEAST_TRIALS <= len(observations) <= _MOST_TRIALS:
             return None
-        choices = to_space(search_space).choices
+        kinds = to_space(search_space).kinds
         y = warp(observations.y[:, 0])
-        return transfer_mean(self._models(search_space), observations.x, y, choices)
+        return transfer_mean(self._models(search_space), observations.x, y, kinds)
 
     def pick(self, number: int) -> Mapping[str, Any]:
         """Parameters that the sources choose for a trial; trials 0, 2 and 4 only, else none."""

@@ -46,7 +46,7 @@ def kl_steps(seen: Inspection, objective: int = 0) -> tuple[Integers, Array]:
     lengthscale, rotation = kernel_axes(surrogate)
     hyper = Hyper(lengthscale, surrogate.variance, surrogate.noise, rotation)
     numbers = seen.table.number[observations.row[:_MOST]]
-    posterior = condition(x[:1], y[:1], seen.space.choices, hyper)
+    posterior = condition(x[:1], y[:1], seen.space.kinds, hyper)
     means, variances = [], []
     for t in range(1, len(x)):
         best = x[int(np.argmax(posterior.mean(x[:t])))]

@@ -94,7 +94,7 @@ def slice_points(at: Array, drawn: Axis) -> Array:
 def nearness(inspection: Inspection, x: Array, at: Array, free: list[int]) -> Array:
     """Prior correlation of each point with its foot on the slice in some directions, ``(n,)``."""
     lengthscale, rotation = kernel_axes(inspection.surrogate())
-    embedding = Embedding.of(lengthscale, inspection.space.choices, rotation)
+    embedding = Embedding.of(lengthscale, inspection.space.kinds, rotation)
     foot = np.tile(at, (len(x), 1))
     foot[:, free] = x[:, free]
     gaps = [distance(embedding(a[None]), embedding(b[None])) for a, b in zip(x, foot, strict=True)]

@@ -58,7 +58,7 @@ def test_the_model_predicts_as_the_posterior_and_so_does_its_way_back(mixed, pen
     assert back.predict(points)[0] == pytest.approx(mean, abs=1e-8)
     assert back.predict(points)[1] ** 2 == pytest.approx(sd**2, abs=1e-8)
     assert back.hyper.to_vector() == pytest.approx(posterior.hyper.to_vector())
-    assert back.choices.tolist() == posterior.choices.tolist()
+    assert back.choices.choices.tolist() == posterior.choices.tolist()
     assert back.nugget == pytest.approx(posterior.nugget)
 
 
