@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.input_constraints import Rule
+from fisherbo.sampler.user_settings import CostSettings
 
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
@@ -83,3 +85,39 @@ def check_arguments(
             "input_constraints must be a callable (params: dict) -> bool, got "
             f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
         )
+
+
+def cost_settings(cost: object, budget: object) -> CostSettings | None:
+    """What a sampler's arguments say of the cost of trials; None if nothing.
+
+    Raises:
+        InvalidInputError: If they are not valid.
+    """
+    if cost is None:
+        if budget is not None:
+            raise InvalidInputError(
+                f"budget needs cost, which says what is spent, got budget={budget!r} alone; pass "
+                'cost="seconds" for the durations of trials'
+            )
+        return None
+    if not (isinstance(cost, str) and cost):
+        raise InvalidInputError(
+            f'cost must be "seconds" or the name of a user attribute of the trials, got {cost!r}'
+        )
+    if budget is None:
+        return CostSettings(cost)
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < math.inf:
+        raise InvalidInputError(
+            f"budget must be > 0 and finite, in units of the cost, got {budget!r}; leave it out "
+            "for no limit"
+        )
+    return CostSettings(cost, float(budget))
+
+
+def no_cost(name: str) -> str:
+    """A warning that no trial tells its cost."""
+    told = f'trial.set_user_attr("{name}", cost)'
+    return (
+        f"No trial tells its cost {name!r} yet as a number >= 0, so that costs are ignored: call "
+        f'{told} in the objective, or pass cost="seconds" for the trials\' durations.'
+    )

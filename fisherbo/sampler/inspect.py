@@ -40,6 +40,8 @@ class Inspection:
         designed: Whether the next trial is one of the initial design, so that the model has no say.
         quadratic: Whether it is the optimum of a quadratic through the best trials, and not where
             the acquisition is largest.
+        cost: Model of the standardised log cost (`fisherbo.sampler.costs`); None where costs are
+            alike or do not matter.
     """
 
     request: Request
@@ -50,6 +52,7 @@ class Inspection:
     next: Array | None
     designed: bool = False
     quadratic: bool = False
+    cost: FittedModel | None = None
 
     @property
     def space(self) -> Space:

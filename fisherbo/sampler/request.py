@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.sampler import checks
+from fisherbo.sampler.costs import CostData, cost_data
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
@@ -31,6 +34,7 @@ class Request:
         observations: Their values and constraints, as the models see them.
         rule: The user's input constraint.
         options: Of the algorithm.
+        costs: What the trials cost; None if that does not matter.
     """
 
     number: int
@@ -41,6 +45,17 @@ class Request:
     observations: Observations
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
+    costs: CostData | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users should know of the trials."""
+        found = []
+        if np.isfinite(self.table.value[self.observations.too_good]).any():
+            found.append(checks.TOO_GOOD)
+        if self.costs is not None and self.costs.untold:
+            found.append(checks.no_cost(self.costs.settings.name))
+        return tuple(found)
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
@@ -78,6 +93,7 @@ def read_request(
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)
+    costs = None if settings.cost is None else cost_data(trials, settings.cost, options)
     return Request(
-        trial.number, parameters, space, target, table, observations, constraint, options
+        trial.number, parameters, space, target, table, observations, constraint, options, costs
     )

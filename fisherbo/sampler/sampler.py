@@ -33,7 +33,7 @@ from fisherbo.sampler.search_space import to_params
 from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
-from fisherbo.sampler.user_settings import UserSettings
+from fisherbo.sampler.user_settings import CostSettings, UserSettings
 from fisherbo.space import Array
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class FisherSampler(BaseSampler):
             ill-conditioned valleys along no axis (BBOB 10 and 11) the regret after 100 trials is
             some forty times smaller in 5-D and slightly smaller in 10-D; elsewhere rotations are
             rarely kept. A suggestion takes 10 % longer, 50 % where a rotation is kept.
+        cost: What a trial costs, for improvement per cost: "seconds" for its duration, or the name
+            of a user attribute that tells it, as by ``trial.set_user_attr("dollars", 0.2)``. A user
+            attribute "seconds" replaces the duration. See :mod:`fisherbo.sampler.costs`.
+        budget: What all trials may cost together. The less is left of it, the less the cost matters
+            to the choice; `StopWhenSpent` ends the study there.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
@@ -113,6 +118,8 @@ class FisherSampler(BaseSampler):
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
         rotation: bool = True,
+        cost: str | None = None,
+        budget: float | None = None,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
         checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
@@ -120,7 +127,8 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
-        self._settings = UserSettings(input_constraints, options)
+        priced = checks.cost_settings(cost, budget)
+        self._settings = UserSettings(input_constraints, options, priced)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -130,6 +138,11 @@ class FisherSampler(BaseSampler):
     def input_constraints(self) -> Rule | None:
         """Rule that every suggestion obeys."""
         return self._settings.rule
+
+    @property
+    def cost(self) -> CostSettings | None:
+        """What a trial costs, and how much may be spent."""
+        return self._settings.cost
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:
@@ -186,7 +199,7 @@ class FisherSampler(BaseSampler):
         first = self._design(request) if designed else x
         fitted = models.objectives, models.constraints
         found = request, study.directions, *fitted, acquisition, first
-        return Inspection(*found, designed=designed, quadratic=quadratic and not designed)
+        return Inspection(*found, designed, quadratic and not designed, models.cost)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -267,8 +280,8 @@ class FisherSampler(BaseSampler):
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
         found = read_request(study, trial, trials, search_space, reader, self._settings)
-        if found and np.isfinite(found.table.value[found.observations.too_good]).any():
-            self._say_once(study, checks.TOO_GOOD)
+        for message in found.warnings if found else ():
+            self._say_once(study, message)
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
@@ -288,7 +301,8 @@ class FisherSampler(BaseSampler):
         self, request: Request, trials: Sequence[FrozenTrial], transfer: TransferMean | None
     ) -> Models:
         last = partial(fit_store.latest, trials, tuple(request.search_space))
-        return self._fitter.fit(request.observations, request.space, last, transfer)
+        observations, costs = request.observations, request.costs
+        return self._fitter.fit(observations, request.space, last, transfer, costs)
 
     def _point(
         self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request
