@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
+    from fisherbo.sampler.budget import StopWhenSpent as StopWhenSpent
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
@@ -43,6 +44,7 @@ _HOME = {
     "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",
     "StopWhenConverged": "fisherbo.sampler.stopping",
+    "StopWhenSpent": "fisherbo.sampler.budget",
     "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
     "default_point": "fisherbo.tuning.suggestions",
@@ -68,6 +70,7 @@ __all__ = [
     "PolicyTuning",
     "Recommendation",
     "StopWhenConverged",
+    "StopWhenSpent",
     "TableModel",
     "TuningResult",
     "__version__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -106,18 +107,27 @@ def cost_settings(cost: object, budget: object) -> CostSettings | None:
         )
     if budget is None:
         return CostSettings(cost)
-    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < math.inf:
+    number = float(budget) if isinstance(budget, numbers.Real) else math.nan
+    if isinstance(budget, bool) or not 0 < number < math.inf:
         raise InvalidInputError(
             f"budget must be > 0 and finite, in units of the cost, got {budget!r}; leave it out "
             "for no limit"
         )
-    return CostSettings(cost, float(budget))
+    return CostSettings(cost, number)
 
 
 def no_cost(name: str) -> str:
     """A warning that no trial tells its cost."""
-    told = f'trial.set_user_attr("{name}", cost)'
     return (
-        f"No trial tells its cost {name!r} yet as a number >= 0, so that costs are ignored: call "
-        f'{told} in the objective, or pass cost="seconds" for the trials\' durations.'
+        f"No trial tells its cost {name!r} as a number >= 0 yet, so that costs do not matter to "
+        f"the search: call trial.set_user_attr({name!r}, cost) in the objective, or pass "
+        "cost='seconds' to FisherSampler for the durations of trials."
+    )
+
+
+def no_number(number: int, name: str, value: object) -> str:
+    """A warning that a trial tells its cost wrongly."""
+    return (
+        f"Trial {number} tells its cost {name!r} as {value!r}: a cost is a finite number >= 0, so "
+        "this one counts as not known. Such trials are not counted in what is spent."
     )

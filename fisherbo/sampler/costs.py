@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fisherbo.acquisition.cost import InverseCost, WithinBudget
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.gp.protocol import Surrogate
+from fisherbo.sampler import checks
 from fisherbo.sampler.constraints import ConstraintData
 from fisherbo.sampler.options import AlgorithmOptions
 from fisherbo.sampler.trials import FAILED
@@ -33,6 +34,9 @@ LABEL = "cost"
 
 SECONDS = "seconds"
 """The cost that trials without such a user attribute tell by their duration."""
+
+EVALUATED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Trials that tell what one costs."""
 
 _LEAST_SPREAD = 0.01  # nats: to which the acquisition is maximised
 _LEAST_TOLD = 5  # trials without a cost before a warning
@@ -50,7 +54,7 @@ class CostData:
         floor: ``f``, in units of the cost.
         largest: The largest cost so far; 0 if there is none.
         spent: Sum of all costs so far.
-        untold: Whether no trial tells its cost, though there are several.
+        warning: What users should know of them.
     """
 
     settings: CostSettings
@@ -60,7 +64,7 @@ class CostData:
     floor: float
     largest: float
     spent: float
-    untold: bool
+    warning: str | None = None
 
     @property
     def varies(self) -> bool:
@@ -122,7 +126,7 @@ def cost_data(
     """
     costs = costs_of(trials, settings.name)
     told = costs > 0
-    evaluated = np.array([t.state in _EVALUATED for t in trials], dtype=bool)
+    evaluated = np.array([t.state in EVALUATED for t in trials], dtype=bool)
     failed = np.array([FAILED in t.system_attrs for t in trials], dtype=bool) & ~evaluated
     usual = costs[told & evaluated]
     typical = float(np.median(usual)) if len(usual) else 0.0
@@ -139,7 +143,7 @@ def cost_data(
         floor=floor,
         largest=float(costs[known].max()) if known.any() else 0.0,
         spent=spent(trials, settings.name),
-        untold=int(evaluated.sum()) >= _LEAST_TOLD and not told.any(),
+        warning=_warning(trials, costs, settings.name),
     )
 
 
@@ -160,13 +164,20 @@ def spent(trials: Sequence[FrozenTrial], name: str) -> float:
     is noticed late.
     """
     costs = costs_of(trials, name)
-    evaluated = np.array([t.state in _EVALUATED for t in trials], dtype=bool)
+    evaluated = np.array([t.state in EVALUATED for t in trials], dtype=bool)
     usual = costs[evaluated & ~np.isnan(costs)]
     most = usual.max() if len(usual) else math.inf
     return float(np.nansum(np.where(evaluated, costs, np.minimum(costs, most))))
 
 
-_EVALUATED = (TrialState.COMPLETE, TrialState.PRUNED)
+def _warning(trials: Sequence[FrozenTrial], costs: Array, name: str) -> str | None:
+    """What is wrong with costs, if anything is."""
+    for trial, cost in zip(trials, costs.tolist(), strict=True):
+        if math.isnan(cost) and trial.state.is_finished() and name in trial.user_attrs:
+            return checks.no_number(trial.number, name, trial.user_attrs[name])
+    evaluated = sum(t.state in EVALUATED for t in trials)
+    untold = evaluated >= _LEAST_TOLD and np.isnan(costs).all()
+    return checks.no_cost(name) if untold else None
 
 
 def _cost(trial: FrozenTrial, name: str) -> float:

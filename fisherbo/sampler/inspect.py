@@ -74,6 +74,15 @@ class Inspection:
         """Parameters that vary, by name."""
         return self.request.search_space
 
+    @property
+    def median_cost(self) -> float | None:
+        """Median cost of the next trial; None if it is not known, or does not matter."""
+        costs = self.request.costs
+        if costs is None or not costs.largest or self.next is None:
+            return None
+        model = None if self.cost is None else self.cost.surrogate
+        return float(costs.median(model, self.next[None])[0])
+
     def surrogate(self, objective: int = 0) -> Surrogate:
         """The model of an objective."""
         return self.objectives[objective].surrogate

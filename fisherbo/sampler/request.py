@@ -53,8 +53,8 @@ class Request:
         found = []
         if np.isfinite(self.table.value[self.observations.too_good]).any():
             found.append(checks.TOO_GOOD)
-        if self.costs is not None and self.costs.untold:
-            found.append(checks.no_cost(self.costs.settings.name))
+        if self.costs is not None and self.costs.warning is not None:
+            found.append(self.costs.warning)
         return tuple(found)
 
     def with_pending(self, x: Array) -> Request:
