@@ -72,10 +72,13 @@ ARMS: Mapping[str, Callable[[int, float], optuna.samplers.BaseSampler]] = {
     "TPE": lambda seed, _: make_sampler("tpe", seed),
 }
 VARIANTS: Mapping[str, Callable[[int, float], optuna.samplers.BaseSampler]] = {
-    "budget, not cooled": _fisher(cooling=False),
-    "budget, floor 0": _fisher(floor=0.0),
-    "budget, floor 0.5": _fisher(floor=0.5),
-    "cost, floor 0.5": _fisher(budgeted=False, floor=0.5),
+    f"{name}, floor {floor:g}": _fisher(budgeted=budgeted, cooling=cooling, floor=floor)
+    for floor in (0.0, 0.1, 0.5, 1.0, 2.0)
+    for name, budgeted, cooling in (
+        ("cost", False, False),
+        ("budget, cooled", True, True),
+        ("budget, not cooled", True, False),
+    )
 }
 MISUSE = ("constant", "random")
 
