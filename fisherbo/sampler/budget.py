@@ -126,7 +126,7 @@ def _account(trials: Sequence[FrozenTrial], settings: CostSettings) -> _Account:
     done = np.array([t.state in EVALUATED for t in trials], dtype=bool)
     known = costs[done & (costs > 0)]
     median = float(np.median(known)) if len(known) else 0.0
-    total = spent(trials, settings.name)
+    total = spent(trials, costs)
     running = sum(t.state == TrialState.RUNNING for t in trials)
     budget = math.inf if settings.budget is None else settings.budget
     return _Account(

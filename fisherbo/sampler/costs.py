@@ -27,7 +27,7 @@ from fisherbo.sampler.constraints import ConstraintData
 from fisherbo.sampler.options import AlgorithmOptions
 from fisherbo.sampler.trials import FAILED
 from fisherbo.sampler.user_settings import CostSettings
-from fisherbo.space import Array
+from fisherbo.space import Array, Mask
 
 LABEL = "cost"
 """Of the model."""
@@ -115,22 +115,23 @@ class CostData:
 
 
 def cost_data(
-    trials: Sequence[FrozenTrial], settings: CostSettings, options: AlgorithmOptions
+    trials: Sequence[FrozenTrial], located: Mask, settings: CostSettings, options: AlgorithmOptions
 ) -> CostData:
     """What the trials of a table cost, in its order.
 
     Args:
         trials: Of the table.
+        located: Which of them have a place in the space, shape ``(t,)``.
         settings: What is asked for.
         options: Of the algorithm.
     """
     costs = costs_of(trials, settings.name)
     told = costs > 0
-    evaluated = np.array([t.state in EVALUATED for t in trials], dtype=bool)
+    evaluated = _evaluated(trials)
     failed = np.array([FAILED in t.system_attrs for t in trials], dtype=bool) & ~evaluated
     usual = costs[told & evaluated]
     typical = float(np.median(usual)) if len(usual) else 0.0
-    known = told & (evaluated | (failed & (costs > typical)))
+    known = located & told & (evaluated | (failed & (costs > typical)))
     floor = options.cost_floor * typical
     logs = np.log(np.where(known, costs, 1.0) + floor)
     centre = float(logs[known].mean()) if known.any() else 0.0
@@ -142,7 +143,7 @@ def cost_data(
         scale=scale,
         floor=floor,
         largest=float(costs[known].max()) if known.any() else 0.0,
-        spent=spent(trials, settings.name),
+        spent=spent(trials, costs),
         warning=_warning(trials, costs, settings.name),
     )
 
@@ -157,17 +158,20 @@ def costs_of(trials: Sequence[FrozenTrial], name: str) -> Array:
     return np.array([_cost(t, name) for t in trials], dtype=np.float64)
 
 
-def spent(trials: Sequence[FrozenTrial], name: str) -> float:
-    """Sum of all known costs.
+def spent(trials: Sequence[FrozenTrial], costs: Array) -> float:
+    """Sum of all known costs ``(t,)`` of trials.
 
     A failure counts with at most the largest cost of the others: the end of a killed worker's trial
     is noticed late.
     """
-    costs = costs_of(trials, name)
-    evaluated = np.array([t.state in EVALUATED for t in trials], dtype=bool)
+    evaluated = _evaluated(trials)
     usual = costs[evaluated & ~np.isnan(costs)]
     most = usual.max() if len(usual) else math.inf
     return float(np.nansum(np.where(evaluated, costs, np.minimum(costs, most))))
+
+
+def _evaluated(trials: Sequence[FrozenTrial]) -> Mask:
+    return np.array([t.state in EVALUATED for t in trials], dtype=bool)
 
 
 def _warning(trials: Sequence[FrozenTrial], costs: Array, name: str) -> str | None:
@@ -175,8 +179,7 @@ def _warning(trials: Sequence[FrozenTrial], costs: Array, name: str) -> str | No
     for trial, cost in zip(trials, costs.tolist(), strict=True):
         if math.isnan(cost) and trial.state.is_finished() and name in trial.user_attrs:
             return checks.no_number(trial.number, name, trial.user_attrs[name])
-    evaluated = sum(t.state in EVALUATED for t in trials)
-    untold = evaluated >= _LEAST_TOLD and np.isnan(costs).all()
+    untold = _evaluated(trials).sum() >= _LEAST_TOLD and np.isnan(costs).all()
     return checks.no_cost(name) if untold else None
 
 

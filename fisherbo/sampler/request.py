@@ -93,7 +93,9 @@ def read_request(
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)
-    costs = None if settings.cost is None else cost_data(trials, settings.cost, options)
+    costs = (
+        None if settings.cost is None else cost_data(trials, table.located, settings.cost, options)
+    )
     return Request(
         trial.number, parameters, space, target, table, observations, constraint, options, costs
     )

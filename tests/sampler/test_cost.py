@@ -13,10 +13,20 @@ from optuna.trial import TrialState, create_trial
 
 from fisherbo import FisherSampler, StopWhenSpent
 from fisherbo.errors import InvalidInputError
-from fisherbo.sampler.costs import cost_data, costs_of, spent
+from fisherbo.sampler import costs as sampler_costs
+from fisherbo.sampler.costs import costs_of
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.trials import FAILED
 from fisherbo.sampler.user_settings import CostSettings
+
+
+def cost_data(trials, settings, options):
+    return sampler_costs.cost_data(trials, np.ones(len(trials), dtype=bool), settings, options)
+
+
+def spent(trials, name):
+    return sampler_costs.spent(trials, costs_of(trials, name))
+
 
 START = datetime(2024, 5, 1)
 UNIT = {"x": FloatDistribution(0.0, 1.0)}
