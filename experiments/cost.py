@@ -52,7 +52,7 @@ DEVELOPMENT_TASKS, FINAL_TASKS = 4, 4  # of each space
 
 
 def _fisher(
-    *, budgeted: bool = True, cooling: bool = True, floor: float = DEFAULTS.cost_floor
+    *, budgeted: bool = True, cooling: bool = False, floor: float = DEFAULTS.cost_floor
 ) -> Callable[[int, float], optuna.samplers.BaseSampler]:
     options = replace(DEFAULTS, cost_cooling=cooling, cost_floor=floor)
 
@@ -67,7 +67,7 @@ PLAIN, AWARE = "no cost", "cost, budget"
 ARMS: Mapping[str, Callable[[int, float], optuna.samplers.BaseSampler]] = {
     PLAIN: lambda seed, _: make_sampler("fisher", seed),
     AWARE: _fisher(),
-    "cost": _fisher(budgeted=False),
+    "the same, cooled": _fisher(cooling=True),
     "EI per second": _fisher(budgeted=False, floor=0.0),
     "TPE": lambda seed, _: make_sampler("tpe", seed),
 }

@@ -40,8 +40,8 @@ class AlgorithmOptions:
     metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
     cost_power: float = 1.0
-    cost_cooling: bool = True
-    cost_floor: float = 0.1
+    cost_cooling: bool = False
+    cost_floor: float = 0.5
 
 
 DEFAULTS = AlgorithmOptions()

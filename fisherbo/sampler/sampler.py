@@ -82,8 +82,8 @@ class FisherSampler(BaseSampler):
         cost: What a trial costs, for improvement per cost: "seconds" for its duration, or the name
             of a user attribute that tells it, as by ``trial.set_user_attr("dollars", 0.2)``. A user
             attribute "seconds" replaces the duration. See :mod:`fisherbo.sampler.costs`.
-        budget: What all trials may cost together. The less is left of it, the less the cost matters
-            to the choice; `StopWhenSpent` ends the study there.
+        budget: What all trials may cost together. The last ones are chosen to fit into what is
+            left; `StopWhenSpent` ends the study there.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a

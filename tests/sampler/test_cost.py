@@ -224,10 +224,11 @@ def test_what_is_left_lowers_the_power_of_the_cost_and_bounds_it():
 
     assert weights(None) == [costs.scale]
     rich = 4 * costs.spent
-    assert weights(rich) == [pytest.approx(0.75 * costs.scale)]
-    assert weights(rich, replace(DEFAULTS, cost_cooling=False)) == [costs.scale]
+    assert weights(rich) == [costs.scale]
+    cooled = replace(DEFAULTS, cost_cooling=True)
+    assert weights(rich, cooled) == [pytest.approx(0.75 * costs.scale)]
     assert weights(costs.spent + costs.largest / 2)[1:] == [None]  # within what is left
-    assert weights(costs.spent / 2) == []
+    assert weights(costs.spent / 2, cooled) == []
     held = replace(costs, settings=CostSettings("dollars", rich))
     pending = seen.observations.points[:3]
     committed = costs.median(surrogate, pending).sum()
