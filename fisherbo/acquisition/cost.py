@@ -3,8 +3,8 @@
 Symbols: c the cost of an evaluation; u = (log c − m)/s its standardised logarithm; μ, σ posterior
 mean and standard deviation of u at a candidate; τ² noise variance; α power; B what is left.
 
-Improvement per cost is EI(x)/exp E[log c(x)] (Snoek, Larochelle & Adams 2012). With cost cooling it
-is EI(x)/c(x)^α, with α falling from 1 to 0 as the budget is spent (Lee et al. 2020).
+Improvement per cost is EI(x)/exp E[log c(x)] (Snoek, Larochelle & Adams 2012), α = 1. With cost
+cooling α falls from 1 to 0 as the budget is spent (Lee et al. 2020).
 """
 
 from __future__ import annotations
