@@ -4,7 +4,7 @@ The model is of u = (log(c + f) − m)/s with the mean m and the standard deviat
 known, and the floor f, half the median cost. Without it a trial of a hundredth of the typical cost
 would count as a hundred times as attractive, and the search would spend itself on what is cheap: on
 development surfaces the normalised regret at the end of the budget was .04 higher. Cooling the
-power of the cost as the budget is spent (Lee et al. 2020) was worse than not, with any floor.
+power of the cost as the budget is spent (Lee et al. 2020) brought nothing beside the floor.
 
 A pruned trial counts with what it cost: what a trial is expected to cost includes that it may be
 pruned. A failure tells what a trial costs at least; below the median, that is not informative.

@@ -171,7 +171,7 @@ def test_cheap_trials_are_preferred_where_nothing_is_lost():
 
 
 def test_the_model_predicts_costs():
-    study = run(aware(), steep, 30)
+    study = run(aware(), steep, 29)
     seen = study.sampler.inspect(study)
     costs, grid = seen.request.costs, np.random.default_rng(0).random((50, 2))
     # the coordinates are those of the parameters' ranges, here the unit square
