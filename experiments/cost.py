@@ -271,9 +271,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     data = os.environ.get(surfaces.DATA)
     parser.add_argument("--data", type=Path, default=data, help="the scenarios")
-    parser.add_argument("--dev", action="store_true", help="development tasks, and variants")
+    parser.add_argument("--dev", action="store_true", help="development tasks")
     parser.add_argument("--quick", action="store_true", help="one task of each space")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS), help="beside the first")
+    parser.add_argument(
+        "--arms",
+        nargs="*",
+        default=list(ARMS),
+        choices=[*ARMS, *VARIANTS],
+        metavar="ARM",
+        help=f"which samplers, of {', '.join(map(repr, [*ARMS, *VARIANTS]))}",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)

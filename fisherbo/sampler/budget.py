@@ -110,8 +110,7 @@ class StopWhenSpent:
 
     def _settings(self, study: Study) -> CostSettings:
         """What counts, of the callback's own or the sampler's."""
-        sampler = innermost(study.sampler)
-        own = sampler.cost if isinstance(sampler, FisherSampler) else None
+        own = _told(study)
         budget = own.budget if self._budget is None and own is not None else self._budget
         if budget is None:
             raise InvalidInputError(
@@ -119,6 +118,12 @@ class StopWhenSpent:
                 "StopWhenSpent(3600) for an hour of all trials together"
             )
         return CostSettings(self._cost or (SECONDS if own is None else own.name), budget)
+
+
+def _told(study: Study) -> CostSettings | None:
+    """The cost that the study's sampler was told."""
+    sampler = innermost(study.sampler)
+    return sampler.settings.cost if isinstance(sampler, FisherSampler) else None
 
 
 def _account(trials: Sequence[FrozenTrial], settings: CostSettings) -> _Account:
@@ -140,10 +145,8 @@ def _account(trials: Sequence[FrozenTrial], settings: CostSettings) -> _Account:
 
 def _predicted(study: Study, settings: CostSettings) -> float | None:
     """Median cost of the trial that the study's sampler would begin now, if it has a model."""
-    sampler = innermost(study.sampler)
-    if not isinstance(sampler, FisherSampler) or sampler.cost is None:
-        return None
-    if sampler.cost.name != settings.name:
+    sampler, own = innermost(study.sampler), _told(study)
+    if own is None or own.name != settings.name or not isinstance(sampler, FisherSampler):
         return None
     try:
         return sampler.inspect(study).median_cost

@@ -33,7 +33,7 @@ from fisherbo.sampler.search_space import to_params
 from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
-from fisherbo.sampler.user_settings import CostSettings, UserSettings
+from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class FisherSampler(BaseSampler):
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
         priced = checks.cost_settings(cost, budget)
-        self._settings = UserSettings(input_constraints, options, priced)
+        self._settings = UserSettings(input_constraints, options, cost=priced)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -140,9 +140,9 @@ class FisherSampler(BaseSampler):
         return self._settings.rule
 
     @property
-    def cost(self) -> CostSettings | None:
-        """What a trial costs, and how much may be spent."""
-        return self._settings.cost
+    def settings(self) -> UserSettings:
+        """What the user told, for the pruner and the end of a study."""
+        return self._settings
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:
