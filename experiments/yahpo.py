@@ -40,6 +40,7 @@ _AKNN = ("k", "M", "ef", "ef_construction")
 _RANGER = (*("num.trees", "sample.fraction", "mtry.power", "min.node.size", "num.random.splits"),)
 _DARTS = "NetworkSelectorDatasetInfo_COLON_darts_COLON_"
 _IMPUTE = "num.impute.selected.cpo"
+_SECONDS = ("time", "timetrain", "runtime")
 _FULL: Params = {"trainsize": 1.0, "repl": 10}
 
 
@@ -64,6 +65,11 @@ class Scenario:
     maximised: bool
     fixed: Mapping[str, Any]
     task: str = "task_id"
+
+    @property
+    def seconds(self) -> str:
+        """The output that is the duration of an evaluation."""
+        return next(name for name in self.outputs if name in _SECONDS)
 
 
 def _rbv2(
@@ -208,6 +214,20 @@ class Surface:
 
     def losses(self, many: Sequence[Params], **fixed: Any) -> Array:
         """The objective of several configurations, shape ``(b,)``."""
+        kind = self.scenario
+        values: Array = self.outputs(many, **fixed)[:, kind.outputs.index(kind.output)]
+        return -values if kind.maximised else values
+
+    def loss_and_seconds(self, params: Params) -> tuple[float, float]:
+        """The objective of a configuration, and how long its evaluation takes."""
+        kind = self.scenario
+        found = self.outputs([params])[0]
+        value = float(found[kind.outputs.index(kind.output)])
+        seconds = float(found[kind.outputs.index(kind.seconds)])
+        return -value if kind.maximised else value, seconds
+
+    def outputs(self, many: Sequence[Params], **fixed: Any) -> Array:
+        """All outputs of the network, in the scenario's order, shape ``(b, outputs)``."""
         kind, session = self.scenario, self._session
         rows = [{**params, **self.fixed, **fixed} for params in many]
         codes = [
@@ -220,8 +240,7 @@ class Surface:
             session.run(None, {"x_cat": x_cat[i : i + width], "x_cont": x_cont[i : i + width]})[0]
             for i in range(0, len(rows), width)
         ]
-        values: Array = np.vstack(out)[:, kind.outputs.index(kind.output)].astype(np.float64)
-        return -values if kind.maximised else values
+        return np.vstack(out).astype(np.float64)
 
     @cached_property
     def _codes(self) -> dict[str, dict[str, int]]:

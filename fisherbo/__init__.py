@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fisherbo.estimators import FisherSearchCV as FisherSearchCV
     from fisherbo.estimators import KFACClassifier as KFACClassifier
     from fisherbo.estimators import KFACRegressor as KFACRegressor
+    from fisherbo.sampler.budget import StopWhenSpent as StopWhenSpent
     from fisherbo.sampler.categories import ordered as ordered
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
     from fisherbo.sampler.recommend import Recommendation as Recommendation
@@ -47,6 +48,7 @@ _HOME = {
     "PolicyTuning": "fisherbo.tuning.policy",
     "Recommendation": "fisherbo.sampler.recommend",
     "StopWhenConverged": "fisherbo.sampler.stopping",
+    "StopWhenSpent": "fisherbo.sampler.budget",
     "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
     "default_point": "fisherbo.tuning.suggestions",
@@ -76,6 +78,7 @@ __all__ = [
     "PolicyTuning",
     "Recommendation",
     "StopWhenConverged",
+    "StopWhenSpent",
     "TableModel",
     "TuningResult",
     "__version__",

@@ -25,7 +25,8 @@ One suggestion:
    value, or over the best posterior mean if values are noisy (a point has two, or
    :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
    expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
-   is added.
+   is added, and the expected log cost of a trial subtracted if ``cost`` is given (`costs`;
+   Snoek et al. 2012; Lee et al. 2020).
 7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
    under evaluation. If the best value is more than two trials old, every other trial avoids
    all known points.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.input_constraints import Rule
+from fisherbo.sampler.user_settings import CostSettings
 
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
@@ -83,3 +86,48 @@ def check_arguments(
             "input_constraints must be a callable (params: dict) -> bool, got "
             f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
         )
+
+
+def cost_settings(cost: object, budget: object) -> CostSettings | None:
+    """What a sampler's arguments say of the cost of trials; None if nothing.
+
+    Raises:
+        InvalidInputError: If they are not valid.
+    """
+    if cost is None:
+        if budget is not None:
+            raise InvalidInputError(
+                f"budget needs cost, which says what is spent, got budget={budget!r} alone; pass "
+                'cost="seconds" for the durations of trials'
+            )
+        return None
+    if not (isinstance(cost, str) and cost):
+        raise InvalidInputError(
+            f'cost must be "seconds" or the name of a user attribute of the trials, got {cost!r}'
+        )
+    if budget is None:
+        return CostSettings(cost)
+    number = float(budget) if isinstance(budget, numbers.Real) else math.nan
+    if isinstance(budget, bool) or not 0 < number < math.inf:
+        raise InvalidInputError(
+            f"budget must be > 0 and finite, in units of the cost, got {budget!r}; leave it out "
+            "for no limit"
+        )
+    return CostSettings(cost, number)
+
+
+def no_cost(name: str) -> str:
+    """A warning that no trial tells its cost."""
+    return (
+        f"No trial tells its cost {name!r} as a number >= 0 yet, so that costs do not matter to "
+        f"the search: call trial.set_user_attr({name!r}, cost) in the objective, or pass "
+        "cost='seconds' to FisherSampler for the durations of trials."
+    )
+
+
+def no_number(number: int, name: str, value: object) -> str:
+    """A warning that a trial tells its cost wrongly."""
+    return (
+        f"Trial {number} tells its cost {name!r} as {value!r}: a cost is a finite number >= 0, so "
+        "this one counts as not known. Such trials are not counted in what is spent."
+    )

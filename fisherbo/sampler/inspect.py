@@ -40,6 +40,8 @@ class Inspection:
         designed: Whether the next trial is one of the initial design, so that the model has no say.
         quadratic: Whether it is the optimum of a quadratic through the best trials, and not where
             the acquisition is largest.
+        cost: Model of the standardised log cost (`fisherbo.sampler.costs`); None where costs are
+            alike or do not matter.
     """
 
     request: Request
@@ -50,6 +52,7 @@ class Inspection:
     next: Array | None
     designed: bool = False
     quadratic: bool = False
+    cost: FittedModel | None = None
 
     @property
     def space(self) -> Space:
@@ -70,6 +73,15 @@ class Inspection:
     def search_space(self) -> SearchSpace:
         """Parameters that vary, by name."""
         return self.request.search_space
+
+    @property
+    def median_cost(self) -> float | None:
+        """Median cost of the next trial; None if it is not known, or does not matter."""
+        costs = self.request.costs
+        if costs is None or not costs.largest or self.next is None:
+            return None
+        model = None if self.cost is None else self.cost.surrogate
+        return float(costs.median(model, self.next[None])[0])
 
     def surrogate(self, objective: int = 0) -> Surrogate:
         """The model of an objective."""

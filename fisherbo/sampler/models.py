@@ -20,6 +20,7 @@ from fisherbo.gp.subset import Region, region_known
 from fisherbo.gp.transfer import TransferMean, TransferPosterior
 from fisherbo.gp.warp import warped_noise
 from fisherbo.sampler.constraints import ConstraintData
+from fisherbo.sampler.costs import CostData
 from fisherbo.sampler.observations import Observations
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sobol import sobol
@@ -68,11 +69,13 @@ class Models:
         objectives: Of each objective; none where no trial has a value.
         constraints: Of each constraint.
         fits: New fits, which no trial holds yet, by the models' labels.
+        cost: Of the standardised log cost; None where costs are alike or do not matter.
     """
 
     objectives: tuple[FittedModel, ...]
     constraints: tuple[FittedModel, ...]
     fits: dict[str, Fit]
+    cost: FittedModel | None = None
 
     def with_pending(self, x: Array) -> Models:
         """The models with one more pending point ``(d,)``."""
@@ -202,6 +205,7 @@ class ModelFitter:
         space: Space,
         last: LastFit,
         transfer: TransferMean | None = None,
+        costs: CostData | None = None,
     ) -> Models:
         """Models of each objective and constraint.
 
@@ -210,16 +214,19 @@ class ModelFitter:
             space: The search space.
             last: The last fits.
             transfer: Prior mean of a single objective that earlier studies give.
+            costs: What the trials cost, if that matters.
         """
         fits: dict[str, Fit] = {}
-        fit = partial(fit_constraint, options=self._options)
+
+        def fitted(data: ConstraintData) -> FittedModel:
+            fit = partial(fit_constraint, data, observations, space, options=self._options)
+            return self._fitted(data.label, fit, last, fits)
+
         return Models(
             tuple(self._objectives(observations, space, last, transfer, fits)),
-            tuple(
-                self._fitted(c.label, partial(fit, c, observations, space), last, fits)
-                for c in observations.constraints
-            ),
+            tuple(fitted(c) for c in observations.constraints),
             fits,
+            fitted(costs.observed) if costs is not None and costs.varies else None,
         )
 
     @contextmanager

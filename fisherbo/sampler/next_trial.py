@@ -162,6 +162,8 @@ def _reason(seen: Inspection, objectives: int, probability: float | None) -> str
         )
     if seen.constraints:
         reason += ", weighed by the probability that all constraints hold"
+    if seen.cost is not None:
+        reason += ", for what it costs"
     if isinstance(seen.acquisition, Restricted):
         reason += "; it is kept away from points that are known or that the model cannot judge"
     return reason + "."

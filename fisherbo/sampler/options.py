@@ -25,6 +25,9 @@ class AlgorithmOptions:
         stalls: Whether known points are avoided while the best value is old.
         metric: In which the acquisition is climbed.
         effort: Of the search for the largest acquisition.
+        cost_power: Of the cost in the acquisition.
+        cost_cooling: Whether the power falls to 0 with what is left of a budget.
+        cost_floor: Added to all costs, in median costs.
     """
 
     rotation: bool = True
@@ -36,6 +39,9 @@ class AlgorithmOptions:
     stalls: bool = True
     metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
+    cost_power: float = 1.0
+    cost_cooling: bool = False
+    cost_floor: float = 0.5
 
 
 DEFAULTS = AlgorithmOptions()

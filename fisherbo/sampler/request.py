@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.sampler import checks
 from fisherbo.sampler.categories import described
+from fisherbo.sampler.costs import CostData, cost_data
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
@@ -32,6 +35,7 @@ class Request:
         observations: Their values and constraints, as the models see them.
         rule: The user's input constraint.
         options: Of the algorithm.
+        costs: What the trials cost; None if that does not matter.
     """
 
     number: int
@@ -42,6 +46,17 @@ class Request:
     observations: Observations
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
+    costs: CostData | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users should know of the trials."""
+        found = []
+        if np.isfinite(self.table.value[self.observations.too_good]).any():
+            found.append(checks.TOO_GOOD)
+        if self.costs is not None and self.costs.warning is not None:
+            found.append(self.costs.warning)
+        return tuple(found)
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
@@ -82,6 +97,9 @@ def read_request(
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)
+    costs = (
+        None if settings.cost is None else cost_data(trials, table.located, settings.cost, options)
+    )
     return Request(
-        trial.number, parameters, space, target, table, observations, constraint, options
+        trial.number, parameters, space, target, table, observations, constraint, options, costs
     )

@@ -83,6 +83,11 @@ class FisherSampler(BaseSampler):
         categories: What is known of categorical parameters, by name: their choices in order,
             ``fisherbo.ordered("s", "m", "l")``, or distances of choices, as a symmetric matrix in
             the order of the choices or a mapping from pairs (:mod:`fisherbo.sampler.categories`).
+        cost: What a trial costs, for improvement per cost: "seconds" for its duration, or the name
+            of a user attribute that tells it, as by ``trial.set_user_attr("dollars", 0.2)``. A user
+            attribute "seconds" replaces the duration. See :mod:`fisherbo.sampler.costs`.
+        budget: What all trials may cost together. The last ones are chosen to fit into what is
+            left; `StopWhenSpent` ends the study there.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
@@ -119,6 +124,8 @@ class FisherSampler(BaseSampler):
         input_constraints: Rule | None = None,
         rotation: bool = True,
         categories: Mapping[str, Any] | None = None,
+        cost: str | None = None,
+        budget: float | None = None,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
         checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
@@ -126,7 +133,8 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
-        self._settings = UserSettings(input_constraints, options, read_categories(categories))
+        told, priced = read_categories(categories), checks.cost_settings(cost, budget)
+        self._settings = UserSettings(input_constraints, options, told, cost=priced)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -192,7 +200,7 @@ class FisherSampler(BaseSampler):
         first = self._design(request) if designed else x
         fitted = models.objectives, models.constraints
         found = request, study.directions, *fitted, acquisition, first
-        return Inspection(*found, designed=designed, quadratic=quadratic and not designed)
+        return Inspection(*found, designed, quadratic and not designed, models.cost)
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler; ours draws fresh numbers for every trial already."""
@@ -273,8 +281,8 @@ class FisherSampler(BaseSampler):
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
         found = read_request(study, trial, trials, search_space, reader, self._settings)
-        if found and np.isfinite(found.table.value[found.observations.too_good]).any():
-            self._say_once(study, checks.TOO_GOOD)
+        for message in found.warnings if found else ():
+            self._say_once(study, message)
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
@@ -294,7 +302,8 @@ class FisherSampler(BaseSampler):
         self, request: Request, trials: Sequence[FrozenTrial], transfer: TransferMean | None
     ) -> Models:
         last = partial(fit_store.latest, trials, labels(request.search_space))
-        return self._fitter.fit(request.observations, request.space, last, transfer)
+        observations, costs = request.observations, request.costs
+        return self._fitter.fit(observations, request.space, last, transfer, costs)
 
     def _point(
         self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request

@@ -75,7 +75,17 @@ def _optimum_of_quadratic(request: Request, models: Models) -> Array | None:
     if request.rule is not None or len(observations.pending) or not target.continuous.all():
         return None
     own = observations.own
-    return quadratic_optimum(observations.x[own], observations.y[own, 0])
+    x = quadratic_optimum(observations.x[own], observations.y[own, 0])
+    return None if x is None or _exceeds_budget(request, models, x) else x
+
+
+def _exceeds_budget(request: Request, models: Models, x: Array) -> bool:
+    """Whether the median cost of a trial at ``(d,)`` is above what is left of the budget."""
+    costs, pending = request.costs, request.observations.pending
+    if costs is None:
+        return False
+    model = None if models.cost is None else models.cost.surrogate
+    return float(costs.median(model, x[None])[0]) > costs.left(model, pending)
 
 
 def best_point(
@@ -91,7 +101,9 @@ def best_point(
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
     metric = request.options.metric
-    full, anchors = acquisition_of(models.objectives, models.constraints, known, rng, metric)
+    cost = _cost_factors(request, models)
+    fitted = models.objectives, models.constraints
+    full, anchors = acquisition_of(*fitted, known, rng, metric, cost)
     if rule is not None:
         drawn = np.concatenate([rule.draw(rng), target.snap(known.x)])
         further = rule.require(drawn)
@@ -131,6 +143,7 @@ def acquisition_of(
     known: KnownPoints,
     rng: np.random.Generator,
     metric: MetricRule = DEFAULTS.metric,
+    further: tuple[Acquisition, ...] = (),
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -144,11 +157,12 @@ def acquisition_of(
         known: Points that were or are under evaluation.
         rng: Source of randomness.
         metric: In which the acquisition is climbed.
+        further: Factors of the acquisition beside those.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
     """
-    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.fantasized, metric) for c in constraints)
+    factors = (*(Feasibility(c.fantasized, metric) for c in constraints), *further)
     points = known.x
     holds = _holds(constraints, points, known.constraints)
     if not objectives or not holds.any():
@@ -164,6 +178,14 @@ def acquisition_of(
     improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
     return product((improvement, *factors)), feasible[leaders]
+
+
+def _cost_factors(request: Request, models: Models) -> tuple[Acquisition, ...]:
+    """What the cost adds to the acquisition; nothing where costs are alike."""
+    if request.costs is None or models.cost is None:
+        return ()
+    pending = request.observations.pending
+    return request.costs.factors(models.cost.surrogate, pending, request.options)
 
 
 def _hypervolume_of(

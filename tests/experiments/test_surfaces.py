@@ -90,6 +90,7 @@ def test_a_network_gets_its_inputs_in_its_order(surface: yahpo.Surface, rows: in
     assert asked == [([1, 2], [3, 0.5, 1]), ([1, 1], [0, 0, 1])]
     assert len(network.asked) == (2 if rows == 1 else 1)
     assert surface.loss(many[1], trainsize=0.25) == pytest.approx(-2.25)
+    assert surface.loss_and_seconds(many[1]) == pytest.approx((-3.0, 100.0))
 
 
 def test_only_parameters_that_exist_are_asked_for(surface: yahpo.Surface) -> None:
