@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.acquisition.propose import Effort
 from fisherbo.gp.fisher import MetricRule, posterior_metric
 
@@ -25,6 +26,7 @@ class AlgorithmOptions:
         stalls: Whether known points are avoided while the best value is old.
         metric: In which the acquisition is climbed.
         effort: Of the search for the largest acquisition.
+        belief: How a user's belief about the optimum is used.
     """
 
     rotation: bool = True
@@ -36,6 +38,7 @@ class AlgorithmOptions:
     stalls: bool = True
     metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
+    belief: BeliefOptions = field(default_factory=BeliefOptions)
 
 
 DEFAULTS = AlgorithmOptions()

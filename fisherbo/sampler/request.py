@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.acquisition.belief import Belief
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
+from fisherbo.sampler.priors import read_belief
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.trials import StudyReader, TrialTable
 from fisherbo.sampler.user_settings import UserSettings
@@ -31,6 +33,7 @@ class Request:
         observations: Their values and constraints, as the models see them.
         rule: The user's input constraint.
         options: Of the algorithm.
+        belief: The user's, about the optimum.
     """
 
     number: int
@@ -41,6 +44,7 @@ class Request:
     observations: Observations
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
+    belief: Belief | None = None
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
@@ -78,6 +82,6 @@ def read_request(
     constraint = None
     if rule is not None:
         constraint = InputConstraint(rule, target, parameters, known.constants)
-    return Request(
-        trial.number, parameters, space, target, table, observations, constraint, options
-    )
+    belief = read_belief(settings.priors, target, parameters)
+    read = (trial.number, parameters, space, target, table, observations)
+    return Request(*read, constraint, options, belief)

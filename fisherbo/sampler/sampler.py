@@ -26,6 +26,7 @@ from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
+from fisherbo.sampler.priors import Priors, drawn_values, unknown_names
 from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
@@ -113,14 +114,17 @@ class FisherSampler(BaseSampler):
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
         rotation: bool = True,
+        priors: Priors | None = None,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
-        checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
+        checks.check_arguments(
+            n_startup_trials, surrogate, source_studies, input_constraints, priors
+        )
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
-        self._settings = UserSettings(input_constraints, options)
+        self._settings = UserSettings(input_constraints, options, priors)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -242,7 +246,9 @@ class FisherSampler(BaseSampler):
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
-        return draw_value(self._settings.rule, settled, param_name, param_distribution, rng)
+        asked, first = (param_name, param_distribution), trial.number == 0
+        points = drawn_values(self._settings.priors, *asked, rng, mode=first)
+        return draw_value(self._settings.rule, settled, *asked, points)
 
     def after_trial(
         self,
@@ -269,6 +275,8 @@ class FisherSampler(BaseSampler):
         found = read_request(study, trial, trials, search_space, reader, self._settings)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
+        if unknown := unknown_names(self._settings.priors, reader.parameters(trials)):
+            self._say_once(study, unknown, "priors")
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
@@ -307,10 +315,11 @@ class FisherSampler(BaseSampler):
             self._say_once(study, checks.EXHAUSTED)
         return x
 
-    def _say_once(self, study: Study, message: str) -> None:
-        """Warn once for each study."""
-        if (study.study_name, message) not in self._said:
-            self._said.add((study.study_name, message))
+    def _say_once(self, study: Study, message: str, topic: str = "") -> None:
+        """Warn once for each study, and for each topic or message."""
+        key = study.study_name, topic or message
+        if key not in self._said:
+            self._said.add(key)
             optuna.logging.get_verbosity()  # sets up Optuna's handler
             _LOGGER.warning(message)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
+from fisherbo.sampler.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class UserSettings:
     Attributes:
         rule: Which points may be evaluated; None if all.
         options: Of the algorithm.
+        priors: Where the optimum is believed to be; None if nowhere.
     """
 
     rule: Rule | None = None
     options: AlgorithmOptions = DEFAULTS
+    priors: Priors | None = None
