@@ -40,7 +40,7 @@ from numpy.random import Generator
 from scipy.special import expit
 
 from fisherbo.acquisition.log_ehvi import non_dominated
-from fisherbo.acquisition.marginals import Marginal, log_or_minus_infinity
+from fisherbo.acquisition.marginals import Marginal, safe_log
 from fisherbo.acquisition.regret import GAUSSIAN, draws
 from fisherbo.gp.posterior import Posterior
 from fisherbo.gp.protocol import Surrogate
@@ -48,6 +48,7 @@ from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Mask, Space
 
 _DRAWS = 128
+MOST_CREDENCE = 1 - 1e-12
 _FIRST_DAMPING = 15.0  # of natural_ascent
 
 
@@ -152,7 +153,7 @@ class BeliefFactor:
         """The same with its gradient and the belief's Fisher information."""
         ratios = self.belief.log_ratios(x)
         logs = self._logs(ratios)
-        share = np.exp(log_or_minus_infinity(self.credence) + ratios - logs)  # c r/(c r + 1 − c)
+        share = np.exp(safe_log(self.credence) + ratios - logs)  # c r/(c r + 1 − c)
         gradient = self.power * share * self.belief.slopes(x)
         diagonal = self.power / _FIRST_DAMPING * self.credence * self.belief.information
         factors = np.zeros((*x.shape, 0))
@@ -160,9 +161,7 @@ class BeliefFactor:
 
     def _logs(self, ratios: Array) -> Array:
         """``log(c_j r_j + 1 − c_j)``, shape ``(b, d)``."""
-        return np.logaddexp(
-            log_or_minus_infinity(self.credence) + ratios, log_or_minus_infinity(1 - self.credence)
-        )
+        return np.logaddexp(safe_log(self.credence) + ratios, safe_log(1 - self.credence))
 
 
 def credences(belief: Belief, points: Array, chance: Array, doubt: float) -> Array:
@@ -176,7 +175,7 @@ def credences(belief: Belief, points: Array, chance: Array, doubt: float) -> Arr
     """
     log_odds = math.log(1 - doubt) - math.log(doubt)
     found: Array = chance @ expit(belief.log_ratios(points) + log_odds)
-    return found
+    return np.minimum(found, MOST_CREDENCE)
 
 
 def chance_of_optimum(

@@ -104,7 +104,7 @@ class NumberBelief:
         first, last = self._outer
         total = self._scaled(np.array(last)) - self._scaled(np.array(first))
         uniform = (self._scaled(v + half) - self._scaled(v - half)) / total
-        return log_or_minus_infinity(believed / uniform)
+        return safe_log(believed / uniform)
 
     def slope(self, x: Array) -> Array:
         """``∂ log r_j/∂x_j``."""
@@ -176,9 +176,7 @@ class CategoryBelief:
 
     def log_ratio(self, x: Array) -> Array:
         """``log r_j`` at coordinates ``(b,)``."""
-        return log_or_minus_infinity(self.shares * len(self.shares))[
-            np.rint(x * self._last).astype(np.int64)
-        ]
+        return safe_log(self.shares * len(self.shares))[np.rint(x * self._last).astype(np.int64)]
 
     def slope(self, x: Array) -> Array:
         """0: a choice has no neighbours."""
@@ -194,7 +192,7 @@ class CategoryBelief:
         return len(self.shares) - 1
 
 
-def log_or_minus_infinity(share: Array) -> Array:
+def safe_log(share: Array) -> Array:
     """The logarithm of numbers that are at least 0, −∞ of 0."""
     with np.errstate(divide="ignore"):
         found: Array = np.log(share)

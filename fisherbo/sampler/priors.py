@@ -10,6 +10,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from fisherbo.acquisition.belief import (
+    MOST_CREDENCE,
     Belief,
     BeliefFactor,
     BeliefOptions,
@@ -181,7 +182,7 @@ def belief_factor(
         rng: Source of randomness.
     """
     d = belief.space.dimension
-    credence = np.full(d, 1 - options.doubt if options.tested else 1 - 1e-12)
+    credence = np.full(d, 1 - options.doubt if options.tested else MOST_CREDENCE)
     if options.tested and models.objectives:
         points = _presumed(belief, models, observations, options.pool, rng)
         surrogates = [model.surrogate for model in models.objectives]
