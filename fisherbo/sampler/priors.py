@@ -30,6 +30,7 @@ Priors = Mapping[str, NumericPrior | Mapping[Any, float]]
 """Names of parameters to beliefs: a distribution of numbers, or weights of categories."""
 
 _EVALUATED = 32  # best points that are among those presumed to be the optimum
+_ENOUGH_TRIALS = 5  # to name parameters that none of them has asked for
 _DRAWN = 16  # points of the belief at which an acquisition is evaluated first
 
 
@@ -56,13 +57,18 @@ def check_priors(priors: Priors | None) -> None:
             )
 
 
-def unknown_names(priors: Priors | None, parameters: Parameters) -> str | None:
+def unknown_names(priors: Priors | None, parameters: Parameters, trials: int) -> str | None:
     """A warning if priors name parameters that no trial has asked for; None if they do not.
+
+    None also while trials are few, since a parameter may exist only under a condition.
 
     Args:
         priors: The user's.
         parameters: All that trials have.
+        trials: Number of trials.
     """
+    if trials < _ENOUGH_TRIALS:
+        return None
     known = sorted({*parameters.varying, *parameters.constant})
     unknown = sorted(set(priors or ()) - set(known))
     if not unknown:

@@ -275,7 +275,8 @@ class FisherSampler(BaseSampler):
         found = read_request(study, trial, trials, search_space, reader, self._settings)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
-        if unknown := unknown_names(self._settings.priors, reader.parameters(trials)):
+        asked = reader.parameters(trials), len(trials)
+        if unknown := unknown_names(self._settings.priors, *asked):
             self._say_once(study, unknown, "priors")
         return found
 
