@@ -9,7 +9,6 @@ from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.input_constraints import Rule
-from fisherbo.sampler.priors import Priors, check_priors
 
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
@@ -59,7 +58,6 @@ def check_arguments(
     surrogate: Factory | None,
     source_studies: Sequence[Study],
     input_constraints: Rule | None,
-    priors: Priors | None = None,
 ) -> None:
     """Pass if the arguments of a sampler are valid.
 
@@ -85,4 +83,3 @@ def check_arguments(
             "input_constraints must be a callable (params: dict) -> bool, got "
             f"{input_constraints!r}; pass for example lambda p: p['x'] + p['y'] <= 1"
         )
-    check_priors(priors)

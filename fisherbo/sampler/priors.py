@@ -104,22 +104,21 @@ def read_belief(priors: Priors | None, space: Space, search_space: SearchSpace) 
 
 def drawn_values(
     priors: Priors | None,
+    number: int,
     name: str,
     distribution: BaseDistribution,
     rng: np.random.Generator,
-    *,
-    mode: bool,
 ) -> Iterator[Array]:
     """Coordinates to try for one parameter, one after the other, each of shape ``(1,)``.
 
-    Uniform ones without a belief about it; else drawn from the belief.
+    Uniform ones without a belief about it; else drawn from the belief, in the first trial its mode.
 
     Args:
         priors: The user's.
+        number: Of the trial.
         name: Of the parameter.
         distribution: Its distribution.
         rng: Source of randomness.
-        mode: Whether the belief's mode comes first.
 
     Raises:
         InvalidInputError: If its prior does not suit the parameter.
@@ -130,7 +129,7 @@ def drawn_values(
     if belief is None:
         while True:
             yield space.spread(rng.random(1))
-    if mode:
+    if number == 0:
         yield belief.mode(space.centre)
     while True:
         yield belief.points(rng.random((1, 1)))[0]

@@ -21,12 +21,12 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
 from fisherbo.sampler.design import begins, design_point
-from fisherbo.sampler.input_constraints import Rule, draw_value
+from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
-from fisherbo.sampler.priors import Priors, drawn_values, unknown_names
+from fisherbo.sampler.priors import Priors, unknown_names
 from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
@@ -80,6 +80,10 @@ class FisherSampler(BaseSampler):
             ill-conditioned valleys along no axis (BBOB 10 and 11) the regret after 100 trials is
             some forty times smaller in 5-D and slightly smaller in 10-D; elsewhere rotations are
             rarely kept. A suggestion takes 10 % longer, 50 % where a rotation is kept.
+        priors: Where the optimum is believed to be, by parameter: a distribution of
+            :mod:`fisherbo.prior`, or weights of categories. Its mode is the first trial. The belief
+            fades as trials come in, and is given up where they contradict it. One of a parameter
+            that no trial asks for is told by a warning.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
@@ -117,9 +121,7 @@ class FisherSampler(BaseSampler):
         priors: Priors | None = None,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
-        checks.check_arguments(
-            n_startup_trials, surrogate, source_studies, input_constraints, priors
-        )
+        checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
@@ -233,7 +235,7 @@ class FisherSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A value drawn uniformly from one distribution, or by the independent sampler.
+        """A value drawn uniformly, from a belief or by the independent sampler.
 
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
@@ -246,9 +248,7 @@ class FisherSampler(BaseSampler):
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
-        asked, first = (param_name, param_distribution), trial.number == 0
-        points = drawn_values(self._settings.priors, *asked, rng, mode=first)
-        return draw_value(self._settings.rule, settled, *asked, points)
+        return self._settings.drawn(trial.number, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -275,8 +275,7 @@ class FisherSampler(BaseSampler):
         found = read_request(study, trial, trials, search_space, reader, self._settings)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
-        asked = reader.parameters(trials), len(trials)
-        if unknown := unknown_names(self._settings.priors, *asked):
+        if unknown := unknown_names(self._settings.priors, reader.parameters(trials), len(trials)):
             self._say_once(study, unknown, "priors")
         return found
 
@@ -318,8 +317,7 @@ class FisherSampler(BaseSampler):
 
     def _say_once(self, study: Study, message: str, topic: str = "") -> None:
         """Warn once for each study, and for each topic or message."""
-        key = study.study_name, topic or message
-        if key not in self._said:
+        if (key := (study.study_name, topic or message)) not in self._said:
             self._said.add(key)
             optuna.logging.get_verbosity()  # sets up Optuna's handler
             _LOGGER.warning(message)

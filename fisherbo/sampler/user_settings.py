@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from fisherbo.sampler.input_constraints import Rule
+import numpy as np
+from optuna.distributions import BaseDistribution
+
+from fisherbo.sampler.input_constraints import Rule, draw_value
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
-from fisherbo.sampler.priors import Priors
+from fisherbo.sampler.priors import Priors, check_priors, drawn_values
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,37 @@ class UserSettings:
         rule: Which points may be evaluated; None if all.
         options: Of the algorithm.
         priors: Where the optimum is believed to be; None if nowhere.
+
+    Raises:
+        InvalidInputError: If priors are no distributions or weights.
     """
 
     rule: Rule | None = None
     options: AlgorithmOptions = DEFAULTS
     priors: Priors | None = None
+
+    def __post_init__(self) -> None:
+        check_priors(self.priors)
+
+    def drawn(
+        self,
+        number: int,
+        known: Mapping[str, Any],
+        name: str,
+        distribution: BaseDistribution,
+        rng: np.random.Generator,
+    ) -> Any:
+        """A value of one parameter, before there is a model, that the rule may allow.
+
+        Args:
+            number: Of the trial.
+            known: Parameters that have a value already.
+            name: Of the parameter.
+            distribution: Its distribution.
+            rng: Source of randomness.
+
+        Raises:
+            InvalidInputError: If there is none, or the prior does not suit the parameter.
+        """
+        points = drawn_values(self.priors, number, name, distribution, rng)
+        return draw_value(self.rule, known, name, distribution, points)

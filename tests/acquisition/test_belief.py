@@ -1,5 +1,7 @@
 """Beliefs in the unit cube: SciPy's truncated distributions, sums to one, finite differences."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -56,7 +58,7 @@ def test_a_continuous_ratio_is_a_density_of_the_coordinate(marginal):
     edges = [float(marginal.quantile(np.array(s))) for s in (1e-9, 0.25, 0.5, 0.75, 1 - 1e-9)]
     total = sum(
         integrate.quad(lambda x: np.exp(marginal.log_ratio(np.array([x]))[0]), a, b)[0]
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in pairwise(edges)
     )
     assert total == pytest.approx(1, abs=1e-6)
     share = np.linspace(0.05, 0.95, 7)
