@@ -29,6 +29,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -263,11 +264,12 @@ def report(title: str, by_arm: Curves) -> Table:
 
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:
-    """Task by task, so that a part of them is a fair comparison too."""
+    """Task by task, a space after the other, so that a part of them is a fair comparison too."""
     dev = args.dev or args.quick
     tasks = surfaces.DEVELOPMENT if dev else surfaces.FINAL
     most = 1 if args.quick else DEV_TASKS if dev else None
-    names = [f"{space}/{task}" for space in SCENARIOS for task in tasks[space][:most]]
+    of_spaces = [[f"{space}/{task}" for task in tasks[space][:most]] for space in SCENARIOS]
+    names = [name for turn in zip_longest(*of_spaces) for name in turn if name]
     arms = [(prior, method) for prior in PRIORS for method in args.methods]
     return [
         Cell(name, prior, method, seed)
