@@ -63,17 +63,17 @@ LEAST_TASKS = 3  # in which a parameter exists in the best configuration, for a 
 PRIORS = ("transfer", "own", "misleading")
 METHODS: Mapping[str, BeliefOptions] = {
     "fisherbo": BeliefOptions(),
-    "piBO": BeliefOptions(tested=False),
+    "piBO": BeliefOptions(power=10.0, tested=False),
 }
 VARIANTS: Mapping[str, BeliefOptions] = {
     **METHODS,
-    "power-3": BeliefOptions(power=3.0),
-    "power-30": BeliefOptions(power=30.0),
+    "power-1": BeliefOptions(power=1.0),
+    "power-10": BeliefOptions(power=10.0),
     "doubt-half": BeliefOptions(doubt=0.5),
     "doubt-20th": BeliefOptions(doubt=0.05),
     "design-all": BeliefOptions(share=1.0),
     "design-only": BeliefOptions(power=0.0),
-    "piBO-design-all": BeliefOptions(tested=False, share=1.0),
+    "piBO-design-all": BeliefOptions(power=10.0, tested=False, share=1.0),
 }
 SCENARIOS = tuple(name for name, tasks in surfaces.DEVELOPMENT.items() if len(tasks) > LEAST_TASKS)
 DEV_TASKS, DEV_SEEDS, SEEDS = 4, (100,), (0,)

@@ -64,7 +64,7 @@ class BeliefOptions:
         pool: Drawn points among which the optimum is presumed, beside the best evaluated ones.
     """
 
-    power: float = 10.0
+    power: float = 3.0
     doubt: float = 0.2
     tested: bool = True
     share: float = 0.5
