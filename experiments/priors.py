@@ -42,8 +42,8 @@ from rich.table import Table
 
 from experiments import surfaces
 from experiments.harness import rows, statistics
-from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params
+from experiments.harness.provenance import source_digest
 from fisherbo import FisherSampler
 from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.prior import LogNormal, Normal
@@ -79,6 +79,13 @@ SCENARIOS = tuple(name for name, tasks in surfaces.DEVELOPMENT.items() if len(ta
 DEV_TASKS, DEV_SEEDS, SEEDS = 4, (100,), (0,)
 
 
+@cache
+def version() -> str:
+    """Of the sampler and the priors, as the run began."""
+    parts = ("sampler", "acquisition", "gp", "optimize", "geometry")
+    return source_digest(*parts, "space.py", "sobol.py", "prior.py")
+
+
 @dataclass(frozen=True)
 class Extremes:
     """The best and the worst random configuration of a task."""
@@ -101,7 +108,7 @@ class Cell:
 
     def key(self) -> str:
         """Names the version and all settings."""
-        who = f"fisher@{sampler_version('fisher')}/{options_digest(self.method)}"
+        who = f"fisher@{version()}/{options_digest(self.method)}"
         return f"{who}/{self.problem}/{self.prior}/{self.seed}/{BUDGET}"
 
 

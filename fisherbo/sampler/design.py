@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fisherbo.acquisition.propose import grid, unvisited
-from fisherbo.sampler.priors import believed_turns, design_points, is_behind
+from fisherbo.sampler.priors import design_points
 from fisherbo.sampler.request import Request
 from fisherbo.space import Array, Mask
 
@@ -33,11 +33,8 @@ def design_point(request: Request, seed: int, rng: np.random.Generator, first: A
         first: Coordinates that earlier studies choose, NaN where they choose none, shape ``(d,)``.
     """
     space, visited, rule = request.target, request.observations.evaluated, request.rule
-    number, share = request.number, request.options.belief.share
-    turns = believed_turns(np.arange(number, number + _DESIGN_REPEATS), share)
-    if is_behind(request.observations, request.table.number, share):
-        turns[:] = False
-    points = design_points(request.belief, space, visited, seed, number, turns)
+    belief, share, number = request.belief, request.options.belief.share, request.number
+    points = design_points(belief, space, visited, seed, number, _DESIGN_REPEATS, share)
     if not np.isnan(first).all():
         chosen = space.snap(np.where(np.isnan(first), points[0], first))
         points = np.concatenate([chosen[None], points])

@@ -24,14 +24,13 @@ from fisherbo.sampler.models import Models
 from fisherbo.sampler.observations import Observations
 from fisherbo.sampler.search_space import Parameters, SearchSpace, to_space
 from fisherbo.sobol import sobol
-from fisherbo.space import Array, Integers, Mask, Space
+from fisherbo.space import Array, Mask, Space
 
 Priors = Mapping[str, NumericPrior | Mapping[Any, float]]
 """Names of parameters to beliefs: a distribution of numbers, or weights of categories."""
 
 _EVALUATED = 32  # best points that are among those presumed to be the optimum
 _ENOUGH_TRIALS = 5  # to name parameters that none of them has asked for
-_LEAST_OTHERS = 2  # trials of the design that are not drawn from the belief, to compare it with
 _DRAWN = 16  # points of the belief at which an acquisition is evaluated first
 
 
@@ -142,11 +141,12 @@ def design_points(
     evaluated: Array,
     seed: int,
     number: int,
-    turns: Mask,
+    count: int,
+    share: float,
 ) -> Array:
-    """Points of a scrambled Sobol design from a trial's on, ``(≥ t, d)``.
+    """Points of a scrambled Sobol design from a trial's on, ``(≥ count, d)``.
 
-    Where there is a belief, some of the trials have quantiles of it in place of uniform numbers,
+    Where there is a belief, a share of the trials have quantiles of it in place of uniform numbers,
     and its mode comes first until it was evaluated.
 
     Args:
@@ -155,40 +155,19 @@ def design_points(
         evaluated: Points that were or are under evaluation, shape ``(v, d)``.
         seed: Of the sequence.
         number: Of the trial.
-        turns: Which of ``t`` points are drawn from the belief, shape ``(t,)``.
+        count: Number of points.
+        share: Of the trials that are drawn from the belief.
     """
-    u = sobol(space.dimension, len(turns), seed, number)
+    u = sobol(space.dimension, count, seed, number)
     if belief is None:
         return space.spread(u)
-    points = belief.points(u, turns[:, None])
+    believed = (np.arange(number, number + count) * share) % 1 < share
+    points = belief.points(u, believed[:, None])
     mode = belief.mode(points[0])
     columns = np.array(belief.columns)
     compared = columns[(space.free & space.exists(mode))[columns]]
     tried = (np.abs(evaluated - mode)[:, compared] < 1e-9).all(1).any()
     return points if tried else np.concatenate([mode[None], points])
-
-
-def believed_turns(number: Integers, share: float) -> Mask:
-    """Which trials of the design are drawn from the belief, by their numbers ``(k,)``."""
-    turns: Mask = (number * share) % 1 < share
-    return turns
-
-
-def is_behind(observations: Observations, number: Integers, share: float) -> bool:
-    """Whether trials drawn from the belief are worse than the others: their best than these' best.
-
-    False with several objectives, and while there are too few of the others.
-
-    Args:
-        observations: What the trials say.
-        number: Of the trial of each row of the table.
-        share: Of the trials that are drawn from the belief.
-    """
-    y = observations.y[:, 0]
-    drawn = believed_turns(number[observations.row], share)
-    if observations.objectives > 1 or np.count_nonzero(~drawn) < _LEAST_OTHERS:
-        return False
-    return bool(y[drawn].max(initial=-np.inf) < y[~drawn].max())
 
 
 def belief_factor(
