@@ -1,7 +1,7 @@
 """What a belief about the optimum is worth, right or wrong, on real tuning surfaces.
 
     python -m experiments.priors --data FOLDER --dev        tasks that the method was chosen on
-    python -m experiments.priors --data FOLDER --write      other data sets: run once
+    python -m experiments.priors --data FOLDER --write      other data sets: run once, ten minutes
     python -m experiments.priors --data FOLDER --quick      one task of each space, two minutes
 
 FOLDER is that of `experiments.surfaces`. Every run is a study of 50 trials with the sampler's own
@@ -76,7 +76,7 @@ VARIANTS: Mapping[str, BeliefOptions] = {
     "piBO-design-all": BeliefOptions(power=10.0, tested=False, share=1.0),
 }
 SCENARIOS = tuple(name for name, tasks in surfaces.DEVELOPMENT.items() if len(tasks) > LEAST_TASKS)
-DEV_TASKS, DEV_SEEDS, SEEDS = 4, (100,), (0,)
+DEV_TASKS, DEV_SEEDS, SEEDS = 4, (100,), (0, 1)
 
 
 @cache
@@ -314,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = "development" if args.dev or args.quick else "other data sets"
     console.print(report(title, curves(found)))
     if args.write:
-        made_by = f"Made by `{rows.command('priors', argv)}`"
+        made_by = "Made by `python -m experiments.priors --data FOLDER --write`"
         rows.write(console, "priors", "What a belief about the optimum is worth", made_by)
 
 
