@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -260,8 +261,9 @@ def _within(
         last = low + step * math.floor((last - low) / step + 1e-9) + 0.5 * step
     if not first < last:
         raise _outside(name, prior, low, high)
-    kind = LogUniform if log else type(prior)
-    return kind(first, last)
+    if log or isinstance(prior, LogUniform):
+        return LogUniform(max(first, 0.5 * (first + 0.5 * step)), last)  # a half-step may reach 0
+    return Uniform(first, last)
 
 
 def _outside(name: str, prior: NumericPrior, low: float, high: float) -> InvalidInputError:
@@ -274,7 +276,7 @@ def _outside(name: str, prior: NumericPrior, low: float, high: float) -> Invalid
 def _shares(name: str, weights: Mapping[Any, float]) -> Array:
     """Probabilities from weights, in their order."""
     values = list(weights.values())
-    numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in values)
+    numbers = all(isinstance(w, Real) and 0 <= w < math.inf for w in values)
     if not numbers or not sum(values) > 0:
         raise InvalidInputError(
             f"the weights of {name!r} must be numbers that are at least 0, not all 0, got "

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import PartialFixedSampler
 
 from fisherbo import FisherSampler
@@ -12,6 +13,8 @@ from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.errors import InvalidInputError
 from fisherbo.prior import Beta, LogNormal, LogUniform, Normal, Uniform
+from fisherbo.sampler.priors import check_priors, drawn_values
+from fisherbo.sampler.search_space import to_params, to_space
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -205,3 +208,29 @@ def test_wrong_priors_are_refused_at_once(priors, rule):
 def test_priors_that_do_not_suit_the_parameter_are_refused_in_the_first_trial(priors, rule):
     with pytest.raises(InvalidInputError, match=rule):
         run(loss, 1, priors)
+
+
+@pytest.mark.parametrize(
+    ("prior", "distribution", "values"),
+    [
+        (Uniform(2, 4), IntDistribution(1, 9), {2, 3, 4}),
+        (Uniform(1.2, 4.9), IntDistribution(1, 9), {2, 3, 4}),
+        (Uniform(2, 4), IntDistribution(1, 9, log=True), {2, 3, 4}),
+        (LogUniform(0.1, 2), IntDistribution(0, 9), {1, 2}),
+        (LogUniform(0.1, 2), FloatDistribution(0.25, 10.25, step=1), {0.25, 1.25}),
+        (Uniform(0.2, 0.61), FloatDistribution(0, 1, step=0.2), {0.2, 0.4, 0.6}),
+        (
+            {"a": np.float32(1), "c": np.int64(2)},
+            CategoricalDistribution(["a", "b", "c"]),
+            {"a", "c"},
+        ),
+    ],
+)
+def test_values_outside_an_interval_or_without_a_weight_are_not_drawn(prior, distribution, values):
+    check_priors({"p": prior})
+    rng = np.random.default_rng(0)
+    points = drawn_values({"p": prior}, 1, "p", distribution, rng)
+    search_space = {"p": distribution}
+    space = to_space(search_space)
+    drawn = {to_params(space, search_space, next(points))["p"] for _ in range(60)}
+    assert {round(v, 9) if isinstance(v, float) else v for v in drawn} == values
