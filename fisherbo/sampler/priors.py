@@ -276,14 +276,17 @@ def _outside(name: str, prior: NumericPrior, low: float, high: float) -> Invalid
 def _shares(name: str, weights: Mapping[Any, float]) -> Array:
     """Probabilities from weights, in their order."""
     values = list(weights.values())
-    numbers = all(isinstance(w, Real) and 0 <= w < math.inf for w in values)
-    if not numbers or not sum(values) > 0:
+    if not all(map(_is_weight, values)) or not sum(values) > 0:
         raise InvalidInputError(
             f"the weights of {name!r} must be numbers that are at least 0, not all 0, got "
             f"{dict(weights)!r}; for example {{'adam': 0.7, 'sgd': 0.3}}"
         )
     shares = np.array(values, dtype=np.float64)
     return shares / shares.sum()
+
+
+def _is_weight(weight: object) -> bool:
+    return isinstance(weight, Real) and 0 <= float(weight) < math.inf
 
 
 def _of_choices(
