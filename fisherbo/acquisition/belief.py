@@ -54,7 +54,7 @@ _FIRST_DAMPING = 15.0  # of natural_ascent
 
 @dataclass(frozen=True)
 class BeliefOptions:
-    """How a belief is used; the defaults were chosen by `experiments.priors`.
+    """How a belief is used; the defaults were chosen by `experiments.priors --dev`.
 
     Attributes:
         power: β; the belief's logarithm is weighed by β/n. 0 ignores it after the design.

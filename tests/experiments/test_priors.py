@@ -71,11 +71,15 @@ def test_regrets_are_compared_by_task(monkeypatch):
             found[Cell(task, "own", "fisherbo", seed)] = row
     by_arm = curves(found)
     assert by_arm["none", ""]["a"][-1] == pytest.approx(0.25)
-    cells = [list(column.cells) for column in report("t", by_arm).columns]
-    assert [c[1] for c in cells] == [
-        *("own", "fisherbo", "0.600", "0.500", "0.500", "0.300"),
-        *("100%/0%", "0.0078", "1.20 [1.20, 1.20]", "0.0078"),
+    regrets, paired = report("t", by_arm).renderables
+    assert [list(c.cells)[1] for c in regrets.columns] == [
+        *("own", "fisherbo", "0.600", "0.500", "0.500", "0.300")
     ]
+    (row,) = zip(*(c.cells for c in paired.columns), strict=True)
+    assert row == (
+        *("own", "fisherbo", "100%/0%", "0.0078", "+0.050 [+0.050, +0.050]"),
+        *("1.20 [1.20, 1.20]", "0.0078", "50"),
+    )
 
 
 def test_the_interval_of_a_ratio_covers_it():
