@@ -14,7 +14,7 @@ so that a parameter whose belief the data contradict loses it, and no other. The
     log α(x) + (β/n) Σ_j log(c_j r_j(x_j) + 1 − c_j)
 
 is maximised. The power β/n, with which any belief fades as evidence grows, is πBO's (Hvarfner et
-al. 2022, eq. 6), which is the case c_j = 1. DynaBO (Fehring et al. 2025) rejects a belief as a
+al. 2022), which is the case c_j = 1. DynaBO (Fehring et al. 2025) rejects a belief as a
 whole, by confidence bounds. x* is drawn by Thompson's rule from a finite set: points whose
 coordinates are drawn from π_j or u_j, each with probability ½, and the best evaluated ones.
 
@@ -25,7 +25,7 @@ where only the belief matters the first step leads to its mode.
 
 References: Hvarfner et al., πBO: augmenting acquisition functions with user beliefs, ICLR 2022.
 Souza et al., Bayesian optimization with a prior for the optimum, ECML 2021.
-Fehring et al., DynaBO: dynamic priors in Bayesian optimization, 2025.
+Fehring et al., Dynamic priors in Bayesian optimization for hyperparameter optimization, 2025.
 """
 
 from __future__ import annotations
