@@ -63,7 +63,7 @@ _HOME = {
     "tune_training": "fisherbo.tuning",
 }
 
-_PARTS = ("botorch", "estimators", "geometry", "rl", "training", "tuning", "visualization")
+_PARTS = ("botorch", "estimators", "geometry", "prior", "rl", "training", "tuning", "visualization")
 """Packages that ``fisherbo.visualization`` and the like reach without an import of their own."""
 
 __all__ = [

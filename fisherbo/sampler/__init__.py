@@ -12,7 +12,8 @@ One suggestion:
    Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there
    are many (Gardner et al. 2014). Trials of killed workers are ignored.
 4. `design`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
-   them are replaced by the best points of earlier studies, if given (`transfer`).
+   them are replaced by the best points of earlier studies, if given (`transfer`). With beliefs
+   about the optimum, the first is their mode and half of them are drawn from them (`priors`).
 5. `models`: fit a Gaussian process (Rasmussen & Williams 2006) to each objective and
    constraint. Its prior mean is pessimistic, but not in spaces with logarithmic or categorical
    parameters. The kernel is Matérn-3/2 with a lengthscale for each parameter, or for each
@@ -26,7 +27,9 @@ One suggestion:
    :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
    expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
    is added, and the expected log cost of a trial subtracted if ``cost`` is given (`costs`;
-   Snoek et al. 2012; Lee et al. 2020).
+   Snoek et al. 2012; Lee et al. 2020). Added is also the log density of a belief about the
+   optimum, with a weight that falls with the number of trials (πBO: Hvarfner et al. 2022), as
+   far as the data do not contradict it (`acquisition.belief`).
 7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
    under evaluation. If the best value is more than two trials old, every other trial avoids
    all known points.

@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.checks import cost_settings
-from fisherbo.sampler.costs import EVALUATED, SECONDS, costs_of, spent
+from fisherbo.sampler.costs import EVALUATED, SECONDS, CostSettings, costs_of, spent
 from fisherbo.sampler.optuna_private import innermost
 from fisherbo.sampler.sampler import FisherSampler
-from fisherbo.sampler.user_settings import CostSettings
 
 _LOGGER = logging.getLogger("optuna.fisherbo")
 

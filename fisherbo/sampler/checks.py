@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from optuna.study import Study
 
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler.cost_settings import CostSettings
 from fisherbo.sampler.input_constraints import Rule
-from fisherbo.sampler.user_settings import CostSettings
 
 if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory

@@ -26,9 +26,9 @@ from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.sampler import checks
 from fisherbo.sampler.constraints import ConstraintData
+from fisherbo.sampler.cost_settings import CostSettings
 from fisherbo.sampler.options import AlgorithmOptions
 from fisherbo.sampler.trials import FAILED
-from fisherbo.sampler.user_settings import CostSettings
 from fisherbo.space import Array, Mask
 
 LABEL = "cost"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fisherbo.acquisition.propose import grid, unvisited
+from fisherbo.sampler.priors import design_points
 from fisherbo.sampler.request import Request
-from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask
 
 _DESIGN_REPEATS = 64
@@ -33,7 +33,8 @@ def design_point(request: Request, seed: int, rng: np.random.Generator, first: A
         first: Coordinates that earlier studies choose, NaN where they choose none, shape ``(d,)``.
     """
     space, visited, rule = request.target, request.observations.evaluated, request.rule
-    points = space.spread(sobol(space.dimension, _DESIGN_REPEATS, seed, request.number))
+    belief, share, number = request.belief, request.options.belief.share, request.number
+    points = design_points(belief, space, visited, seed, number, _DESIGN_REPEATS, share)
     if not np.isnan(first).all():
         chosen = space.snap(np.where(np.isnan(first), points[0], first))
         points = np.concatenate([chosen[None], points])

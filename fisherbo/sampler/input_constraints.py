@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -89,24 +90,24 @@ def draw_value(
     known: Mapping[str, Any],
     name: str,
     distribution: BaseDistribution,
-    rng: np.random.Generator,
+    points: Iterator[Array],
 ) -> Any:
-    """A value drawn uniformly from a distribution: the first that a rule may allow.
+    """The first value of a parameter that a rule may allow.
 
     Args:
         rule: The rule, if there is one.
         known: Parameters that have a value already.
         name: Of the parameter.
         distribution: Its distribution.
-        rng: Source of randomness.
+        points: Coordinates to try, each of shape ``(1,)``.
 
     Raises:
-        InvalidInputError: If the rule allows no value.
+        InvalidInputError: If the rule allows none of the first.
     """
     search_space = {name: distribution}
     space = to_space(search_space)
-    for _ in range(_DRAWS):
-        drawn = to_params(space, search_space, space.spread(rng.random(1)))
+    for x in islice(points, _DRAWS):
+        drawn = to_params(space, search_space, x)
         if rule is None or may_have(rule, {**known, **drawn}):
             return drawn[name]
     raise InvalidInputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.acquisition.propose import Effort
 from fisherbo.gp.fisher import MetricRule, posterior_metric
 
@@ -28,6 +29,7 @@ class AlgorithmOptions:
         cost_power: Of the cost in the acquisition.
         cost_cooling: Whether the power falls to 0 with what is left of a budget.
         cost_floor: Added to all costs, in median costs.
+        belief: How a user's belief about the optimum is used.
     """
 
     rotation: bool = True
@@ -42,6 +44,7 @@ class AlgorithmOptions:
     cost_power: float = 1.0
     cost_cooling: bool = False
     cost_floor: float = 0.5
+    belief: BeliefOptions = field(default_factory=BeliefOptions)
 
 
 DEFAULTS = AlgorithmOptions()

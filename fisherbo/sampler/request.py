@@ -9,6 +9,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.acquisition.belief import Belief
 from fisherbo.sampler import checks
 from fisherbo.sampler.categories import described
 from fisherbo.sampler.costs import CostData, cost_data
@@ -16,6 +17,7 @@ from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
+from fisherbo.sampler.priors import read_belief
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.trials import StudyReader, TrialTable
 from fisherbo.sampler.user_settings import UserSettings
@@ -36,6 +38,7 @@ class Request:
         rule: The user's input constraint.
         options: Of the algorithm.
         costs: What the trials cost; None if that does not matter.
+        belief: The user's, about the optimum.
     """
 
     number: int
@@ -57,6 +60,8 @@ class Request:
         if self.costs is not None and self.costs.warning is not None:
             found.append(self.costs.warning)
         return tuple(found)
+
+    belief: Belief | None = None
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
@@ -100,6 +105,6 @@ def read_request(
     costs = (
         None if settings.cost is None else cost_data(trials, table.located, settings.cost, options)
     )
-    return Request(
-        trial.number, parameters, space, target, table, observations, constraint, options, costs
-    )
+    belief = read_belief(settings.priors, target, parameters)
+    read = (trial.number, parameters, space, target, table, observations)
+    return Request(*read, constraint, options, costs, belief)

@@ -22,11 +22,12 @@ from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
 from fisherbo.sampler.categories import labels, read_categories, unknown
 from fisherbo.sampler.design import begins, design_point
-from fisherbo.sampler.input_constraints import Rule, draw_value
+from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
+from fisherbo.sampler.priors import Priors, unknown_names
 from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
@@ -88,6 +89,10 @@ class FisherSampler(BaseSampler):
             attribute "seconds" replaces the duration. See :mod:`fisherbo.sampler.costs`.
         budget: What all trials may cost together. The last ones are chosen to fit into what is
             left; `StopWhenSpent` ends the study there.
+        priors: Where the optimum is believed to be, by parameter: a distribution of
+            :mod:`fisherbo.prior`, or weights of categories. Its mode is the first trial. The belief
+            fades as trials come in, and is given up where they contradict it. One of a parameter
+            that no trial asks for is told by a warning.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
@@ -126,6 +131,7 @@ class FisherSampler(BaseSampler):
         categories: Mapping[str, Any] | None = None,
         cost: str | None = None,
         budget: float | None = None,
+        priors: Priors | None = None,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
         checks.check_arguments(n_startup_trials, surrogate, source_studies, input_constraints)
@@ -134,7 +140,7 @@ class FisherSampler(BaseSampler):
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
         told, priced = read_categories(categories), checks.cost_settings(cost, budget)
-        self._settings = UserSettings(input_constraints, options, told, cost=priced)
+        self._settings = UserSettings(input_constraints, options, told, priced, priors)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -243,7 +249,7 @@ class FisherSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A value drawn uniformly from one distribution, or by the independent sampler.
+        """A value drawn uniformly, from a belief or by the independent sampler.
 
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
@@ -256,7 +262,7 @@ class FisherSampler(BaseSampler):
             return value
         rng = self._rng(trial.number, zlib.crc32(param_name.encode()))
         settled = {**enqueued_values(trial), **trial.params}
-        return draw_value(self._settings.rule, settled, param_name, param_distribution, rng)
+        return self._settings.drawn(trial.number, settled, param_name, param_distribution, rng)
 
     def after_trial(
         self,
@@ -283,6 +289,8 @@ class FisherSampler(BaseSampler):
         found = read_request(study, trial, trials, search_space, reader, self._settings)
         for message in found.warnings if found else ():
             self._say_once(study, message)
+        if unknown := unknown_names(self._settings.priors, reader.parameters(trials), len(trials)):
+            self._say_once(study, unknown, "priors")
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
@@ -324,10 +332,10 @@ class FisherSampler(BaseSampler):
             self._say_once(study, checks.EXHAUSTED)
         return x
 
-    def _say_once(self, study: Study, message: str) -> None:
-        """Warn once for each study."""
-        if (study.study_name, message) not in self._said:
-            self._said.add((study.study_name, message))
+    def _say_once(self, study: Study, message: str, topic: str = "") -> None:
+        """Warn once for each study, and for each topic or message."""
+        if (key := (study.study_name, topic or message)) not in self._said:
+            self._said.add(key)
             optuna.logging.get_verbosity()  # sets up Optuna's handler
             _LOGGER.warning(message)
 

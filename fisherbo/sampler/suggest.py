@@ -21,6 +21,7 @@ from fisherbo.gp.subset import Region, active_set
 from fisherbo.sampler.models import FittedModel, Models
 from fisherbo.sampler.observations import KnownPoints
 from fisherbo.sampler.options import DEFAULTS
+from fisherbo.sampler.priors import belief_factor, drawn_points
 from fisherbo.sampler.request import Request
 from fisherbo.space import Array, Mask
 
@@ -104,9 +105,12 @@ def best_point(
     cost = _cost_factors(request, models)
     fitted = models.objectives, models.constraints
     full, anchors = acquisition_of(*fitted, known, rng, metric, cost)
+    if request.belief is not None:
+        factor = belief_factor(request.belief, models, observations, request.options.belief, rng)
+        full, further = product((full, factor)), drawn_points(request.belief, rng)
     if rule is not None:
-        drawn = np.concatenate([rule.draw(rng), target.snap(known.x)])
-        further = rule.require(drawn)
+        drawn = [rule.draw(rng), target.snap(known.x), *([] if further is None else [further])]
+        further = rule.require(np.concatenate(drawn))
         full = Restricted(full, rule)
     anchors = target.snap(anchors)
 
