@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.checks import cost_settings
-from fisherbo.sampler.costs import EVALUATED, SECONDS, CostSettings, costs_of, spent
+from fisherbo.sampler.cost_settings import CostSettings
+from fisherbo.sampler.costs import EVALUATED, SECONDS, costs_of, spent
 from fisherbo.sampler.optuna_private import innermost
 from fisherbo.sampler.sampler import FisherSampler
 

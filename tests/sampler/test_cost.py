@@ -14,7 +14,8 @@ from optuna.trial import TrialState, create_trial
 from fisherbo import FisherSampler, StopWhenSpent
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import costs as sampler_costs
-from fisherbo.sampler.costs import CostSettings, costs_of
+from fisherbo.sampler.cost_settings import CostSettings
+from fisherbo.sampler.costs import costs_of
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.trials import FAILED
 
