@@ -267,6 +267,16 @@ def distinct(x: Array) -> tuple[Integers, Integers]:
     return first[order], place[group]
 
 
+def among(x: Array, others: Array) -> Mask:
+    """Which rows of ``x`` ``(n, d)`` equal some row of ``others`` ``(m, d)``, shape ``(n,)``."""
+    weights = _weights(x.shape[1])
+    found: Mask = np.isin((x * weights).sum(1), (others * weights).sum(1))
+    index = found.nonzero()[0]  # equal rows have equal sums
+    known = {tuple(row) for row in others.tolist()}
+    found[index] = [tuple(row) in known for row in x[index].tolist()]
+    return found
+
+
 @lru_cache(maxsize=64)
 def _weights(d: int) -> Array:
     return np.random.default_rng(0).random(d)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
+from fisherbo.sampler.candidate_rows import CandidateRows, rows_of
+from fisherbo.sampler.fixed import fixed_values, given_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
-from fisherbo.sampler.search_space import SearchSpace
+from fisherbo.sampler.search_space import SearchSpace, to_params
 from fisherbo.sampler.trials import StudyReader, TrialTable
 from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array, Space
@@ -31,6 +33,7 @@ class Request:
         observations: Their values and constraints, as the models see them.
         rule: The user's input constraint.
         options: Of the algorithm.
+        candidates: Rows of the user's list that may be chosen; None where any point may.
     """
 
     number: int
@@ -41,10 +44,18 @@ class Request:
     observations: Observations
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
+    candidates: CandidateRows | None = None
+
+    def chosen(self, x: Array, asked: Collection[str]) -> dict[str, Any]:
+        """Parameters at coordinates ``(d,)`` that are asked for and not held."""
+        params = to_params(self.target, self.search_space, x)
+        free = zip(params.items(), self.target.free.tolist(), strict=True)
+        return {name: value for (name, value), chosen in free if chosen and name in asked}
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
-        return replace(self, observations=self.observations.with_pending(x))
+        rows = None if self.candidates is None else self.candidates.without(x)
+        return replace(self, observations=self.observations.with_pending(x), candidates=rows)
 
 
 def read_request(
@@ -74,10 +85,15 @@ def read_request(
     parameters = widened(search_space, varying, fixed)
     space, table = reader.table(parameters, trials, len(study.directions))
     target = hold(space, parameters, fixed, no_longer_asked(space, table))
+    rows = None
+    if settings.candidates is not None:
+        given = given_values(study.sampler, trial)
+        table = settings.candidates.located(table, trials, parameters, known.constant)
+        rows = rows_of(settings.candidates, target, table, trials, parameters, given)
     observations = observe(space, table, study.directions, options=options)
     constraint = None
-    if rule is not None:
+    if rule is not None and rows is None:  # rows obey it already
         constraint = InputConstraint(rule, target, parameters, known.constants)
     return Request(
-        trial.number, parameters, space, target, table, observations, constraint, options
+        trial.number, parameters, space, target, table, observations, constraint, options, rows
     )

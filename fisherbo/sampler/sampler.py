@@ -20,6 +20,9 @@ from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
+from fisherbo.sampler.candidate_rows import first_row
+from fisherbo.sampler.candidates import CandidateList, read_candidates
+from fisherbo.sampler.claims import claim_row, claimed_value
 from fisherbo.sampler.design import begins, design_point
 from fisherbo.sampler.input_constraints import Rule, draw_value
 from fisherbo.sampler.inspect import Inspection
@@ -29,7 +32,7 @@ from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
 from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
-from fisherbo.sampler.search_space import to_params
+from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
 from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
@@ -74,6 +77,10 @@ class FisherSampler(BaseSampler):
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError if a
             parameter is missing: before the first trial has run, not all of them are known.
+        candidates: The only points that may be proposed, each once: a pandas DataFrame with a
+            parameter in each column, or a sequence of parameters by name. A row may lack parameters
+            (in a DataFrame: a missing value) that the objective does not ask for there. Equal rows
+            count once. What the objective never asks for is ignored, with a warning.
         rotation: Whether an objective's kernel may have its lengthscales along rotated axes of the
             continuous, unconditional parameters, up to 20 (:mod:`fisherbo.gp.rotation`). In
             ill-conditioned valleys along no axis (BBOB 10 and 11) the regret after 100 trials is
@@ -112,6 +119,7 @@ class FisherSampler(BaseSampler):
         surrogate: Factory | None = None,
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
+        candidates: CandidateList | None = None,
         rotation: bool = True,
         _options: AlgorithmOptions = DEFAULTS,
     ) -> None:
@@ -120,7 +128,9 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
-        self._settings = UserSettings(input_constraints, options)
+        checks.check_candidates(candidates, independent_sampler)
+        self._candidates = read_candidates(candidates, input_constraints)
+        self._settings = UserSettings(input_constraints, options, candidates=self._candidates)
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
@@ -210,16 +220,14 @@ class FisherSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Parameters for the next trial, from the model of all trials so far."""
         checks.require_few_objectives(study)
-        if not search_space:
-            return {}
-        trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
-        request = self._request(study, trial, trials, search_space)
-        x = None if request is None else self._point(study, trial, trials, request)
-        if request is None or x is None:
-            return {}
-        params = to_params(request.target, request.search_space, x)
-        free = zip(params.items(), request.target.free.tolist(), strict=True)
-        return {name: value for (name, value), chosen in free if chosen and name in search_space}
+        number, suggest = trial.number, partial(self._suggest, study, trial, search_space)
+        if self._candidates is not None:
+            draw = partial(first_row, wanted=self._sources.pick(number), rng=self._rng(number))
+            say = partial(self._say_once, study)
+            row = claim_row(study, trial, self._candidates, suggest, draw, say)
+            return self._candidates.values(row, search_space)
+        request, x = suggest(without_abandoned(study, other_trials(study, trial, use_cache=False)))
+        return {} if request is None or x is None else request.chosen(x, search_space)
 
     @usual_errors
     def sample_independent(
@@ -234,6 +242,8 @@ class FisherSampler(BaseSampler):
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
         checks.require_few_objectives(study)
+        if self._candidates is not None:
+            return claimed_value(study, trial, self._candidates, param_name, param_distribution)
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
@@ -258,15 +268,11 @@ class FisherSampler(BaseSampler):
             self._independent_sampler.after_trial(study, trial, state, values)
 
     def _request(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        trials: Sequence[FrozenTrial],
-        search_space: dict[str, BaseDistribution],
+        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], asked: SearchSpace
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(study, trial, trials, search_space, reader, self._settings)
+        found = read_request(study, trial, trials, asked, reader, self._settings)
         if found and np.isfinite(found.table.value[found.observations.too_good]).any():
             self._say_once(study, checks.TOO_GOOD)
         return found
@@ -290,22 +296,25 @@ class FisherSampler(BaseSampler):
         last = partial(fit_store.latest, trials, tuple(request.search_space))
         return self._fitter.fit(request.observations, request.space, last, transfer)
 
-    def _point(
-        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request
-    ) -> Array | None:
-        """Coordinates of the next trial; None where the independent sampler draws it."""
+    def _suggest(
+        self, study: Study, trial: FrozenTrial, search_space: SearchSpace, trials: list[FrozenTrial]
+    ) -> tuple[Request | None, Array | None]:
+        """What is asked for, if anything, and coordinates, unless the independent sampler draws."""
+        request = self._request(study, trial, trials, search_space) if search_space else None
+        if request is None:
+            return None, None
         transfer = self._sources.prior_mean(request.search_space, request.observations)
         rng = self._rng(trial.number)
         if self._begins(request, transfer):
-            return self._design(request)
+            return request, self._design(request)
         with self._fitter.isolated(rng):
             models = self._fit(request, trials, transfer)
             fit_store.write(study, trial, tuple(request.search_space), models.fits)
             x = suggested_point(request, models, rng, count_concurrent(trial, trials))
         visited = request.observations.evaluated
-        if not unvisited(request.target, x[None], visited)[0]:
+        if self._candidates is None and not unvisited(request.target, x[None], visited)[0]:
             self._say_once(study, checks.EXHAUSTED)
-        return x
+        return request, x
 
     def _say_once(self, study: Study, message: str) -> None:
         """Warn once for each study."""

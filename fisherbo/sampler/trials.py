@@ -35,6 +35,9 @@ FAILED = "fisherbo:failed"
 """Attribute of a trial that failed by itself. Trials of killed workers do not have it; they are
 ignored, since they say nothing of the objective."""
 
+CANDIDATE = "fisherbo:candidate"
+"""Attribute of a trial: the row of the list of candidates that it has chosen."""
+
 NOISE_VARIANCE = "fisherbo:noise_variance"
 """User attribute of a trial: the noise variance of its value, in squared units of the objective, as
 a cross-validated mean or a Monte Carlo estimate has it.
@@ -138,7 +141,7 @@ def read(
             row[:] = trial.values
     return TrialTable(
         np.array([t.number for t in trials], dtype=np.int64),
-        np.array([_status(t) for t in trials], dtype=np.int64),
+        np.array([status_of(t) for t in trials], dtype=np.int64),
         from_params(space, search_space, [t.params for t in trials]),
         value,
         np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials], dtype=np.float64),
@@ -155,7 +158,8 @@ def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[F
     return [t for t in trials if t.number != trial.number]
 
 
-def _status(trial: FrozenTrial) -> Status:
+def status_of(trial: FrozenTrial) -> Status:
+    """How a trial ended, if it did."""
     if trial.state == TrialState.FAIL:
         return Status.FAILED if FAILED in trial.system_attrs else Status.KILLED
     return _STATUS[trial.state]

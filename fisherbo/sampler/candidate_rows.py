@@ -1,0 +1,133 @@
+"""Rows of a list of candidates that may be proposed for one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from fisherbo.acquisition.protocol import Acquisition
+from fisherbo.sampler.candidates import Candidates
+from fisherbo.sampler.search_space import SearchSpace
+from fisherbo.sampler.trials import Status, TrialTable, status_of
+from fisherbo.space import Array, Integers, Space, among
+
+_BATCH = 2048  # rows whose acquisition is computed at a time
+_EXACT = 1e-9  # equal choices are no farther apart
+
+
+@dataclass(frozen=True)
+class CandidateRows:
+    """Rows that may be proposed for a trial.
+
+    Attributes:
+        x: Their coordinates, shape ``(m, d)``, ``m`` at least 1.
+        row: Their indices among the candidates, shape ``(m,)``.
+        repeated: Whether they were all evaluated already, or are under evaluation.
+    """
+
+    x: Array
+    row: Integers
+    repeated: bool
+
+    def best(self, acquisition: Acquisition) -> tuple[Array, float]:
+        """The row of largest acquisition, ``(d,)``, and its value; in O(m n²), in batches."""
+        parts = [acquisition.value(self.x[i : i + _BATCH]) for i in range(0, len(self.x), _BATCH)]
+        value = np.concatenate(parts)
+        best = int(np.argmax(value))
+        return self.x[best], float(value[best])
+
+    def nearest(self, point: Array, space: Space) -> Array:
+        """The row nearest to a point ``(d,)`` of the unit cube; choices differ by 0 or 1."""
+        apart = np.abs(self.x - point)
+        apart[:, space.chosen] = apart[:, space.chosen] > _EXACT
+        return self.x[int(np.argmin((apart**2).sum(1)))]
+
+    def at(self, x: Array) -> int:
+        """The index among the candidates of the first row at ``x`` ``(d,)``."""
+        return int(self.row[int(np.argmax((self.x == x).all(1)))])
+
+    def without(self, x: Array) -> CandidateRows:
+        """The other rows than those at ``x`` ``(d,)``; all if there are none."""
+        others = ~(self.x == x).all(1)
+        return replace(self, x=self.x[others], row=self.row[others]) if others.any() else self
+
+
+def rows_of(
+    candidates: Candidates,
+    target: Space,
+    table: TrialTable,
+    trials: Sequence[FrozenTrial],
+    parameters: SearchSpace,
+    given: Mapping[str, Any],
+) -> CandidateRows:
+    """The rows that may be proposed: those not evaluated yet, or all if every one was.
+
+    A row counts as evaluated if a trial chose it, or has its values in all parameters that exist
+    there. Rows of trials that failed by themselves are not proposed again, those of killed workers
+    are.
+
+    Args:
+        candidates: The list.
+        target: The space, with the coordinates held that are not to be chosen.
+        table: The trials, with running ones at their rows.
+        trials: The same.
+        parameters: Of the space.
+        given: Values that the trial has or will have, whatever is proposed.
+
+    Raises:
+        InvalidInputError: If no row agrees with the values given.
+    """
+    allowed = candidates.require_agreeing(given)
+    sought = candidates.points(parameters)
+    x = target.centred(np.where(np.isnan(sought), target.centre, sought))
+    if target.conditions:
+        sought = np.where(target.exists(x), sought, np.nan)
+    known = table.x[~table.have(Status.KILLED)]
+    fresh = allowed & ~among(_comparable(sought), _comparable(known))
+    fresh[_chosen(candidates, trials)] = False
+    repeated = not fresh.any()
+    row = (allowed if repeated else fresh).nonzero()[0]
+    return CandidateRows(x[row], row, repeated)
+
+
+def first_row(
+    candidates: Candidates,
+    trials: Iterable[FrozenTrial],
+    given: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> tuple[int, bool]:
+    """A row drawn at random, where no parameter has a known range, and whether it is a repetition.
+
+    Args:
+        candidates: The list.
+        trials: The other trials.
+        given: Values that the trial has or will have, whatever is proposed.
+        wanted: Values that are preferred.
+        rng: Source of randomness.
+
+    Raises:
+        InvalidInputError: If no row agrees with the values given.
+    """
+    allowed = candidates.require_agreeing(given)
+    fresh = allowed.copy()
+    fresh[_chosen(candidates, trials)] = False
+    repeated = not fresh.any()
+    rows = allowed if repeated else fresh
+    preferred = rows & candidates.agree(wanted) if wanted else rows
+    rows = preferred if preferred.any() else rows
+    return int(rng.choice(rows.nonzero()[0])), repeated
+
+
+def _chosen(candidates: Candidates, trials: Iterable[FrozenTrial]) -> list[int]:
+    """Rows that trials have chosen, but not those of killed workers."""
+    found = (candidates.chosen(t) for t in trials if status_of(t) != Status.KILLED)
+    return [row for row in found if row is not None]
+
+
+def _comparable(x: Array) -> Array:
+    return np.where(np.isnan(x), -1.0, x)
