@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from rich.console import Console
 from rich.table import Table
@@ -143,7 +143,7 @@ def given_rows(task: Task, cell: Cell, start: float | None) -> list[int]:
 def run(task: Task, given: Sequence[int], evaluations: int, sampler: BaseSampler) -> Array:
     """Regret after 0 to all evaluations beside the given ones; the end once it is 0."""
     names = [f"x{j:02}" for j in range(task.x.shape[1])]
-    space = {name: FloatDistribution(0.0, 1.0) for name in names}
+    space: dict[str, BaseDistribution] = {name: FloatDistribution(0.0, 1.0) for name in names}
     value = dict(zip(map(tuple, task.x.tolist()), task.y.tolist(), strict=True))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for i in given:
@@ -231,10 +231,9 @@ def losses(
 
 def nearest(levels: Array, values: Array) -> Array:
     """The nearest of sorted levels to each value."""
-    right = np.clip(np.searchsorted(levels, values), 1, max(len(levels) - 1, 1))
-    left = levels[right - 1]
-    right = levels[np.minimum(right, len(levels) - 1)]
-    return np.where(values - left <= right - values, left, right)
+    at = np.clip(np.searchsorted(levels, values), 1, len(levels) - 1)
+    below, above = levels[at - 1], levels[at]
+    return np.where(values - below <= above - values, below, above)
 
 
 def table_of(title: str, names: Sequence[str], cells: Sequence[Cell], loss: Array) -> Table:

@@ -39,8 +39,8 @@ class Candidates:
     def __init__(self, columns: Mapping[str, Sequence[Any]], number: Integers) -> None:
         self._columns = columns
         self._number = number
-        self._kept: tuple[tuple[Any, ...], Array] = ((), np.empty((0, 0)))  # saves time only
-        self._texts: dict[int, str] = {}  # as does this
+        self._kept: tuple[Any, Array, dict[str, Mask]] = ((), np.empty((0, 0)), {})
+        self._texts: dict[int, str] = {}  # both save time only
 
     def __reduce__(self) -> tuple[type[Candidates], tuple[Mapping[str, Sequence[Any]], Integers]]:
         return Candidates, (self._columns, self._number)
@@ -86,7 +86,7 @@ class Candidates:
     def chosen(self, trial: FrozenTrial) -> int | None:
         """The row that a trial has chosen; None if none, or if it is not of this list."""
         text = trial.system_attrs.get(CANDIDATE)
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not text:
             return None
         position = int(text.partition(":")[0])
         row = int(np.searchsorted(self._number, position))
@@ -137,7 +137,7 @@ class Candidates:
             InvalidInputError: If a row has a value that no trial's range of that parameter has.
         """
         x = self.points(parameters)
-        self._require_fits(x, parameters, constant, trials)
+        self._require_fits(parameters, constant, trials)
         at = table.x.copy()
         for i in table.have(Status.RUNNING).nonzero()[0].tolist():
             if (row := self.chosen(trials[i])) is not None:
@@ -146,27 +146,28 @@ class Candidates:
 
     def points(self, parameters: SearchSpace) -> Array:
         """Coordinates of the rows, NaN where they lack a parameter, shape ``(n, d)``."""
+        return self._placed(parameters)[0]
+
+    def _placed(self, parameters: SearchSpace) -> tuple[Array, dict[str, Mask]]:
+        """Coordinates of the rows, and which of their values are outside the ranges, by name."""
         key = tuple(parameters.items())
-        known, x = self._kept
+        known, x, outside = self._kept
         if known != key:
-            x = from_columns(to_space(parameters), parameters, self._columns, len(self))
-            self._kept = key, x
-        return x
+            space = to_space(parameters)
+            x = from_columns(space, parameters, self._columns, len(self))
+            off = ~(np.abs(x - space.snap(np.where(np.isnan(x), 0.0, x))) <= _EXACT)
+            for j, name in enumerate(parameters):
+                off[:, j] &= [v is not ABSENT for v in self._columns.get(name, ())] or False
+            outside = {name: off[:, j] for j, name in enumerate(parameters) if off[:, j].any()}
+            self._kept = key, x, outside
+        return x, outside
 
     def _require_fits(
-        self,
-        x: Array,
-        parameters: SearchSpace,
-        constant: SearchSpace,
-        trials: Sequence[FrozenTrial],
+        self, parameters: SearchSpace, constant: SearchSpace, trials: Sequence[FrozenTrial]
     ) -> None:
         """Pass if the ranges contain the rows' values, except those that vary between trials."""
-        on_grid = to_space(parameters).snap(np.where(np.isnan(x), 0.0, x))
-        fits = np.abs(x - on_grid) <= _EXACT
-        for j, (name, distribution) in enumerate(parameters.items()):
-            if name in self._columns and not fits[:, j].all():
-                there = np.array([v is not ABSENT for v in self._columns[name]])
-                self._refuse(there & ~fits[:, j], name, distribution, trials)
+        for name, rows in self._placed(parameters)[1].items():
+            self._refuse(rows, name, parameters[name], trials)
         for name, distribution in constant.items():
             column = self._columns.get(name, ())
             unfit = [v is not ABSENT and not _has(distribution, v) for v in column]

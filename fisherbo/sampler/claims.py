@@ -9,7 +9,8 @@ machines that share a study's storage, with any seeds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import checks
 from fisherbo.sampler.candidates import Candidates
 from fisherbo.sampler.fixed import given_values
@@ -57,6 +59,18 @@ def claim_row(
     Raises:
         InvalidInputError: If no row agrees with the values that the trial has already.
     """
+    with _noted(study, trial):
+        return _claim_row(study, trial, candidates, suggest, draw, warn)
+
+
+def _claim_row(
+    study: Study,
+    trial: FrozenTrial,
+    candidates: Candidates,
+    suggest: Suggest,
+    draw: Draw,
+    warn: Callable[[str], None],
+) -> int:
     given, rng = given_values(study.sampler, trial), np.random.default_rng(trial.number)
     for wait in _WAITS:
         trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
@@ -91,11 +105,22 @@ def claimed_value(
     Raises:
         InvalidInputError: If the row lacks the parameter, or the distribution the value.
     """
-    row = candidates.chosen(trial)
-    if row is None:  # chosen with another list, or by another sampler
-        given = given_values(study.sampler, trial)
-        row = int(np.argmax(candidates.require_agreeing(given)))
-    return candidates.value(row, name, distribution)
+    with _noted(study, trial):
+        row = candidates.chosen(trial)
+        if row is None:  # chosen with another list, or by another sampler
+            given = given_values(study.sampler, trial)
+            row = int(np.argmax(candidates.require_agreeing(given)))
+        return candidates.value(row, name, distribution)
+
+
+@contextmanager
+def _noted(study: Study, trial: FrozenTrial) -> Iterator[None]:
+    """Note that no row fits: then the trial's failure says nothing of the objective."""
+    try:
+        yield
+    except InvalidInputError:
+        set_system_attr(study, trial, CANDIDATE, "")
+        raise
 
 
 def _with_claim(trials: Sequence[FrozenTrial], text: str) -> set[int]:

@@ -35,7 +35,7 @@ from fisherbo.sampler.running import count_concurrent, without_abandoned
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
-from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
+from fisherbo.sampler.trials import CANDIDATE, FAILED, ReadersByStudy, StudyReader, other_trials
 from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
@@ -262,7 +262,7 @@ class FisherSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """Note that a trial failed by itself, and tell the independent sampler."""
-        if state == TrialState.FAIL:
+        if state == TrialState.FAIL and trial.system_attrs.get(CANDIDATE) != "":
             set_system_attr(study, trial, FAILED, True)
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)

@@ -36,7 +36,7 @@ FAILED = "fisherbo:failed"
 ignored, since they say nothing of the objective."""
 
 CANDIDATE = "fisherbo:candidate"
-"""Attribute of a trial: the row of the list of candidates that it has chosen."""
+"""Attribute of a trial: the row of the list of candidates that it has chosen; "" if none fits."""
 
 NOISE_VARIANCE = "fisherbo:noise_variance"
 """User attribute of a trial: the noise variance of its value, in squared units of the objective, as
