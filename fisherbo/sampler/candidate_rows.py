@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from fisherbo.acquisition.feasibility import unrestricted
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.sampler.candidates import Candidates
+from fisherbo.sampler.candidates import Candidates, comparable
 from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.trials import Status, TrialTable, status_of
-from fisherbo.space import Array, Integers, Space, among
+from fisherbo.space import Array, Integers, RowIndex, Space
 
 _BATCH = 2048  # rows whose acquisition is computed at a time
+_FEW = 16
 _EXACT = 1e-9  # equal choices are no farther apart
 
 
@@ -34,10 +36,16 @@ class CandidateRows:
     repeated: bool
 
     def best(self, acquisition: Acquisition) -> tuple[Array, float]:
-        """The row of largest acquisition, ``(d,)``, and its value; in O(m n²), in batches."""
-        parts = [acquisition.value(self.x[i : i + _BATCH]) for i in range(0, len(self.x), _BATCH)]
+        """The row of largest acquisition, ``(d,)``, and its value; in O(m n²), in batches.
+
+        Restrictions are looked at only for the best rows, until one is allowed.
+        """
+        inner = unrestricted(acquisition)
+        parts = [inner.value(self.x[i : i + _BATCH]) for i in range(0, len(self.x), _BATCH)]
         value = np.concatenate(parts)
         best = int(np.argmax(value))
+        if inner is not acquisition and not acquisition.value(self.x[best : best + 1]) > -np.inf:
+            best = _first_allowed(acquisition, self.x, value)
         return self.x[best], float(value[best])
 
     def nearest(self, point: Array, space: Space) -> Array:
@@ -54,6 +62,21 @@ class CandidateRows:
         """The other rows than those at ``x`` ``(d,)``; all if there are none."""
         others = ~(self.x == x).all(1)
         return replace(self, x=self.x[others], row=self.row[others]) if others.any() else self
+
+
+def _first_allowed(acquisition: Acquisition, x: Array, value: Array) -> int:
+    """The best of rows ``(m, d)`` that a restricted acquisition allows.
+
+    Those that it does not are given −∞ among the values ``(m,)`` of what is restricted.
+    """
+    order, i, count = np.argsort(-value, kind="stable"), 0, _FEW
+    while i < len(order):
+        some = order[i : i + count]
+        value[some] = acquisition.value(x[some])
+        if (value[some] > -np.inf).any():
+            return int(some[np.argmax(value[some])])
+        i, count = i + count, min(4 * count, _BATCH)
+    return int(order[0])
 
 
 def rows_of(
@@ -82,12 +105,15 @@ def rows_of(
         InvalidInputError: If no row agrees with the values given.
     """
     allowed = candidates.require_agreeing(given)
-    sought = candidates.points(parameters)
-    x = target.centred(np.where(np.isnan(sought), target.centre, sought))
+    located = candidates.points(parameters)
+    x, index = located.x, located.index
+    if not located.complete:
+        x = np.where(np.isnan(x), target.centre, x)
+    x = target.centred(x)
     if target.conditions:
-        sought = np.where(target.exists(x), sought, np.nan)
-    known = table.x[~table.have(Status.KILLED)]
-    fresh = allowed & ~among(_comparable(sought), _comparable(known))
+        index = RowIndex(comparable(np.where(target.exists(x), located.x, np.nan)))
+    fresh = allowed.copy()
+    fresh[index.equal_to(comparable(table.x[~table.have(Status.KILLED)]))] = False
     fresh[_chosen(candidates, trials)] = False
     repeated = not fresh.any()
     row = (allowed if repeated else fresh).nonzero()[0]
@@ -127,7 +153,3 @@ def _chosen(candidates: Candidates, trials: Iterable[FrozenTrial]) -> list[int]:
     """Rows that trials have chosen, but not those of killed workers."""
     found = (candidates.chosen(t) for t in trials if status_of(t) != Status.KILLED)
     return [row for row in found if row is not None]
-
-
-def _comparable(x: Array) -> Array:
-    return np.where(np.isnan(x), -1.0, x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from fisherbo.sampler.input_constraints import Rule, may_have
 from fisherbo.sampler.optuna_private import contains
 from fisherbo.sampler.search_space import ABSENT, SearchSpace, from_columns, to_space
 from fisherbo.sampler.trials import CANDIDATE, Status, TrialTable
-from fisherbo.space import Array, Integers, Mask
+from fisherbo.space import Array, Integers, Mask, RowIndex
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +26,28 @@ CandidateList: TypeAlias = "pandas.DataFrame | Sequence[Mapping[str, Any]]"
 """Rows with a value of each parameter, or without it where the objective does not ask for it."""
 
 _EXACT = 1e-9  # a value on the grid is no farther from it, in widths of the range
+
+
+@dataclass(frozen=True)
+class Located:
+    """Rows in the coordinates of some parameters.
+
+    Attributes:
+        x: Coordinates, NaN where a row lacks a parameter, shape ``(n, d)``.
+        outside: Which rows have a value outside the range, by name, for those that have any.
+        index: Finds rows of ``comparable(x)``.
+        complete: Whether no row lacks any.
+    """
+
+    x: Array
+    outside: Mapping[str, Mask]
+    index: RowIndex
+    complete: bool
+
+
+def comparable(x: Array) -> Array:
+    """Coordinates with a number that none has in place of NaN."""
+    return np.where(np.isnan(x), -1.0, x)
 
 
 class Candidates:
@@ -39,7 +61,7 @@ class Candidates:
     def __init__(self, columns: Mapping[str, Sequence[Any]], number: Integers) -> None:
         self._columns = columns
         self._number = number
-        self._kept: tuple[Any, Array, dict[str, Mask]] = ((), np.empty((0, 0)), {})
+        self._kept: tuple[Any, Located | None] = ((), None)
         self._texts: dict[int, str] = {}  # both save time only
 
     def __reduce__(self) -> tuple[type[Candidates], tuple[Mapping[str, Sequence[Any]], Integers]]:
@@ -136,7 +158,7 @@ class Candidates:
         Raises:
             InvalidInputError: If a row has a value that no trial's range of that parameter has.
         """
-        x = self.points(parameters)
+        x = self.points(parameters).x
         self._require_fits(parameters, constant, trials)
         at = table.x.copy()
         for i in table.have(Status.RUNNING).nonzero()[0].tolist():
@@ -144,29 +166,26 @@ class Candidates:
                 at[i] = x[row]
         return replace(table, x=at)
 
-    def points(self, parameters: SearchSpace) -> Array:
-        """Coordinates of the rows, NaN where they lack a parameter, shape ``(n, d)``."""
-        return self._placed(parameters)[0]
-
-    def _placed(self, parameters: SearchSpace) -> tuple[Array, dict[str, Mask]]:
-        """Coordinates of the rows, and which of their values are outside the ranges, by name."""
+    def points(self, parameters: SearchSpace) -> Located:
+        """The rows in the coordinates of some parameters."""
         key = tuple(parameters.items())
-        known, x, outside = self._kept
-        if known != key:
+        known, located = self._kept
+        if located is None or known != key:
             space = to_space(parameters)
             x = from_columns(space, parameters, self._columns, len(self))
             off = ~(np.abs(x - space.snap(np.where(np.isnan(x), 0.0, x))) <= _EXACT)
             for j, name in enumerate(parameters):
                 off[:, j] &= [v is not ABSENT for v in self._columns.get(name, ())] or False
             outside = {name: off[:, j] for j, name in enumerate(parameters) if off[:, j].any()}
-            self._kept = key, x, outside
-        return x, outside
+            located = Located(x, outside, RowIndex(comparable(x)), not np.isnan(x).any())
+            self._kept = key, located
+        return located
 
     def _require_fits(
         self, parameters: SearchSpace, constant: SearchSpace, trials: Sequence[FrozenTrial]
     ) -> None:
         """Pass if the ranges contain the rows' values, except those that vary between trials."""
-        for name, rows in self._placed(parameters)[1].items():
+        for name, rows in self.points(parameters).outside.items():
             self._refuse(rows, name, parameters[name], trials)
         for name, distribution in constant.items():
             column = self._columns.get(name, ())
