@@ -38,6 +38,7 @@ from fisherbo.sampler.models import ModelFitter
 from fisherbo.sampler.regret import OPTIONS, remaining_regret
 from fisherbo.sampler.stopping import least_trials, settled
 from fisherbo.sampler.trials import StudyReader
+from fisherbo.sampler.user_settings import UserSettings
 
 BUDGET, FIRST, PATIENCE = 100, 10, 3
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
@@ -97,7 +98,7 @@ def work(cell: Cell) -> rows.Row:
         if number + 1 < FIRST:
             continue
         start = time.process_time()
-        found = remaining_regret(study, reader, fitter, None, 0, SCALES[cell.scale])
+        found = remaining_regret(study, reader, fitter, UserSettings(), 0, SCALES[cell.scale])
         assert found is not None  # there are no constraints
         fit_store.write_for_regret(study, found.names, found.fits)
         milliseconds.append(1e3 * (time.process_time() - start))

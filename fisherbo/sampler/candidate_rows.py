@@ -41,12 +41,19 @@ class CandidateRows:
         Restrictions are looked at only for the best rows, until one is allowed.
         """
         inner = unrestricted(acquisition)
-        parts = [inner.value(self.x[i : i + _BATCH]) for i in range(0, len(self.x), _BATCH)]
-        value = np.concatenate(parts)
+        value = self._value(inner)
         best = int(np.argmax(value))
         if inner is not acquisition and not acquisition.value(self.x[best : best + 1]) > -np.inf:
             best = _first_allowed(acquisition, self.x, value)
         return self.x[best], float(value[best])
+
+    def leaders(self, acquisition: Acquisition, count: int) -> Array:
+        """The rows of largest acquisition, the best first, shape ``(≤ count, d)``."""
+        return self.x[np.argsort(-self._value(acquisition), kind="stable")[:count]]
+
+    def _value(self, acquisition: Acquisition) -> Array:
+        parts = (self.x[i : i + _BATCH] for i in range(0, len(self.x), _BATCH))
+        return np.concatenate([acquisition.value(part) for part in parts])
 
     def nearest(self, point: Array, space: Space) -> Array:
         """The row nearest to a point ``(d,)`` of the unit cube; choices differ by 0 or 1."""

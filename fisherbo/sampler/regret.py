@@ -24,7 +24,6 @@ from fisherbo.gp.posterior import Posterior
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.checks import NOTHING_VARIES
-from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.models import FittedModel, ModelFitter, Models
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request, read_request
@@ -37,6 +36,7 @@ OPTIONS = replace(DEFAULTS, prior_mean=0.0)
 """Of the algorithm."""
 
 _DRAWS = 512
+_ROWS = 256  # of a list of candidates
 _BEST = 4  # observations around which better points are sought
 
 
@@ -69,7 +69,7 @@ def remaining_regret(
     study: Study,
     reader: StudyReader,
     fitter: ModelFitter,
-    rule: Rule | None,
+    settings: UserSettings,
     seed: int,
     scale: Scale = CALIBRATED,
 ) -> RemainingRegret | None:
@@ -79,14 +79,14 @@ def remaining_regret(
         study: The study.
         reader: Of its trials.
         fitter: Of its models.
-        rule: The user's input constraint.
+        settings: What the user tells the sampler; its options do not count.
         seed: Of the draws.
         scale: Factor of the posterior's standard deviations.
 
     Raises:
         InvalidInputError: If no parameter varies.
     """
-    request = _request(study, reader, rule)
+    request = _request(study, reader, replace(settings, options=OPTIONS))
     rng = np.random.default_rng(seed)  # the same draws in every trial: bounds are smoother
     names = tuple(request.search_space)
     last = fit_store.latest_for_regret(study, names)
@@ -111,7 +111,7 @@ def _posterior(model: FittedModel) -> Posterior:
     return model.surrogate
 
 
-def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
+def _request(study: Study, reader: StudyReader, settings: UserSettings) -> Request:
     """What the trials say."""
     trial = create_trial(state=TrialState.RUNNING)
     trial.number = len(study.get_trials(deepcopy=False))
@@ -119,9 +119,7 @@ def _request(study: Study, reader: StudyReader, rule: Rule | None) -> Request:
     search_space = reader.parameters(trials).varying
     found = None
     if search_space:
-        found = read_request(
-            study, trial, trials, search_space, reader, UserSettings(rule, OPTIONS)
-        )
+        found = read_request(study, trial, trials, search_space, reader, settings)
     if found is None:
         raise InvalidInputError(NOTHING_VARIES)
     return found
@@ -144,6 +142,8 @@ def _points(request: Request, models: Models, incumbent: int, rng: np.random.Gen
     factors: list[Acquisition] = [ExpectedImprovement(objective, float(mean[incumbent]))]
     factors += [Feasibility(c.surrogate) for c in models.constraints]
     improvement = product(tuple(factors))
+    if request.candidates is not None:
+        return np.concatenate([x[[incumbent]], request.candidates.leaders(improvement, _ROWS)])
     if request.rule is not None:
         improvement = Restricted(improvement, request.rule)
     centres = request.target.snap(x[np.argsort(-mean, kind="stable")[:_BEST]])

@@ -97,9 +97,9 @@ class FisherSampler(BaseSampler):
     keep their last values.
 
     Raises:
-        InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
-            a suggestion, if the study has more than 4 objectives, ``surrogate`` makes no such model
-            or no point is found that ``input_constraints`` allows.
+        InvalidInputError: If an argument is none of what is told above; at a suggestion, if the
+            study has more than 4 objectives, ``surrogate`` makes no such model, no point is found
+            that ``input_constraints`` allows, or ``candidates`` lie outside the objective's ranges.
 
     Example:
         >>> import fisherbo, optuna
@@ -137,9 +137,9 @@ class FisherSampler(BaseSampler):
         self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
 
     @property
-    def input_constraints(self) -> Rule | None:
-        """Rule that every suggestion obeys."""
-        return self._settings.rule
+    def settings(self) -> UserSettings:
+        """What the user tells beside the study."""
+        return self._settings
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:

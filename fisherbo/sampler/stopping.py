@@ -20,6 +20,7 @@ from fisherbo.sampler.recommend import is_candidate
 from fisherbo.sampler.regret import OPTIONS, RemainingRegret, remaining_regret
 from fisherbo.sampler.sampler import FisherSampler, usual_errors
 from fisherbo.sampler.trials import ReadersByStudy, StudyReader
+from fisherbo.sampler.user_settings import UserSettings
 
 KEY = "fisherbo:regret_bound"
 """Beginning of the study attributes of the bounds; the probability and the trial's number follow.
@@ -133,8 +134,9 @@ class StopWhenConverged:
         """The distribution of the remaining regret now; None while no trial is feasible."""
         _require_single_objective(study)
         sampler = innermost(study.sampler)
-        rule = sampler.input_constraints if isinstance(sampler, FisherSampler) else None
-        return remaining_regret(study, self._readers.of(study), self._fitter, rule, self._seed)
+        settings = sampler.settings if isinstance(sampler, FisherSampler) else UserSettings()
+        reader = self._readers.of(study)
+        return remaining_regret(study, reader, self._fitter, settings, self._seed)
 
     def _least(self, study: Study, trials: Sequence[FrozenTrial]) -> int:
         """Complete trials before the study may stop."""
