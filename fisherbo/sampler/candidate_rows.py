@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from fisherbo.acquisition.feasibility import unrestricted
+from fisherbo.acquisition.feasibility import allowed, unrestricted
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.sampler.candidates import Candidates, comparable
 from fisherbo.sampler.search_space import SearchSpace
@@ -43,9 +43,11 @@ class CandidateRows:
         inner = unrestricted(acquisition)
         value = self._value(inner)
         best = int(np.argmax(value))
-        if inner is not acquisition and not acquisition.value(self.x[best : best + 1]) > -np.inf:
-            best = _first_allowed(acquisition, self.x, value)
-        return self.x[best], float(value[best])
+        if allowed(acquisition, self.x[best : best + 1]).all():
+            return self.x[best], float(value[best])
+        order = np.argsort(-value, kind="stable")
+        found = _first_allowed(acquisition, self.x, order)
+        return (self.x[best], -np.inf) if found is None else (self.x[found], float(value[found]))
 
     def leaders(self, acquisition: Acquisition, count: int) -> Array:
         """The rows of largest acquisition, the best first, shape ``(≤ count, d)``."""
@@ -71,19 +73,16 @@ class CandidateRows:
         return replace(self, x=self.x[others], row=self.row[others]) if others.any() else self
 
 
-def _first_allowed(acquisition: Acquisition, x: Array, value: Array) -> int:
-    """The best of rows ``(m, d)`` that a restricted acquisition allows.
-
-    Those that it does not are given −∞ among the values ``(m,)`` of what is restricted.
-    """
-    order, i, count = np.argsort(-value, kind="stable"), 0, _FEW
+def _first_allowed(acquisition: Acquisition, x: Array, order: Integers) -> int | None:
+    """The first of rows ``(m, d)`` in some order where an acquisition is not restricted."""
+    i, count = 0, _FEW
     while i < len(order):
         some = order[i : i + count]
-        value[some] = acquisition.value(x[some])
-        if (value[some] > -np.inf).any():
-            return int(some[np.argmax(value[some])])
+        holds = allowed(acquisition, x[some])
+        if holds.any():
+            return int(some[np.argmax(holds)])
         i, count = i + count, min(4 * count, _BATCH)
-    return int(order[0])
+    return None
 
 
 def rows_of(
