@@ -16,8 +16,8 @@ whose best is as good as that of the given ones, which the published runs tell: 
 four drawn from those that are no better. In 7 search spaces the wheel takes the logarithm of some
 columns that the published methods saw without it; the report has a table without these.
 
-Regret is (best accuracy of the table − best found) / (best − worst). Ranks are those of benchmark's
-own: the mean over tasks and seeds, 1 is best, ties share theirs. Published values are moved to the
+Regret is (best accuracy of the table − best found) / (best − worst). Regret and rank are
+averaged over each task's seeds, then over tasks; ranks: 1 is best, ties share theirs. Published values are moved to the
 nearest of the table, since the wheel's accuracies have 7 digits. Rows lie in runs/hpob.jsonl and
 are not made again when the code changes, but tell its digest; --again makes them anew.
 """
@@ -41,6 +41,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import rankdata
 
 import fisherbo
 from experiments.harness import rows, statistics
@@ -239,8 +240,8 @@ def nearest(levels: Array, values: Array) -> Array:
 def table_of(title: str, names: Sequence[str], cells: Sequence[Cell], loss: Array) -> Table:
     """Mean regret, mean rank and wins of each method."""
     marks = [m for m in MARKS if m <= cells[0].evaluations] or [cells[0].evaluations]
-    groups = [cell.task for cell in cells]
-    tasks = np.array([loss[[g == t for g in groups]].mean(0) for t in dict.fromkeys(groups)])
+    ranks = np.stack([rankdata(loss[:, :, k], axis=1) for k in range(len(marks))], 2)
+    tasks, rank = (_by_task(cells, values) for values in (loss, ranks))
     last = tasks[:, :, -1]
     p = statistics.holm(
         [statistics.wilcoxon_p(last[:, j] - last[:, 0]) for j in range(1, len(names))]
@@ -252,15 +253,20 @@ def table_of(title: str, names: Sequence[str], cells: Sequence[Cell], loss: Arra
             table.add_column(f"{what} {mark}", justify="right")
     for head in ("ours wins", "ties", "p (Holm)"):
         table.add_column(head, justify="right")
-    ranks = [statistics.average_ranks(loss[:, :, k]) for k in range(len(marks))]
-    for j in np.argsort(ranks[-1], kind="stable").tolist():
-        mean = [f"{loss[:, j, k].mean():.4f}" for k in range(len(marks))]
-        rank = [f"{r[j]:.2f}" for r in ranks]
+    for j in np.argsort(rank[:, :, -1].mean(0), kind="stable").tolist():
+        mean = [f"{tasks[:, j, k].mean():.4f}" for k in range(len(marks))]
+        mean += [f"{rank[:, j, k].mean():.2f}" for k in range(len(marks))]
         better = (loss[:, 0, -1] < loss[:, j, -1]).mean()
         equal = (loss[:, 0, -1] == loss[:, j, -1]).mean()
         against = [f"{better:.0%}", f"{equal:.0%}", f"{p[j - 1]:.1e}"] if j else ["–"] * 3
-        table.add_row(_label(names[j]), *mean, *rank, *against)
+        table.add_row(_label(names[j]), *mean, *against)
     return table
+
+
+def _by_task(cells: Sequence[Cell], values: Array) -> Array:
+    """Means over the runs of each task, shape ``(tasks, ...)``."""
+    names = np.array([cell.task for cell in cells])
+    return np.array([values[names == name].mean(0) for name in dict.fromkeys(names.tolist())])
 
 
 def _label(name: str) -> str:

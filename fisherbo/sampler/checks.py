@@ -24,6 +24,10 @@ NO_MORE_CANDIDATES = (
     "Every candidate was proposed: from here on candidates are repeated where that helps most. "
     "Stop the study if its objective is deterministic."
 )
+NO_MORE_AGREE = (
+    "Every candidate that agrees with values that are enqueued or fixed was proposed: one of them "
+    "is repeated."
+)
 TOO_GOOD = (
     "A value is better than all others by more than 15 orders of magnitude: the sampler takes it "
     "for a fault of the objective, as it does an infinitely good one. Raise an exception or return "

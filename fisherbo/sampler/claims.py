@@ -25,7 +25,12 @@ from fisherbo.sampler.fixed import given_values
 from fisherbo.sampler.optuna_private import set_system_attr
 from fisherbo.sampler.request import Request
 from fisherbo.sampler.running import without_abandoned
-from fisherbo.sampler.trials import CANDIDATE, Status, other_trials, status_of
+from fisherbo.sampler.trials import (
+    CANDIDATE,
+    Status,
+    other_trials_of_all_brackets,
+    status_of,
+)
 from fisherbo.space import Array
 
 _WAITS = [min(0.01 * 2**k, 1.0) for k in range(30)]
@@ -73,7 +78,7 @@ def _claim_row(
 ) -> int:
     given, rng = given_values(study.sampler, trial), np.random.default_rng(trial.number)
     for wait in _WAITS:
-        trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
+        trials = _others(study, trial)
         request, x = suggest(trials)
         if request is not None and request.candidates is not None and x is not None:
             row, repeated = request.candidates.at(x), request.candidates.repeated
@@ -81,13 +86,13 @@ def _claim_row(
             row, repeated = draw(candidates, trials, given)
         text = candidates.text(row)
         set_system_attr(study, trial, CANDIDATE, text)
-        now = without_abandoned(study, other_trials(study, trial, use_cache=False))
+        now = _others(study, trial)
         rivals = _with_claim(now, text) - _with_claim(trials, text)
         if not rivals:
             break
         time.sleep(rng.uniform(0, wait))
     if repeated:
-        warn(checks.NO_MORE_CANDIDATES)
+        warn(checks.NO_MORE_AGREE if given else checks.NO_MORE_CANDIDATES)
     if ignored := _never_asked(candidates, trials):
         warn(checks.never_asked(ignored))
     return row
@@ -121,6 +126,10 @@ def _noted(study: Study, trial: FrozenTrial) -> Iterator[None]:
     except InvalidInputError:
         set_system_attr(study, trial, CANDIDATE, "")
         raise
+
+
+def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    return without_abandoned(study, other_trials_of_all_brackets(study, trial))
 
 
 def _with_claim(trials: Sequence[FrozenTrial], text: str) -> set[int]:

@@ -21,7 +21,12 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.sampler.optuna_private import get_trials, storage_of, study_id
+from fisherbo.sampler.optuna_private import (
+    get_all_trials,
+    get_trials,
+    storage_of,
+    study_id,
+)
 from fisherbo.sampler.search_space import (
     Parameters,
     SearchSpace,
@@ -156,6 +161,11 @@ def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[F
     if trials and trials[-1].number == trial.number:
         return trials[:-1]
     return [t for t in trials if t.number != trial.number]
+
+
+def other_trials_of_all_brackets(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """The same, also where a `HyperbandPruner` shows the sampler a part of them only."""
+    return [t for t in get_all_trials(study, _BEGUN) if t.number != trial.number]
 
 
 def status_of(trial: FrozenTrial) -> Status:

@@ -49,6 +49,13 @@ MODELS = [{"kernel": "linear", "c": float(10.0**k)} for k in range(-3, 4)] + [
 ]
 
 
+@pytest.fixture
+def warned(caplog):
+    logging.getLogger("optuna").addHandler(caplog.handler)
+    yield caplog
+    logging.getLogger("optuna").removeHandler(caplog.handler)
+
+
 def create(candidates, direction="minimize", storage=None, **kwargs):
     arguments = {"seed": 0, "n_startup_trials": 3, **kwargs}
     sampler = FisherSampler(candidates=candidates, **arguments)
@@ -72,17 +79,15 @@ def listed(rows):
 
 
 @pytest.mark.parametrize("objective, rows", [(bowl, ROWS), (conditional, MODELS)])
-def test_every_row_is_evaluated_once_and_then_some_again_with_a_warning(objective, rows, caplog):
-    logging.getLogger("optuna").addHandler(caplog.handler)
+def test_every_row_is_evaluated_once_and_then_some_again_with_a_warning(objective, rows, warned):
     study = create(rows)
     study.optimize(objective, n_trials=len(rows))
     assert len(set(evaluated(study))) == len(rows)
     assert set(evaluated(study)) == listed(rows)
-    assert not any("candidate" in message for message in caplog.messages)
+    assert not any("candidate" in message for message in warned.messages)
     study.optimize(objective, n_trials=3)
     assert set(evaluated(study)) == listed(rows)
-    assert sum("Every candidate was proposed" in message for message in caplog.messages) == 1
-    logging.getLogger("optuna").removeHandler(caplog.handler)
+    assert sum("Every candidate was proposed" in message for message in warned.messages) == 1
 
 
 @pytest.mark.parametrize("objective, rows", [(bowl, ROWS), (conditional, MODELS)])
@@ -322,6 +327,40 @@ def test_only_rows_that_agree_with_enqueued_and_fixed_values_are_proposed(known)
     assert all(set(row) <= {d for m in MODELS for d in m.items()} for row in evaluated(study))
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_brackets_of_hyperband_share_the_rows():
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+    sampler = FisherSampler(seed=0, n_startup_trials=3, candidates=ROWS)
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
+
+    def objective(trial):
+        value = bowl(trial)
+        for step in range(1, 10):
+            trial.report(value + 1 / step, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    study.optimize(objective, n_trials=len(ROWS))
+    assert len(study.get_trials(states=[TrialState.PRUNED])) > 3
+    assert sorted(evaluated(study)) == sorted(listed(ROWS))
+
+
+def test_a_row_that_is_enqueued_again_is_evaluated_again(warned):
+    study = create(MODELS)
+    study.optimize(conditional, n_trials=4)
+    for _ in range(2):
+        study.enqueue_trial({"kernel": "rbf", "c": 10.0, "width": 0.7})
+    for _ in range(4):
+        study.enqueue_trial({"kernel": "rbf", "c": 0.1})
+    study.optimize(conditional, n_trials=6)
+    assert evaluated(study)[4] == evaluated(study)[5]
+    assert len(set(evaluated(study)[-4:])) == 3
+    told = [m for m in warned.messages if "candidate" in m]
+    assert len(told) == 1
+    assert "agrees with values that are enqueued" in told[0]
+
+
 @pytest.mark.parametrize("known", [0, 6])
 def test_values_that_no_row_agrees_with_are_an_error(known):
     study = create(MODELS)
@@ -391,15 +430,13 @@ def test_a_parameter_that_the_row_lacks_is_an_error(known):
         study.optimize(lambda t: t.suggest_float("x", 0, 1) + t.suggest_int("y", 0, 3), n_trials=9)
 
 
-def test_what_the_objective_never_asks_for_is_ignored_with_a_warning(caplog):
-    logging.getLogger("optuna").addHandler(caplog.handler)
+def test_what_the_objective_never_asks_for_is_ignored_with_a_warning(warned):
     rows = [{"x": 0.1 * i, "price": p} for i in range(5) for p in (1, 2)]
     study = create(rows)
     study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=5)
     assert len(set(evaluated(study))) == 5
-    told = [m for m in caplog.messages if "did not ask for 'price' of the candidates" in m]
+    told = [m for m in warned.messages if "did not ask for 'price' of the candidates" in m]
     assert len(told) == 1
-    logging.getLogger("optuna").removeHandler(caplog.handler)
 
 
 @pytest.mark.parametrize(
