@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CandidateList: TypeAlias = "pandas.DataFrame | Sequence[Mapping[str, Any]]"
 """Rows with a value of each parameter, or without it where the objective does not ask for it."""
 
+_NOWHERE = -99.5  # trials so far outside do not count
 _EXACT = 1e-9  # a value on the grid is no farther from it, in widths of the range
 
 
@@ -47,7 +48,7 @@ class Located:
 
 def comparable(x: Array) -> Array:
     """Coordinates with a number that none has in place of NaN."""
-    return np.where(np.isnan(x), -1.0, x)
+    return np.where(np.isnan(x), _NOWHERE, x)
 
 
 class Candidates:
