@@ -29,6 +29,7 @@ import argparse
 import gzip
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -53,6 +54,7 @@ Array = NDArray[np.float64]
 Published = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]]
 
 GIVEN, SEEDS, MARKS = 5, (0, 1, 2, 3, 4), (25, 50, 100)
+LARGE = 10_000  # rows
 SCRATCH = ("Random", "GP", "DGP", "DNGO", "BOHAMIANN")
 TRANSFER = ("RGPE", "TAF", "TST", "FSBO", "FSBO2")
 SMALL = ("4796", "5889", "5906")
@@ -295,15 +297,32 @@ def report(
                 table_of(f"{title}, without transfer", few, kept, loss[chosen][:, scratch])
             )
         console.print(table_of(f"{title}, every method", names, kept, loss[chosen]))
-    seeds = sorted({cell.seed for cell in cells})
-    cpu = sum(row["cpu_seconds"] for row in found.values())
-    size = [row["table_rows"] for row in found.values()]
-    sources = sorted({row["source"] for row in found.values()})
-    console.print(
-        f"Seeds {seeds}; tables of {min(size)} to {max(size)} rows; {cpu / len(cells):.1f} CPU "
-        f"seconds a run on average; source of fisherbo in these runs: {', '.join(sources)}. Wins, "
-        f"ties and p (Wilcoxon over tasks' means) are after {marks[-1]} evaluations."
+    console.print(remarks(found, marks[-1]))
+
+
+def remarks(found: Mapping[Cell, rows.Row], last: int) -> str:
+    """What the tables rest on: seeds, sources, and milliseconds a suggestion."""
+    seeds = Counter(Counter(cell.task for cell in found).values())
+    told = ", ".join(f"{count} with {n}" for n, count in sorted(seeds.items()))
+    sources = ", ".join(sorted({row["source"] for row in found.values()}))
+    speed = []
+    for word, low, high in (("up to", 0, LARGE), ("above", LARGE, np.inf)):
+        some = {c: r for c, r in found.items() if low < r["table_rows"] <= high}
+        made = sum(_made(cell, row) for cell, row in some.items())
+        seconds = sum(row["cpu_seconds"] for row in some.values())
+        if made:
+            speed.append(f"{1000 * seconds / made:.0f} ms CPU a suggestion {word} {LARGE:,} rows")
+    return (
+        f"Tasks by number of seeds: {told}. With the list read, {'; '.join(speed)}. Source of "
+        f"fisherbo in these runs: {sources}. Wins and ties of all runs, p (Wilcoxon over tasks' "
+        f"means) after {last} evaluations."
     )
+
+
+def _made(cell: Cell, row: rows.Row) -> int:
+    """Evaluations that were made: none after the best of the table."""
+    at, level = row["falls"][-1]
+    return int(at) if level == 0 else cell.evaluations
 
 
 def main(argv: Sequence[str] | None = None) -> None:
