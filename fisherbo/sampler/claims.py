@@ -33,6 +33,7 @@ from fisherbo.sampler.trials import (
 )
 from fisherbo.space import Array
 
+_SEVERAL = 3
 _WAITS = [min(0.01 * 2**k, 1.0) for k in range(30)]
 """Longest seconds to wait after each row that another trial chose within the same milliseconds."""
 
@@ -138,10 +139,11 @@ def _with_claim(trials: Sequence[FrozenTrial], text: str) -> set[int]:
 
 
 def _never_asked(candidates: Candidates, trials: Sequence[FrozenTrial]) -> list[str]:
-    """Parameters of the latest complete trial's row that no trial has asked for."""
-    complete = (t for t in reversed(trials) if status_of(t) == Status.COMPLETE)
-    row = next((row for t in complete if (row := candidates.chosen(t)) is not None), None)
-    if row is None:
+    """Parameters that the rows of several complete trials have and no trial has asked for."""
+    complete = [t for t in trials if status_of(t) == Status.COMPLETE][-_SEVERAL:]
+    rows = [row for t in complete if (row := candidates.chosen(t)) is not None]
+    if len(rows) < _SEVERAL:
         return []
     asked = {name for t in trials for name in t.params}
-    return [name for name in candidates.params(row) if name not in asked]
+    shared = set.intersection(*(set(candidates.params(row)) for row in rows))
+    return sorted(shared - asked)

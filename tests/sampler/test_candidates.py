@@ -433,6 +433,8 @@ def test_a_parameter_that_the_row_lacks_is_an_error(known):
 def test_what_the_objective_never_asks_for_is_ignored_with_a_warning(warned):
     rows = [{"x": 0.1 * i, "price": p} for i in range(5) for p in (1, 2)]
     study = create(rows)
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=2)
+    assert not warned.messages
     study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=5)
     assert len(set(evaluated(study))) == 5
     told = [m for m in warned.messages if "did not ask for 'price' of the candidates" in m]
