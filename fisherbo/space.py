@@ -292,6 +292,31 @@ def distinct(x: Array) -> tuple[Integers, Integers]:
     return first[order], place[group]
 
 
+class RowIndex:
+    """Finds rows of ``x`` ``(n, d)``, in which there is no NaN, in O(d log n) each.
+
+    Args:
+        x: The rows.
+    """
+
+    def __init__(self, x: Array) -> None:
+        self._x = x
+        mark = (x * _weights(x.shape[1])).sum(1)  # equal for equal rows
+        self._order = np.argsort(mark, kind="stable")
+        self._mark = mark[self._order]
+
+    def equal_to(self, rows: Array) -> Integers:
+        """Indices of all that equal one of some rows ``(m, d)``."""
+        mark = (rows * _weights(rows.shape[1])).sum(1)
+        first = np.searchsorted(self._mark, mark, side="left").tolist()
+        last = np.searchsorted(self._mark, mark, side="right").tolist()
+        found: list[int] = []
+        for row, i, j in zip(rows, first, last, strict=True):
+            alike = self._order[i:j]
+            found += alike[(self._x[alike] == row).all(1)].tolist()
+        return np.array(found, dtype=np.int64)
+
+
 @lru_cache(maxsize=64)
 def _weights(d: int) -> Array:
     return np.random.default_rng(0).random(d)

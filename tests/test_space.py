@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fisherbo.space import Space, distinct
+from fisherbo.space import RowIndex, Space, distinct
 
 
 def space(low, high, step=0.0, log=False, categorical=False):
@@ -85,3 +85,11 @@ def test_rows_are_equal_where_all_their_coordinates_are():
     assert np.array_equal(x[first][group], x)
     assert len(first) == len(np.unique(x, axis=0))
     assert (np.diff(first) > 0).all()
+
+
+@given(st.integers(0, 999), st.integers(0, 12), st.integers(1, 12), st.integers(1, 3))
+def test_rows_are_found_as_by_comparing_all(seed, count, sought, d):
+    rng = np.random.default_rng(seed)
+    x, rows = (rng.integers(0, 3, (n, d)) / 3 for n in (count, sought))
+    expected = [i for i in range(count) if any((x[i] == row).all() for row in rows)]
+    assert sorted(set(RowIndex(x).equal_to(rows).tolist())) == expected

@@ -96,6 +96,15 @@ def unrestricted(acquisition: Acquisition) -> Acquisition:
     return acquisition
 
 
+def allowed(acquisition: Acquisition, x: Array) -> Mask:
+    """Where an acquisition is not restricted, at points ``(b, d)``, shape ``(b,)``."""
+    holds = np.ones(len(x), dtype=bool)
+    while isinstance(acquisition, Restricted):
+        holds &= acquisition.allowed(x)
+        acquisition = acquisition.inner
+    return holds
+
+
 def product(factors: tuple[Acquisition, ...]) -> Acquisition:
     """The product of factors, or the only one of them."""
     return factors[0] if len(factors) == 1 else Product(factors)

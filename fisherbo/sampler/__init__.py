@@ -39,7 +39,8 @@ One suggestion:
 9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
    (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
    set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
-   2017).
+   2017). Of a list of candidates, the row of largest acquisition is found by computing them all
+   (`candidates`); `claims` sees to it that no two trials have the same.
 """
 
 from fisherbo.sampler.recommend import Recommendation

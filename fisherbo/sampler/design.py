@@ -26,6 +26,8 @@ def begins(request: Request, needed: int) -> bool:
 def design_point(request: Request, seed: int, rng: np.random.Generator, first: Array) -> Array:
     """The trial's point of a scrambled Sobol design, or the next unvisited one, shape ``(d,)``.
 
+    Of a list of candidates, the nearest to that point.
+
     Args:
         request: What is asked for.
         seed: Of the design.
@@ -38,6 +40,8 @@ def design_point(request: Request, seed: int, rng: np.random.Generator, first: A
     if not np.isnan(first).all():
         chosen = space.snap(np.where(np.isnan(first), points[0], first))
         points = np.concatenate([chosen[None], points])
+    if request.candidates is not None:
+        return request.candidates.nearest(points[0], space)
     if rule is not None:
         points = rule.require(np.concatenate([points, rule.draw(rng)]))
         points = points[_apart(points, visited)]

@@ -19,6 +19,11 @@ _CONSTANT = 2
 _CHANCE = 0.01
 
 
+def given_values(sampler: Any, trial: FrozenTrial) -> dict[str, Any]:
+    """Values fixed by wrappers of the sampler, enqueued ones, and those suggested already."""
+    return {**values_of_wrappers(sampler), **enqueued_values(trial), **trial.params}
+
+
 def fixed_values(
     sampler: Any,
     trial: FrozenTrial,
@@ -39,7 +44,7 @@ def fixed_values(
         union: Parameters that vary in the study.
         trials: The other trials.
     """
-    values = {**values_of_wrappers(sampler), **enqueued_values(trial), **trial.params}
+    values = given_values(sampler, trial)
     for name in union:
         if name not in asked and name not in values:
             values.update(_constant(name, trials))

@@ -76,6 +76,15 @@ def get_trials(
     return study._get_trials(deepcopy=False, states=states, use_cache=use_cache)
 
 
+def get_all_trials(study: Study, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
+    """The same of the whole study, not copied.
+
+    With a `HyperbandPruner` a sampler is given one bracket: without this it would not know which
+    candidates other brackets have evaluated.
+    """
+    return storage_of(study).get_all_trials(study_id(study), deepcopy=False, states=states)
+
+
 def enqueued_values(trial: FrozenTrial) -> dict[str, Any]:
     """Values that ``Study.enqueue_trial`` fixed.
 

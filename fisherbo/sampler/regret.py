@@ -37,6 +37,7 @@ OPTIONS = replace(DEFAULTS, prior_mean=0.0)
 """Of the algorithm."""
 
 _DRAWS = 512
+_ROWS = 256  # of a list of candidates
 _BEST = 4  # observations around which better points are sought
 
 
@@ -142,6 +143,8 @@ def _points(request: Request, models: Models, incumbent: int, rng: np.random.Gen
     factors: list[Acquisition] = [ExpectedImprovement(objective, float(mean[incumbent]))]
     factors += [Feasibility(c.surrogate) for c in models.constraints]
     improvement = product(tuple(factors))
+    if request.candidates is not None:
+        return np.concatenate([x[[incumbent]], request.candidates.leaders(improvement, _ROWS)])
     if request.rule is not None:
         improvement = Restricted(improvement, request.rule)
     centres = request.target.snap(x[np.argsort(-mean, kind="stable")[:_BEST]])

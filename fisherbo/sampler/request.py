@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from optuna.study import Study
@@ -11,14 +12,15 @@ from optuna.trial import FrozenTrial
 
 from fisherbo.acquisition.belief import Belief
 from fisherbo.sampler import checks
+from fisherbo.sampler.candidate_rows import CandidateRows, rows_of
 from fisherbo.sampler.categories import described
 from fisherbo.sampler.costs import CostData, cost_data
-from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
+from fisherbo.sampler.fixed import fixed_values, given_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.priors import read_belief
-from fisherbo.sampler.search_space import SearchSpace
+from fisherbo.sampler.search_space import SearchSpace, to_params
 from fisherbo.sampler.trials import StudyReader, TrialTable
 from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array, Space
@@ -39,6 +41,7 @@ class Request:
         options: Of the algorithm.
         costs: What the trials cost; None if that does not matter.
         belief: The user's, about the optimum.
+        candidates: Rows of the user's list that may be chosen; None where any point may.
     """
 
     number: int
@@ -50,6 +53,8 @@ class Request:
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
     costs: CostData | None = None
+    belief: Belief | None = None
+    candidates: CandidateRows | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -61,11 +66,16 @@ class Request:
             found.append(self.costs.warning)
         return tuple(found)
 
-    belief: Belief | None = None
+    def chosen(self, x: Array, asked: Collection[str]) -> dict[str, Any]:
+        """Parameters at coordinates ``(d,)`` that are asked for and not held."""
+        params = to_params(self.target, self.search_space, x)
+        free = zip(params.items(), self.target.free.tolist(), strict=True)
+        return {name: value for (name, value), chosen in free if chosen and name in asked}
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""
-        return replace(self, observations=self.observations.with_pending(x))
+        rows = None if self.candidates is None else self.candidates.without(x)
+        return replace(self, observations=self.observations.with_pending(x), candidates=rows)
 
 
 def read_request(
@@ -98,13 +108,18 @@ def read_request(
     parameters = widened(search_space, varying, fixed)
     space, table = reader.table(parameters, trials, len(study.directions))
     target = hold(space, parameters, fixed, no_longer_asked(space, table))
+    rows = None
+    if settings.candidates is not None:
+        given = given_values(study.sampler, trial)
+        table = settings.candidates.located(table, trials, parameters, known.constant)
+        rows = rows_of(settings.candidates, target, table, trials, parameters, given)
     observations = observe(space, table, study.directions, options=options)
     constraint = None
-    if rule is not None:
+    if rule is not None and rows is None:  # rows obey it already
         constraint = InputConstraint(rule, target, parameters, known.constants)
     costs = (
         None if settings.cost is None else cost_data(trials, table.located, settings.cost, options)
     )
     belief = read_belief(settings.priors, target, parameters)
     read = (trial.number, parameters, space, target, table, observations)
-    return Request(*read, constraint, options, costs, belief)
+    return Request(*read, constraint, options, costs, belief, rows)

@@ -15,6 +15,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler.optuna_private import stale_trial_ids, trial_id
+from fisherbo.sampler.trials import CANDIDATE
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -37,9 +38,10 @@ def without_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> list[Froze
 
 
 def count_concurrent(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Running trials begun before this one whose parameters are not known yet."""
+    """Running trials begun before this one whose point is not known yet."""
     running = (t for t in trials if t.state == TrialState.RUNNING)
-    return sum(t.number < trial.number and not t.params for t in running)
+    unknown = (t for t in running if not t.params and CANDIDATE not in t.system_attrs)
+    return sum(t.number < trial.number for t in unknown)
 
 
 def _oldest_start(trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> datetime | None:

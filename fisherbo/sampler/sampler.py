@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -20,21 +18,25 @@ from fisherbo.acquisition.propose import unvisited
 from fisherbo.errors import InvalidInputError
 from fisherbo.gp.transfer import TransferMean
 from fisherbo.sampler import checks, fit_store
+from fisherbo.sampler.candidate_rows import first_row
+from fisherbo.sampler.candidates import CandidateList, read_candidates
 from fisherbo.sampler.categories import labels, read_categories, unknown
+from fisherbo.sampler.claims import claim_row, claimed_value
 from fisherbo.sampler.design import begins, design_point
 from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.inspect import Inspection
 from fisherbo.sampler.models import ModelFitter, Models
+from fisherbo.sampler.notices import Notices
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.optuna_private import enqueued_values, set_system_attr
 from fisherbo.sampler.priors import Priors, unknown_names
 from fisherbo.sampler.recommend import Recommendation, recommend
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import count_concurrent, without_abandoned
-from fisherbo.sampler.search_space import to_params
+from fisherbo.sampler.search_space import SearchSpace
 from fisherbo.sampler.suggest import next_point, suggested_point
 from fisherbo.sampler.transfer import LEAST_TRIALS, SourceStudies, read_sources
-from fisherbo.sampler.trials import FAILED, ReadersByStudy, StudyReader, other_trials
+from fisherbo.sampler.trials import CANDIDATE, FAILED, ReadersByStudy, StudyReader, other_trials
 from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """NumPy's default, whatever the caller's is: an underflow to 0 is meant in many places."""
-_LOGGER = logging.getLogger("optuna.fisherbo")
 
 
 class FisherSampler(BaseSampler):
@@ -76,6 +77,10 @@ class FisherSampler(BaseSampler):
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError if a
             parameter is missing: before the first trial has run, not all of them are known.
+        candidates: The only points that may be proposed, each once: a pandas DataFrame with a
+            parameter in each column, or a sequence of parameters by name. A row may lack parameters
+            (in a DataFrame: a missing value) that the objective does not ask for there. Equal rows
+            count once. What the objective never asks for is ignored, with a warning.
         rotation: Whether an objective's kernel may have its lengthscales along rotated axes of the
             continuous, unconditional parameters, up to 20 (:mod:`fisherbo.gp.rotation`). In
             ill-conditioned valleys along no axis (BBOB 10 and 11) the regret after 100 trials is
@@ -104,10 +109,10 @@ class FisherSampler(BaseSampler):
     keep their last values.
 
     Raises:
-        InvalidInputError: If ``n_startup_trials`` is negative or ``surrogate`` cannot be called; at
-            a suggestion, if the study has more than 4 objectives, ``surrogate`` makes no such
-            model, no point is found that ``input_constraints`` allows, or the choices are not those
-            that ``categories`` describes.
+        InvalidInputError: If an argument is none of what is told above; at a suggestion, if the
+            study has more than 4 objectives, ``surrogate`` makes no such model, no point is found
+            that ``input_constraints`` allows, the choices are not those that ``categories``
+            describes, or ``candidates`` lie outside the objective's ranges.
 
     Example:
         >>> import fisherbo, optuna
@@ -127,6 +132,7 @@ class FisherSampler(BaseSampler):
         surrogate: Factory | None = None,
         source_studies: Sequence[Study] = (),
         input_constraints: Rule | None = None,
+        candidates: CandidateList | None = None,
         rotation: bool = True,
         categories: Mapping[str, Any] | None = None,
         cost: str | None = None,
@@ -139,16 +145,20 @@ class FisherSampler(BaseSampler):
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         options = replace(_options, rotation=rotation)
+        checks.check_candidates(candidates, independent_sampler)
+        self._candidates = read_candidates(candidates, input_constraints)
         told, priced = read_categories(categories), checks.cost_settings(cost, budget)
-        self._settings = UserSettings(input_constraints, options, told, priced, priors)
+        self._settings = UserSettings(
+            input_constraints, options, told, priced, priors, self._candidates
+        )
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
-        self._said: set[tuple[str, str]] = set()  # names of studies, and warnings
+        self._notices = Notices()
 
     @property
     def settings(self) -> UserSettings:
-        """What the user told, for the pruner and the end of a study."""
+        """What the user tells beside the study."""
         return self._settings
 
     @usual_errors
@@ -230,16 +240,14 @@ class FisherSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Parameters for the next trial, from the model of all trials so far."""
         checks.require_few_objectives(study)
-        if not search_space:
-            return {}
-        trials = without_abandoned(study, other_trials(study, trial, use_cache=False))
-        request = self._request(study, trial, trials, search_space)
-        x = None if request is None else self._point(study, trial, trials, request)
-        if request is None or x is None:
-            return {}
-        params = to_params(request.target, request.search_space, x)
-        free = zip(params.items(), request.target.free.tolist(), strict=True)
-        return {name: value for (name, value), chosen in free if chosen and name in search_space}
+        number, suggest = trial.number, partial(self._suggest, study, trial, search_space)
+        if self._candidates is not None:
+            draw = partial(first_row, wanted=self._sources.pick(number), rng=self._rng(number))
+            say = partial(self._notices.give, study)
+            row = claim_row(study, trial, self._candidates, suggest, draw, say)
+            return self._candidates.values(row, search_space)
+        request, x = suggest(without_abandoned(study, other_trials(study, trial, use_cache=False)))
+        return {} if request is None or x is None else request.chosen(x, search_space)
 
     @usual_errors
     def sample_independent(
@@ -254,6 +262,8 @@ class FisherSampler(BaseSampler):
         With input constraints, the first drawn that they allow as far as they can be told yet.
         """
         checks.require_few_objectives(study)
+        if self._candidates is not None:
+            return claimed_value(study, trial, self._candidates, param_name, param_distribution)
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
@@ -272,25 +282,21 @@ class FisherSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """Note that a trial failed by itself, and tell the independent sampler."""
-        if state == TrialState.FAIL:
+        if state == TrialState.FAIL and trial.system_attrs.get(CANDIDATE) != "":
             set_system_attr(study, trial, FAILED, True)
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
 
     def _request(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        trials: Sequence[FrozenTrial],
-        search_space: dict[str, BaseDistribution],
+        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], asked: SearchSpace
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(study, trial, trials, search_space, reader, self._settings)
+        found = read_request(study, trial, trials, asked, reader, self._settings)
         for message in found.warnings if found else ():
-            self._say_once(study, message)
+            self._notices.give(study, message)
         if unknown := unknown_names(self._settings.priors, reader.parameters(trials), len(trials)):
-            self._say_once(study, unknown, "priors")
+            self._notices.give(study, unknown, "priors")
         return found
 
     def _begins(self, request: Request, transfer: TransferMean | None) -> bool:
@@ -313,31 +319,27 @@ class FisherSampler(BaseSampler):
         observations, costs = request.observations, request.costs
         return self._fitter.fit(observations, request.space, last, transfer, costs)
 
-    def _point(
-        self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], request: Request
-    ) -> Array | None:
-        """Coordinates of the next trial; None where the independent sampler draws it."""
+    def _suggest(
+        self, study: Study, trial: FrozenTrial, search_space: SearchSpace, trials: list[FrozenTrial]
+    ) -> tuple[Request | None, Array | None]:
+        """What is asked for, if anything, and coordinates, unless the independent sampler draws."""
+        request = self._request(study, trial, trials, search_space) if search_space else None
+        if request is None:
+            return None, None
         transfer = self._sources.prior_mean(request.search_space, request.observations)
         rng = self._rng(trial.number)
         if self._begins(request, transfer):
-            return self._design(request)
+            return request, self._design(request)
         with self._fitter.isolated(rng):
             models = self._fit(request, trials, transfer)
             fit_store.write(study, trial, labels(request.search_space), models.fits)
             x = suggested_point(request, models, rng, count_concurrent(trial, trials))
         if text := unknown(self._settings.categories, request.search_space):
-            self._say_once(study, text)
+            self._notices.give(study, text)
         visited = request.observations.evaluated
-        if not unvisited(request.target, x[None], visited)[0]:
-            self._say_once(study, checks.EXHAUSTED)
-        return x
-
-    def _say_once(self, study: Study, message: str, topic: str = "") -> None:
-        """Warn once for each study, and for each topic or message."""
-        if (key := (study.study_name, topic or message)) not in self._said:
-            self._said.add(key)
-            optuna.logging.get_verbosity()  # sets up Optuna's handler
-            _LOGGER.warning(message)
+        if self._candidates is None and not unvisited(request.target, x[None], visited)[0]:
+            self._notices.give(study, checks.EXHAUSTED)
+        return request, x
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])

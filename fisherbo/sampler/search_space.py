@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,16 @@ from fisherbo.space import Array, Condition, Mask, Space
 SearchSpace = Mapping[str, BaseDistribution]
 """Parameters by name; their order is that of the coordinates."""
 
-_ABSENT = object()
+
+class _Absent(Enum):
+    """What stands for the value of a parameter that does not exist; the same in copies."""
+
+    ABSENT = 0
+
+
+ABSENT = _Absent.ABSENT
+"""The value of a parameter that does not exist."""
+
 _UNKNOWN = (KeyError, ValueError, TypeError, OverflowError)  # of values that have no number
 _MOST_LEVELS = 2**31  # of a grid; a finer one is as good as continuous
 _MOST_VALUES = 64  # of a parameter on which others may depend
@@ -133,26 +143,33 @@ def from_params(
     A value that the distribution cannot have counts as absent: a choice that is no longer one,
     another kind of value, or one that is not positive where the scale is logarithmic.
     """
-    columns = [
-        _internal(d, [p.get(name, _ABSENT) for p in params]) for name, d in search_space.items()
-    ]
-    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(params)).T
+    columns = {name: [p.get(name, ABSENT) for p in params] for name in search_space}
+    return from_columns(space, search_space, columns, len(params))
+
+
+def from_columns(
+    space: Space, search_space: SearchSpace, columns: Mapping[str, Sequence[Any]], count: int
+) -> Array:
+    """The same from ``count`` values of each parameter, :data:`ABSENT` where it does not exist."""
+    none = [ABSENT] * count
+    internal = [_internal(d, columns.get(name, none)) for name, d in search_space.items()]
+    values = np.array(internal, dtype=np.float64).reshape(len(internal), count).T
     values = np.where(space.log & ~(values > 0), math.nan, values)
     return space.to_unit(np.ascontiguousarray(values))
 
 
-def _internal(distribution: BaseDistribution, values: list[Any]) -> list[float]:
+def _internal(distribution: BaseDistribution, values: Sequence[Any]) -> list[float]:
     """Numbers for external values, NaN for absent ones."""
     number = _index(distribution) if isinstance(distribution, CategoricalDistribution) else float
     try:
-        return [math.nan if v is _ABSENT else number(v) for v in values]
+        return [math.nan if v is ABSENT else number(v) for v in values]
     except _UNKNOWN:
         return [_number_or_nan(number, v) for v in values]
 
 
 def _number_or_nan(number: Callable[[Any], float], value: Any) -> float:
     try:
-        return math.nan if value is _ABSENT else number(value)
+        return math.nan if value is ABSENT else number(value)
     except _UNKNOWN:
         return math.nan
 

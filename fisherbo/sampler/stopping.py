@@ -134,8 +134,9 @@ class StopWhenConverged:
         """The distribution of the remaining regret now; None while no trial is feasible."""
         _require_single_objective(study)
         sampler = innermost(study.sampler)
-        told = sampler.settings if isinstance(sampler, FisherSampler) else UserSettings()
-        return remaining_regret(study, self._readers.of(study), self._fitter, told, self._seed)
+        settings = sampler.settings if isinstance(sampler, FisherSampler) else UserSettings()
+        reader = self._readers.of(study)
+        return remaining_regret(study, reader, self._fitter, settings, self._seed)
 
     def _least(self, study: Study, trials: Sequence[FrozenTrial]) -> int:
         """Complete trials before the study may stop."""

@@ -75,6 +75,8 @@ def _optimum_of_quadratic(request: Request, models: Models) -> Array | None:
         return None
     if request.rule is not None or len(observations.pending) or not target.continuous.all():
         return None
+    if request.candidates is not None:
+        return None
     own = observations.own
     x = quadratic_optimum(observations.x[own], observations.y[own, 0])
     return None if x is None or _exceeds_budget(request, models, x) else x
@@ -115,6 +117,8 @@ def best_point(
     anchors = target.snap(anchors)
 
     def best(acquisition: Acquisition) -> tuple[Array, float]:
+        if request.candidates is not None:
+            return request.candidates.best(acquisition)
         visited = observations.evaluated
         effort = request.options.effort
         found = propose(

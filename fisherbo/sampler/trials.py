@@ -21,7 +21,12 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.sampler.optuna_private import get_trials, storage_of, study_id
+from fisherbo.sampler.optuna_private import (
+    get_all_trials,
+    get_trials,
+    storage_of,
+    study_id,
+)
 from fisherbo.sampler.search_space import (
     Parameters,
     SearchSpace,
@@ -34,6 +39,9 @@ from fisherbo.space import Array, Integers, Mask, Space
 FAILED = "fisherbo:failed"
 """Attribute of a trial that failed by itself. Trials of killed workers do not have it; they are
 ignored, since they say nothing of the objective."""
+
+CANDIDATE = "fisherbo:candidate"
+"""Attribute of a trial: the row of the list of candidates that it has chosen; "" if none fits."""
 
 NOISE_VARIANCE = "fisherbo:noise_variance"
 """User attribute of a trial: the noise variance of its value, in squared units of the objective, as
@@ -138,7 +146,7 @@ def read(
             row[:] = trial.values
     return TrialTable(
         np.array([t.number for t in trials], dtype=np.int64),
-        np.array([_status(t) for t in trials], dtype=np.int64),
+        np.array([status_of(t) for t in trials], dtype=np.int64),
         from_params(space, search_space, [t.params for t in trials]),
         value,
         np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials], dtype=np.float64),
@@ -155,7 +163,13 @@ def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[F
     return [t for t in trials if t.number != trial.number]
 
 
-def _status(trial: FrozenTrial) -> Status:
+def other_trials_of_all_brackets(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """The same, also where a `HyperbandPruner` shows the sampler a part of them only."""
+    return [t for t in get_all_trials(study, _BEGUN) if t.number != trial.number]
+
+
+def status_of(trial: FrozenTrial) -> Status:
+    """How a trial ended, if it did."""
     if trial.state == TrialState.FAIL:
         return Status.FAILED if FAILED in trial.system_attrs else Status.KILLED
     return _STATUS[trial.state]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 
+from fisherbo.sampler.candidates import Candidates
 from fisherbo.sampler.categories import Categories
 from fisherbo.sampler.cost_settings import CostSettings
 from fisherbo.sampler.input_constraints import Rule, draw_value
@@ -26,6 +27,7 @@ class UserSettings:
         categories: Order and distances of the choices of categorical parameters, by name.
         cost: What a trial costs; None if that does not matter.
         priors: Where the optimum is believed to be; None if nowhere.
+        candidates: The only points that may be evaluated; None if all.
 
     Raises:
         InvalidInputError: If priors are no distributions or weights.
@@ -36,6 +38,7 @@ class UserSettings:
     categories: Categories = field(default_factory=dict)
     cost: CostSettings | None = None
     priors: Priors | None = None
+    candidates: Candidates | None = None
 
     def __post_init__(self) -> None:
         check_priors(self.priors)

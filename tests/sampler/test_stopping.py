@@ -146,6 +146,17 @@ def test_what_input_constraints_rule_out_is_no_regret():
     assert stop.remaining_regret(study).bound(0.9) < 0.5
 
 
+def test_what_is_not_among_the_candidates_is_no_regret():
+    stop = StopWhenConverged(regret=0.5)
+    rows = [{"x": -0.05 * i} for i in range(60)]
+    study = run(parabola, stop, 60, FisherSampler(seed=0, candidates=rows))
+    assert len(study.trials) < 60
+    assert study.best_value == pytest.approx(4, abs=0.5)
+    assert stop.remaining_regret(study).bound(0.9) < 0.5
+    study.sampler = FisherSampler(seed=0)  # the same trials, where the optimum at 2 may be chosen
+    assert stop.remaining_regret(study).bound(0.9) > 2
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_values_that_are_fixed_are_no_regret():
     def rippled(trial):
