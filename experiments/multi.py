@@ -19,7 +19,7 @@ from the ideal point to the reference point is dominated, which no front can do,
 point beats the reference point. COCO knows ideal and nadir, and the nadir is its reference point.
 Of DTLZ and WFG they are published; the reference point is a tenth of the range beyond the nadir,
 or the median of random points where that is worse. Surfaces have the best and the median of random
-configurations. NSGA-II has a population of 20: its default of 50 would leave it 10 evaluations.
+configurations: a search finds better ones, and may dominate more than this box. NSGA-II has a population of 20: its default of 50 would leave it 10 evaluations.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import FloatDistribution
+from optuna.study import StudyDirection
 from rich.console import Console
 from rich.table import Table
 
@@ -218,7 +219,7 @@ def work(run: Run) -> Trace:
 def optimize(run: Run, known: Task, sampler: optuna.samplers.BaseSampler) -> Trace:
     """One study by ask and tell, from the same first points; only the sampler's time counts."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["minimize"] * len(known.ideal)
+    directions = [StudyDirection.MINIMIZE] * len(known.ideal)
     study = optuna.create_study(directions=directions, sampler=sampler)
     for params in known.problem.design(run.seed):
         study.enqueue_trial(params)

@@ -24,6 +24,8 @@ class AlgorithmOptions:
         plateaus: Whether points where equal values show a plateau are avoided.
         stalls: Whether known points are avoided while the best value is old.
         metric: In which the acquisition is climbed.
+        spread_from: Observations for each objective from which on, with three or more objectives,
+            the search fills the front: every other trial improves along a random direction.
         effort: Of the search for the largest acquisition.
     """
 
@@ -35,6 +37,7 @@ class AlgorithmOptions:
     plateaus: bool = True
     stalls: bool = True
     metric: MetricRule = posterior_metric
+    spread_from: float = 10.0
     effort: Effort = field(default_factory=Effort)
 
 
