@@ -19,7 +19,8 @@ from the ideal point to the reference point is dominated, which no front can do,
 point beats the reference point. COCO knows ideal and nadir, and the nadir is its reference point.
 Of DTLZ and WFG they are published; the reference point is a tenth of the range beyond the nadir,
 or the median of random points where that is worse. Surfaces have the best and the median of random
-configurations: a search finds better ones, and may dominate more than this box. NSGA-II has a population of 20: its default of 50 would leave it 10 evaluations.
+configurations: a search finds better ones, and may dominate more than this box. NSGA-II has a
+population of 20: its default of 50 would leave it 10 evaluations.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ class Task:
         import moocore
 
         scaled = (values - self.ideal) / (self.reference - self.ideal)
-        return 1.0 - float(
-            moocore.hypervolume(np.maximum(scaled, 0.0), ref=np.ones(len(self.ideal)))
-        )
+        return 1.0 - float(moocore.hypervolume(scaled, ref=np.ones(len(self.ideal))))
 
 
 def task_of(

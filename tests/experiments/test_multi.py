@@ -86,9 +86,10 @@ def test_optimal_points_are_on_the_published_front(name):
     points = [optimum(name, t, u) for t in grid for u in grid]
     found = np.array([task.objectives(task.problem.at(np.array(p))) for p in points])
     assert SURFACE[name](found) == pytest.approx(np.zeros(len(found)), abs=1e-6)
+    if name in ("wfg5", "wfg6"):  # their corners are where parameters of a group differ
+        return
     assert found.min(0) == pytest.approx(task.ideal, abs=0.05 * found.max())
-    _, nadir = multi.bounds(name)
-    assert found.max(0) == pytest.approx(nadir, rel=0.05)
+    assert found.max(0) == pytest.approx(multi.bounds(name)[1], rel=0.05)
 
 
 @needs("pymoo")
