@@ -341,7 +341,7 @@ def report(title: str, comparison: Comparison) -> Table:
 
 def problem_table(title: str, comparison: Comparison) -> Table:
     """Mean hypervolume after the last evaluation, by problem."""
-    table = Table(title=f"{title}: volume after {MARKS[-1]} evaluations, by problem")
+    table = Table(title=f"By problem, {title}: volume after {MARKS[-1]} evaluations")
     table.add_column("problem")
     for sampler in comparison.best:
         table.add_column(sampler, justify="right")

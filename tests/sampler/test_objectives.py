@@ -90,3 +90,32 @@ def test_a_search_of_three_objectives_resumes_exactly():
 
     part.optimize(objective, n_trials=4)
     assert [t.params for t in part.trials] == [t.params for t in whole.trials]
+
+
+@pytest.mark.parametrize("constant", [0.0, 7.0])
+def test_an_objective_that_never_changes_does_no_harm(constant):
+    def objective(trial):
+        x = np.array([trial.suggest_float(name, 0, 1) for name in "abc"])
+        return [*((x - TARGETS[:2]) ** 2).sum(1).tolist(), constant]
+
+    sampler = FisherSampler(seed=0, n_startup_trials=5, _options=AlgorithmOptions(spread_from=3))
+    study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
+    study.optimize(objective, n_trials=20)
+    x = np.array([list(t.params.values()) for t in study.trials])
+    assert len(np.unique(x.round(6), axis=0)) == 20
+    assert np.abs(x[12:, 2] - 0.5).mean() < np.abs(x[:5, 2] - 0.5).mean()
+
+
+def test_constraints_and_running_trials_count_along_a_direction_too():
+    def objective(trial):
+        x = np.array([trial.suggest_float(name, 0, 1) for name in "abc"])
+        trial.set_constraint("c", float(x[0] - 0.6))
+        return ((x - TARGETS[:3]) ** 2).sum(1).tolist()
+
+    sampler = FisherSampler(seed=0, n_startup_trials=6, _options=AlgorithmOptions(spread_from=3))
+    study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
+    study.optimize(objective, n_trials=18)
+    assert np.mean([t.params["a"] <= 0.6 for t in study.trials[9:]]) >= 0.7
+    running = [study.ask() for _ in range(4)]
+    asked = np.array([[t.suggest_float(name, 0, 1) for name in "abc"] for t in running])
+    assert min(np.abs(a - b).max() for i, a in enumerate(asked) for b in asked[:i]) > 1e-3
