@@ -1,10 +1,10 @@
 """Two and three objectives: the hypervolume after 30 and 60 evaluations.
 
-    python -m experiments.multi --quick             6 problems, 1 seed, 30 evaluations
-    python -m experiments.multi --dev               methods are chosen on these problems only
+    python -m experiments.multi --quick     6 problems, 1 seed, 30 evaluations
+    python -m experiments.multi --dev       methods are chosen on these problems only
     python -m experiments.multi --data FOLDER --samplers gp --families synthetic --seeds 0
     python -m experiments.multi --data FOLDER --samplers fisher tpe nsgaii random --write
-    python -m experiments.multi --ship              copy the traces to experiments/results/traces
+    python -m experiments.multi --ship      copy the traces to experiments/results/traces
 
 The last two make the report, on other problems than those of development, which were run once; it
 shows all traces that are kept. GPSampler takes more than half a second a suggestion with three
@@ -358,6 +358,7 @@ def problem_table(title: str, comparison: Comparison) -> Table:
             for best in comparison.best.values()
         ]
         table.add_row(name, *(f"{np.mean(f):.3f}" if f else "–" for f in found))
+    table.caption = "Means over the runs of each sampler, which for some are fewer."
     return table
 
 
