@@ -40,6 +40,11 @@ LOOPS = {
     "table, MLP": "table of 20,000 rows, perceptron",
     "digits, ResNet": "digits, ResNet with BatchNorm",
 }
+OBJECTIVES = {
+    "Two objectives": "two objectives, bbob-biobj",
+    "Three objectives, DTLZ": "three, DTLZ and WFG",
+    "Three objectives, tuning": "three, tuning surfaces",
+}
 SPACES = [("continuous", d, n) for d in ("5", "20") for n in ("50", "200", "1000")]
 ASCENTS = {
     "natural": "posterior's metric",
@@ -385,6 +390,19 @@ def studies() -> str:
     return markdown(found.columns, found.rows)
 
 
+def objectives() -> str:
+    """Hypervolumes of two and three objectives, on the pairs of each sampler and FisherSampler."""
+    rows = []
+    for title, label in OBJECTIVES.items():
+        found = table("multi", title)
+        for sampler, name in (SAMPLERS | {"nsgaii": "NSGAIISampler"}).items():
+            if sampler in found.column("sampler"):
+                columns = ("runs", "volume 60, fisher's", "fisher wins 60", "p 60", "CPU ms")
+                rows.append([label, name, *(found.cell(sampler, column) for column in columns)])
+    head = ["problems", "against", "runs", "its volume, FisherSampler's", "FisherSampler wins"]
+    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "optimizers": optimizers,
     "optimizer_ratios": optimizer_ratios,
@@ -401,6 +419,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "faults": faults,
     "told_in_part": told_in_part,
     "ascents": ascents,
+    "objectives": objectives,
     "rotation": rotation,
     "stopping": stopping,
     "stopping_coverage": stopping_coverage,

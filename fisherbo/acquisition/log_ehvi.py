@@ -55,6 +55,13 @@ class Cells:
             cell.append(index.reshape(-1))
         return Cells(tuple(edges), tuple(pairs), np.stack(cell, 1))
 
+    def up_to(self, ceiling: Array) -> Cells:
+        """The part of the region below ``ceiling`` ``(m,)``; all of it if there is none."""
+        columns = zip(self.edges, self.pairs, self.cell.T, strict=True)
+        bounds = np.stack([edges[pairs[index]] for edges, pairs, index in columns], 1)
+        low, high = bounds[..., 0], np.minimum(bounds[..., 1], ceiling)
+        return Cells.of(low, high) if (high > low).all(1).any() else self
+
 
 @dataclass(frozen=True)
 class HypervolumeImprovement:
@@ -151,22 +158,35 @@ def _sum_over_cells(factors: list[Array], cells: Cells) -> tuple[Array, Array]:
 
 
 def improvement_over(
-    surrogates: tuple[Surrogate, ...], values: Array, decompose: Callable[[Array, Array], Cells]
+    surrogates: tuple[Surrogate, ...],
+    values: Array,
+    decompose: Callable[[Array, Array], Cells],
+    *,
+    bounded: bool = False,
 ) -> HypervolumeImprovement:
     """The improvement on a non-empty set of values ``(n, m)``.
-
-    The reference point is at most the worst value of each objective. A reference point just below
-    the front would end the search for a trade-off as soon as one point dominates all others.
 
     Args:
         surrogates: Models of each objective.
         values: Values or means at evaluated points.
         decompose: From points ``(p, m)`` and a reference point ``(m,)`` to the cells of what is
             better than the reference and not dominated by the points.
+        bounded: Whether an improvement counts up to the best value of each objective only. Beyond
+            it, a gain of δ is worth δ times the area that the front covers in the other objectives,
+            so that a search of three objectives spends most trials at the extremes.
     """
     front = values[non_dominated(values)]
-    reference = np.minimum(reference_point(front), values.min(0))
-    return HypervolumeImprovement(surrogates, decompose(spread_out(front), reference))
+    cells = decompose(spread_out(front), wide_reference_point(values))
+    return HypervolumeImprovement(surrogates, cells.up_to(front.max(0)) if bounded else cells)
+
+
+def wide_reference_point(values: Array) -> Array:
+    """Reference point of values ``(n, m)``, at most the worst of each objective.
+
+    A reference point just below the front would end the search for a trade-off as soon as one point
+    dominates all others.
+    """
+    return np.minimum(reference_point(values[non_dominated(values)]), values.min(0))
 
 
 def non_dominated(values: Array) -> Mask:

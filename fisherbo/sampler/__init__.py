@@ -9,8 +9,8 @@ One suggestion:
    asked for.
 3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
    warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
-   Vizier GP bandit); `constraints`: observations of each constraint, and of failures if there
-   are many (Gardner et al. 2014). Trials of killed workers are ignored.
+   Vizier GP bandit; up to two objectives); `constraints`: observations of each constraint, and
+   of failures if there are many (Gardner et al. 2014). Trials of killed workers are ignored.
 4. `design`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
    them are replaced by the best points of earlier studies, if given (`transfer`). With beliefs
    about the optimum, the first is their mode and half of them are drawn from them (`priors`).
@@ -25,11 +25,12 @@ One suggestion:
 6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
    value, or over the best posterior mean if values are noisy (a point has two, or
    :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
-   expected hypervolume improvement (Daulton et al. 2020). The log probability of feasibility
-   is added, and the expected log cost of a trial subtracted if ``cost`` is given (`costs`;
-   Snoek et al. 2012; Lee et al. 2020). Added is also the log density of a belief about the
-   optimum, with a weight that falls with the number of trials (πBO: Hvarfner et al. 2022), as
-   far as the data do not contradict it (`acquisition.belief`).
+   expected hypervolume improvement (Daulton et al. 2020); with three or more, from ten
+   observations for each, in every other trial along a random direction (Zhang & Golovin 2020).
+   The log probability of feasibility is added, and the expected log cost of a trial subtracted
+   if ``cost`` is given (`costs`; Snoek et al. 2012; Lee et al. 2020). Added is also the log
+   density of a belief about the optimum, with a weight that falls with the number of trials
+   (πBO: Hvarfner et al. 2022), as far as the data do not contradict it (`acquisition.belief`).
 7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
    under evaluation. If the best value is more than two trials old, every other trial avoids
    all known points.

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from optuna.study import StudyDirection
 
-from fisherbo.gp.warp import finite, standardize, warp
+from fisherbo.gp.warp import finite, standardize, warp, without_gaps
 from fisherbo.sampler.constraints import (
     FAILURES,
     ConstraintData,
@@ -22,6 +22,8 @@ from fisherbo.sampler.outliers import without_outliers
 from fisherbo.sampler.pruned import with_pruned
 from fisherbo.sampler.trials import Status, TrialTable
 from fisherbo.space import Array, Integers, Mask, Space, distinct
+
+_LINEAR_OBJECTIVES = 3  # of two, ranks model bbob-biobj better
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,16 @@ class Observations:
 
     @cached_property
     def warped(self) -> tuple[Array, ...]:
-        """Values of each objective as models see them, each of shape ``(n,)``."""
+        """Values of each objective as models see them, each of shape ``(n,)``.
+
+        With three or more objectives the worse half of one holds much of the front, where the
+        others are best: ranks in place of values would distort the hypervolume there. Excessive
+        gaps are shortened in any case.
+        """
         if not self.half_rank:
             return tuple(standardize(finite(column)) for column in self.y.T)
+        if self.objectives >= _LINEAR_OBJECTIVES:
+            return tuple(standardize(without_gaps(finite(column))) for column in self.y.T)
         noise = typical_noise(self.noise) if self.objectives == 1 else 0.0
         return tuple(warp(column, noise) for column in self.y.T)
 

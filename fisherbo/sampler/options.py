@@ -25,6 +25,8 @@ class AlgorithmOptions:
         plateaus: Whether points where equal values show a plateau are avoided.
         stalls: Whether known points are avoided while the best value is old.
         metric: In which the acquisition is climbed.
+        spread_from: Observations for each objective from which on, with three or more objectives,
+            the search fills the front: every other trial improves along a random direction.
         effort: Of the search for the largest acquisition.
         cost_power: Of the cost in the acquisition.
         cost_cooling: Whether the power falls to 0 with what is left of a budget.
@@ -40,6 +42,7 @@ class AlgorithmOptions:
     plateaus: bool = True
     stalls: bool = True
     metric: MetricRule = posterior_metric
+    spread_from: float = 10.0
     effort: Effort = field(default_factory=Effort)
     cost_power: float = 1.0
     cost_cooling: bool = False

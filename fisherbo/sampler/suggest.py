@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from functools import partial
 
 import numpy as np
 
 from fisherbo.acquisition.exclusion import ExclusionZones, exclusion_zones, stall_radius
 from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
+from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated, wide_reference_point
 from fisherbo.acquisition.log_ei import ExpectedImprovement
 from fisherbo.acquisition.propose import propose
 from fisherbo.acquisition.protocol import Acquisition
 from fisherbo.acquisition.quadratic import quadratic_optimum
+from fisherbo.acquisition.scalarisation import improvement_along, random_direction
 from fisherbo.gp.fisher import MetricRule
 from fisherbo.gp.kernel import Embedding, turned
+from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.subset import Region, active_set
 from fisherbo.sampler.models import FittedModel, Models
@@ -26,10 +30,19 @@ from fisherbo.sampler.request import Request
 from fisherbo.space import Array, Mask
 
 _ANCHORS = 4
+_SPREAD_OBJECTIVES = 3  # with two, EHVI alone does as well
 _MOST_COMPARED = 512
 _MOST_HALVINGS = 16  # of zones, whose least radius is wide where lengthscales are long
 _MOST_CONCURRENT = 2
 _ANYWHERE = 8  # one of so many trials may leave the region that the model knows
+
+
+class Spread(Enum):
+    """How a search of several objectives fills the front."""
+
+    NOT_YET = auto()  # hypervolume improvement, which first moves the front as a whole
+    BOUNDED = auto()  # hypervolume improvement up to the best value of each objective
+    DIRECTION = auto()  # improvement along a random direction
 
 
 def suggested_point(
@@ -104,9 +117,9 @@ def best_point(
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
     metric = request.options.metric
-    cost = _cost_factors(request, models)
     fitted = models.objectives, models.constraints
-    full, anchors = acquisition_of(*fitted, known, rng, metric, cost)
+    cost, spread = _cost_factors(request, models), _spread(request)
+    full, anchors = acquisition_of(*fitted, known, rng, metric, cost, spread=spread)
     if request.belief is not None:
         factor = belief_factor(request.belief, models, observations, request.options.belief, rng)
         full, further = product((full, factor)), drawn_points(request.belief, rng)
@@ -152,6 +165,8 @@ def acquisition_of(
     rng: np.random.Generator,
     metric: MetricRule = DEFAULTS.metric,
     further: tuple[Acquisition, ...] = (),
+    *,
+    spread: Spread = Spread.NOT_YET,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -166,6 +181,7 @@ def acquisition_of(
         rng: Source of randomness.
         metric: In which the acquisition is climbed.
         further: Factors of the acquisition beside those.
+        spread: How a search of several objectives fills the front.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
@@ -178,7 +194,8 @@ def acquisition_of(
         leaders = np.argsort(-promise, kind="stable")[:_ANCHORS]
         return product(factors), points[leaders]
     if len(objectives) > 1:
-        return _hypervolume_of(objectives, factors, points[holds], rng, metric)
+        improve = partial(_improvement, spread, metric)
+        return _of_several(objectives, factors, points[holds], rng, improve)
     feasible, surrogate = points[holds], objectives[0].fantasized
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
@@ -196,25 +213,55 @@ def _cost_factors(request: Request, models: Models) -> tuple[Acquisition, ...]:
     return request.costs.factors(models.cost.surrogate, pending, request.options)
 
 
-def _hypervolume_of(
+_Improve = Callable[[tuple[Surrogate, ...], Array, np.random.Generator], Acquisition]
+"""From models and values ``(n, m)`` to the improvement on these."""
+
+
+def _of_several(
     objectives: Sequence[FittedModel],
     factors: tuple[Acquisition, ...],
     feasible: Array,
     rng: np.random.Generator,
-    metric: MetricRule,
+    improve: _Improve,
 ) -> tuple[Acquisition, Array]:
-    """Hypervolume improvement; anchors are points of the front: the best, and some at random."""
-    from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated
-    from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
+    """The acquisition of several objectives.
 
+    Anchors are points of the front: those of largest acquisition, and some at random.
+    """
     means = np.stack([o.surrogate.mean(feasible) for o in objectives], 1)
     surrogates = tuple(o.fantasized for o in objectives)
-    improvement = replace(improvement_over(surrogates, means, decompose), metric=metric)
-    acquisition = product((improvement, *factors))
+    acquisition = product((improve(surrogates, means, rng), *factors))
     front = feasible[non_dominated(means)]
     best = np.argsort(-acquisition.value(front), kind="stable")
     drawn = rng.permutation(best[_ANCHORS:])[:_ANCHORS]
     return acquisition, front[np.append(best[:_ANCHORS], drawn)]
+
+
+def _improvement(
+    spread: Spread,
+    metric: MetricRule,
+    surrogates: tuple[Surrogate, ...],
+    values: Array,
+    rng: np.random.Generator,
+) -> Acquisition:
+    """Improvement of the hypervolume, or along a random direction."""
+    if spread is Spread.DIRECTION:
+        reference = wide_reference_point(values)
+        direction = random_direction(values.max(0) - reference, rng)
+        return replace(improvement_along(surrogates, values, reference, direction), metric=metric)
+    from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
+
+    bounded = spread is Spread.BOUNDED
+    improvement = improvement_over(surrogates, values, decompose, bounded=bounded)
+    return replace(improvement, metric=metric)
+
+
+def _spread(request: Request) -> Spread:
+    """How the trial fills the front: not in its first trials, nor with two objectives."""
+    m = request.observations.objectives
+    if m < _SPREAD_OBJECTIVES or len(request.observations) < request.options.spread_from * m:
+        return Spread.NOT_YET
+    return Spread.BOUNDED if request.number % 2 else Spread.DIRECTION
 
 
 def _holds(constraints: Sequence[FittedModel], points: Array, observed: Array) -> Mask:

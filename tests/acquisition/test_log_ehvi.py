@@ -184,3 +184,44 @@ def test_a_large_front_is_thinned_and_keeps_its_ends(m):
     assert few.max(0) == pytest.approx(front.max(0))
     cells = decompose(few, reference_point(few))
     assert len(cells.cell) < 3000
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_cells_up_to_a_ceiling_give_the_improvement_of_what_is_cut_there(m):
+    """E[HVI(min(f, c))], by Monte Carlo."""
+    front = front_of(m)
+    reference, ceiling = reference_point(front), front.max(0)
+    cells, volume = decompose(front, reference).up_to(ceiling), Hypervolume(tensor(reference))
+    mean, sd = np.full((1, m), 0.4), np.full((1, m), 0.9)
+    draws = mean + sd * np.random.default_rng(1).standard_normal((400, m))
+    before = volume.compute(tensor(front))
+    gains = []
+    for draw in np.minimum(draws, ceiling):
+        together = np.vstack([front, draw])
+        gains.append(volume.compute(tensor(together[non_dominated(together)])) - before)
+    error = np.std(gains) / np.sqrt(len(gains))
+    ours = np.exp(log_hypervolume_improvement(mean, sd, cells)[0])
+    assert abs(ours - np.mean(gains)) < 4 * error
+    assert ours < 0.8 * np.exp(
+        log_hypervolume_improvement(mean, sd, decompose(front, reference))[0]
+    )
+
+
+def test_a_ceiling_that_leaves_nothing_is_no_ceiling():
+    front = np.array([[1.0, 2.0, 3.0]])
+    cells = decompose(front, front[0] - 1)
+    assert cells.up_to(front[0]) is cells
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_an_improvement_over_means_counts_from_the_worst_value_up_to_the_best_if_bounded(bounded):
+    values = np.random.default_rng(0).standard_normal((20, 3))
+    made = improvement_over((), values, decompose, bounded=bounded).cells
+    front = values[non_dominated(values)]
+    whole = decompose(spread_out(front), np.minimum(reference_point(front), values.min(0)))
+    low = [edges[pairs[:, 0]].min() for edges, pairs in zip(made.edges, made.pairs, strict=True)]
+    if not bounded:
+        assert low == pytest.approx(np.minimum(values.min(0), reference_point(front)))
+    top = [edges[pairs[:, 1]].max() for edges, pairs in zip(made.edges, made.pairs, strict=True)]
+    assert top == pytest.approx(front.max(0)) if bounded else np.isinf(top).all()
+    assert len(made.cell) == len(whole.up_to(front.max(0)).cell if bounded else whole.cell)
