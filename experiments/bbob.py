@@ -5,28 +5,47 @@
     python -m experiments.bbob --dimension 10
     python -m experiments.bbob --suite mixint       4 of 5 variables are integers
     python -m experiments.bbob --dev                instances 3 and 4
+    python -m experiments.bbob --late --write       2, 3, 5 and 10-D, 50 evaluations a dimension
 
 Methods are tuned on the development instances only; reports are about the others. Traces are kept
 in runs/bbob.jsonl and runs/mixint.jsonl and are not run again. Needs ``coco-experiment``.
+
+The late runs, in runs/late.jsonl, are against CMA-ES and lq-CMA-ES (``pip install cma``), which
+need such numbers of evaluations. Their tables are written to experiments/results/late.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from rich.console import Console
 
-from experiments.harness.comparison import Suite, execute, log10_regret, parser
+from experiments.harness import rows
+from experiments.harness.comparison import (
+    DEFAULT_SAMPLERS,
+    Suite,
+    compare,
+    current,
+    execute,
+    log10_regret,
+    parser,
+    report,
+)
 from experiments.harness.problems import Params, Problem
 from experiments.harness.traces import Run, Trace, optimize
 
 FUNCTIONS = range(1, 25)
+LATE_DIMENSIONS, LATE_SAMPLERS = (2, 3, 5, 10), ("fisher", "lq", "cmaes")
+PER_DIMENSION = 50  # evaluations of the late runs
 
 
 def problem_name(function: int, instance: int, dimension: int, *, mixint: bool = False) -> str:
@@ -103,13 +122,37 @@ def suite(
     )
 
 
+def late(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
+    """Long runs in several dimensions, and their tables."""
+    console = Console(width=180, record=True)
+    for dimension in LATE_DIMENSIONS:
+        chosen = replace(
+            suite(dimension, instances=args.instances, functions=args.functions), name="late"
+        )
+        args.budget = PER_DIMENSION * dimension
+        execute(chosen, args)
+        pairs = chosen.quick if args.quick else chosen.dev if args.dev else chosen.final
+        if traces := current(chosen):
+            console.print(report(f"BBOB {dimension}-D", compare(chosen, traces, pairs)))
+    if args.write:
+        made_by = f"Made by `{rows.command('bbob', argv)}`."
+        rows.write(console, "late", "BBOB to 50 evaluations a dimension", made_by)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parser("bbob", __doc__)
+    options.add_argument("--late", action="store_true", help="50 evaluations a dimension")
+    options.add_argument("--write", action="store_true", help="write results/late.md")
     options.add_argument("--suite", choices=("bbob", "mixint"), default="bbob")
     options.add_argument("--dimension", type=int, default=5)
     options.add_argument("--instances", type=int, nargs="+", default=[1, 2])
     options.add_argument("--functions", type=int, nargs="+", default=list(FUNCTIONS))
+    options.set_defaults(samplers=None)
     args = options.parse_args(argv)
+    args.samplers = args.samplers or list(LATE_SAMPLERS if args.late else DEFAULT_SAMPLERS)
+    if args.late:
+        late(args, argv)
+        return
     chosen = suite(
         args.dimension,
         mixint=args.suite == "mixint",

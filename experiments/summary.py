@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments import bbob, hpo, tables
+from experiments import bbob, hpo, surfaces, tables
 from experiments.harness import statistics
 from experiments.harness.comparison import (
     REFERENCE,
@@ -45,6 +45,7 @@ SUITES: dict[str, Suite] = {
     "BBOB 10-D": bbob.suite(10),
     "BBOB mixed-integer 5-D": bbob.suite(5, mixint=True),
     "BBOB mixed-integer 10-D": bbob.suite(10, mixint=True),
+    "tuning surfaces": surfaces.SUITE,
     "tuning tables": tables.SUITE,
     "real training": hpo.SUITE,
 }
@@ -52,6 +53,7 @@ COMMANDS = """\
     export OMP_NUM_THREADS=1
     python -m experiments.bbob; python -m experiments.bbob --dimension 10
     python -m experiments.bbob --suite mixint
+    python -m experiments.surfaces --data FOLDER
     python -m experiments.tables
     python -m experiments.hpo
     python -m experiments.summary

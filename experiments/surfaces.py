@@ -29,6 +29,7 @@ from rich.progress import track
 from experiments import yahpo
 from experiments.harness.comparison import Scale, Suite, execute, parser
 from experiments.harness.problems import Params, Problem
+from experiments.harness.provenance import not_installed
 from experiments.harness.traces import Run, Trace, optimize, shipped
 
 Array = NDArray[np.float64]
@@ -143,7 +144,6 @@ SUITE = Suite(
     dev=tuple((name, seed) for name in names(DEVELOPMENT) for seed in (100, 101, 102)),
     quick=tuple((f"{scenario}/{tasks[0]}", 100) for scenario, tasks in DEVELOPMENT.items()),
     scale=regret,
-    package="onnxruntime",
 )
 
 
@@ -155,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = options.parse_args(argv)
     if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
         options.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
+    if absent := not_installed("surfaces", "onnxruntime"):
+        options.error(absent)
     os.environ[DATA] = str(args.data.resolve())
     if args.scale:
         renew_scales()
