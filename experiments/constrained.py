@@ -1,8 +1,8 @@
 """Several constraints: COCO's bbob-constrained and engineering designs, by log10 regret.
 
-    python -m experiments.constrained --quick       5 problems, 1 seed, 30 evaluations
-    python -m experiments.constrained --dev         other problems; methods are chosen on these only
-    python -m experiments.constrained --write       26 problems, 2 seeds, also to experiments/results
+    python -m experiments.constrained --quick    5 problems, 1 seed, 30 evaluations
+    python -m experiments.constrained --dev      other problems; methods are chosen on these only
+    python -m experiments.constrained --write    26 problems, 2 seeds, to experiments/results too
 
 Every constraint is told by ``Trial.set_constraint`` after the evaluation; CMA-ES cannot use it.
 Final and development problems are different functions, divided before anything was run:
@@ -96,7 +96,9 @@ def coco(name: str) -> Constrained:
     problem: Any = suite[0]
     space: dict[str, BaseDistribution] = {
         f"x{j:02d}": FloatDistribution(float(low), float(high))
-        for j, (low, high) in enumerate(zip(problem.lower_bounds, problem.upper_bounds, strict=True))
+        for j, (low, high) in enumerate(
+            zip(problem.lower_bounds, problem.upper_bounds, strict=True)
+        )
     }
 
     def evaluate(params: Params) -> tuple[float, Sequence[float]]:

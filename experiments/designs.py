@@ -39,7 +39,7 @@ class Design:
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """The variables x00, x01, …"""
+        """Distributions of the variables, named x00, x01 and so on."""
         return {f"x{j:02d}": _distribution(*b) for j, b in enumerate(self.bounds)}
 
 
@@ -408,7 +408,9 @@ DESIGNS: Mapping[str, Design] = {
         (13, 7, 42.0984456, 176.6365958),
         6059.714335,
     ),
-    "reinforced_beam": Design(reinforced_beam, ((0, 10), (28, 40), (5.0, 10.0)), (2, 34, 8.5), 359.208),
+    "reinforced_beam": Design(
+        reinforced_beam, ((0, 10), (28, 40), (5.0, 10.0)), (2, 34, 8.5), 359.208
+    ),
     "speed_reducer": Design(
         speed_reducer,
         ((2.6, 3.6), (0.7, 0.8), (17, 28), (7.3, 8.3), (7.3, 8.3), (2.9, 3.9), (5.0, 5.5)),

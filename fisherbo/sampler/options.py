@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fisherbo.acquisition.propose import Effort
+from fisherbo.acquisition.propose import CONSTRAINED, Effort
 from fisherbo.gp.fisher import MetricRule, posterior_metric
 
 
@@ -25,6 +25,7 @@ class AlgorithmOptions:
         stalls: Whether known points are avoided while the best value is old.
         metric: In which the acquisition is climbed.
         effort: Of the search for the largest acquisition.
+        constrained: The same under constraints, for a single objective.
     """
 
     rotation: bool = True
@@ -36,6 +37,7 @@ class AlgorithmOptions:
     stalls: bool = True
     metric: MetricRule = posterior_metric
     effort: Effort = field(default_factory=Effort)
+    constrained: Effort = CONSTRAINED
 
 
 DEFAULTS = AlgorithmOptions()

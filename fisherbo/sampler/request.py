@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from fisherbo.acquisition.propose import Effort
+from fisherbo.sampler.constraints import FAILURES
 from fisherbo.sampler.fixed import fixed_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint, Rule
 from fisherbo.sampler.observations import Observations, observe
@@ -40,6 +42,14 @@ class Request:
     observations: Observations
     rule: InputConstraint | None = None
     options: AlgorithmOptions = DEFAULTS
+
+    @property
+    def effort(self) -> Effort:
+        """Of the search for the largest acquisition."""
+        constraints = self.observations.constraints
+        told = any(c.label != FAILURES for c in constraints)
+        single = self.observations.objectives == 1
+        return self.options.constrained if told and single else self.options.effort
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""

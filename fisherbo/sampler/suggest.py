@@ -118,8 +118,10 @@ def best_point(
     """
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
-    metric = request.options.metric
-    full, anchors = acquisition_of(models.objectives, models.constraints, known, rng, metric)
+    metric, effort = request.options.metric, request.effort
+    full, anchors = acquisition_of(
+        models.objectives, models.constraints, known, rng, metric, curved=effort.curved
+    )
     if rule is not None:
         drawn = np.concatenate([rule.draw(rng), target.snap(known.x)])
         further = rule.require(drawn)
@@ -128,7 +130,6 @@ def best_point(
 
     def best(acquisition: Acquisition) -> tuple[Array, float]:
         visited = observations.evaluated
-        effort = request.options.effort
         found = propose(
             acquisition, target, anchors, rng, visited=visited, further=further, effort=effort
         )
@@ -159,6 +160,8 @@ def acquisition_of(
     known: KnownPoints,
     rng: np.random.Generator,
     metric: MetricRule = DEFAULTS.metric,
+    *,
+    curved: bool = False,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -172,11 +175,14 @@ def acquisition_of(
         known: Points that were or are under evaluation.
         rng: Source of randomness.
         metric: In which the acquisition is climbed.
+        curved: Whether it is climbed in its own curvature instead; not with several objectives.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
     """
-    factors: tuple[Acquisition, ...] = tuple(Feasibility(c.fantasized, metric) for c in constraints)
+    factors: tuple[Acquisition, ...] = tuple(
+        Feasibility(c.fantasized, metric, curved) for c in constraints
+    )
     points = known.x
     holds = _holds(constraints, points, known.constraints)
     if not objectives or not holds.any():
@@ -189,7 +195,7 @@ def acquisition_of(
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
     noise = surrogate.noise if exact else 0.0
-    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric)
+    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric, curved)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
     return product((improvement, *factors)), feasible[leaders]
 
