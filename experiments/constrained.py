@@ -39,8 +39,9 @@ from experiments.bbob import minimiser
 from experiments.designs import DESIGNS
 from experiments.harness import rows
 from experiments.harness.comparison import Scale, Suite, compare, current, execute, parser, report
+from experiments.harness.peers import SAMPLERS
 from experiments.harness.problems import Params, Problem
-from experiments.harness.traces import Run, Trace, optimize
+from experiments.harness.traces import Run, Trace, optimize, ship
 
 Array = NDArray[np.float64]
 
@@ -183,7 +184,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("constrained", __doc__)
     options.set_defaults(budget=BUDGET, samplers=["fisher", "gp", "tpe", "random"])
     options.add_argument("--write", action="store_true", help="the report of all final runs")
+    options.add_argument("--ship", action="store_true", help="ship the traces, then stop")
     args = options.parse_args(argv)
+    if args.ship:
+        print(ship(SUITE.name, SAMPLERS))
+        return
     execute(SUITE, args)
     if args.write:
         console = Console(width=160, record=True)

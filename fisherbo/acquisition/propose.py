@@ -17,7 +17,6 @@ from fisherbo.space import Array, Mask, Proposal, Space, distinct
 
 _GRID = 4096
 _WIDEST = 0.1  # standard deviation of points around anchors
-_CURVED = {"whole": False, "damping": 1.0, "shrink": 0.3, "tolerance": 0.003, "least": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,11 @@ class Effort:
 CONSTRAINED = Effort(starts=8, climbers=8, steps=50, finest=1e-4, curved=True)
 """Under constraints. Beside a boundary that is known well the acquisition varies on scales far
 below the lengthscales: ascents from coarse points end below its maximum by a nat or more."""
+
+
+_curved_ascent = partial(
+    natural_ascent, whole=False, damping=1.0, shrink=0.3, tolerance=0.003, least=1e-3
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _climbed(
     climbers: int | None = None,
 ) -> _Found:
     """Where natural-gradient ascents from the starts end, or from the best of them."""
-    ascent = partial(natural_ascent, **_CURVED) if effort.curved else natural_ascent
+    ascent = _curved_ascent if effort.curved else natural_ascent
     result = ascent(
         acquisition.evaluate, starts, movable, climbers=climbers, max_steps=effort.steps
     )
@@ -159,8 +163,8 @@ def _pool(space: Space, anchors: Array, rng: Generator, count: int, effort: Effo
     shifted = _sobol(d, count) + rng.random(d)
     wide = space.spread(np.where(shifted < 1, shifted, shifted - 1))
     shape = (len(anchors), effort.near, d)
-    noise = rng.standard_normal(shape, np.float32)
-    noise = noise * _scales(effort.finest, rng, (*shape[:2], 1))
+    drawn = rng.standard_normal(shape, np.float32)
+    noise = drawn * _scales(effort.finest, rng, (*shape[:2], 1))
     around = anchors[:, None] + np.where(space.categorical, 0.0, noise)
     return np.concatenate([wide, space.snap(around.reshape(-1, d))])
 

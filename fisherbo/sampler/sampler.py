@@ -76,9 +76,9 @@ class FisherSampler(BaseSampler):
        optimum of a quadratic through the best points, if that predicts them; in continuous spaces,
        for one objective without constraints, while no other trial is running.
     9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
-       (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
-       set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
-       2017).
+       (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), or in its own
+       curvature under constraints, from the best of a set of quasi-random points; in mixed
+       spaces, after a natural-gradient search (Ollivier et al. 2017).
 
     Random numbers depend only on the seed and the trial's number, and fitted hyperparameters are
     stored in the study, so a resumed study continues exactly as an uninterrupted one would.
