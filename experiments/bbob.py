@@ -26,6 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
@@ -62,7 +63,7 @@ def problem(name: str) -> Problem:
         f"instances: {instance}",
         f"function_indices: {function} dimensions: {dimension}",
     )[0]
-    optimum = _optimum(coco)
+    optimum = float(coco(minimiser(coco)))
     space: dict[str, BaseDistribution] = {
         f"x{j:02d}": IntDistribution(int(low), int(high))
         if j < coco.number_of_integer_variables
@@ -76,18 +77,17 @@ def problem(name: str) -> Problem:
     return Problem(name, space, loss)
 
 
-def _optimum(coco: Any) -> float:
-    """Value at the function's known minimiser, which cocoex writes to a file only."""
+def minimiser(coco: Any) -> NDArray[np.float64]:
+    """The known minimiser of a function of COCO, which cocoex writes to a file only, ``(d,)``."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 coco._best_parameter("print")
-            x = np.loadtxt("._bbob_problem_best_parameter.txt")
+            return np.atleast_1d(np.loadtxt("._bbob_problem_best_parameter.txt"))
         finally:
             os.chdir(here)
-    return float(coco(x))
 
 
 def work(run: Run) -> Trace:

@@ -226,6 +226,24 @@ def faults() -> str:
     return markdown(["", "mean", "95 %", "verdict"], rows)
 
 
+def constrained() -> str:
+    """Samplers on problems with several constraints, each against ours on the same runs."""
+    rows = []
+    for found in tables("constrained"):
+        for row in found.rows:
+            if "its regret" in found.columns:
+                names = ("problems", "runs", "its regret", "fisher's", "fisher wins", "p (Holm)")
+                rows.append([SAMPLERS[row[0]], *(found.cell(row[0], name) for name in names)])
+            elif row[0] != "fisher":
+                problems, runs = (str(round(number(found.title, which))) for which in (1, 2))
+                last = max(c for c in found.columns if c.startswith("regret"))
+                regrets = found.cell(row[0], last), found.cell("fisher", last)
+                against = (found.cell(row[0], name) for name in ("fisher wins", "p (Holm)"))
+                rows.append([SAMPLERS[row[0]], problems, runs, *regrets, *against])
+    head = ["against", "problems", "runs", "its log10 regret", "FisherSampler's"]
+    return markdown([*head, "FisherSampler wins", "p (Holm)"], rows)
+
+
 def told_in_part() -> str:
     """A constraint that is told in part, against other samplers."""
     found = table("robustness", "constraint told in part: log10 regret less")
@@ -417,6 +435,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency": latency,
     "scale": scale,
     "faults": faults,
+    "constrained": constrained,
     "told_in_part": told_in_part,
     "ascents": ascents,
     "objectives": objectives,

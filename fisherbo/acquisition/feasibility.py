@@ -1,4 +1,13 @@
-"""Log probability of feasibility, products of acquisitions, and acquisitions on a subset."""
+"""Log probability of feasibility, products of acquisitions, and acquisitions on a subset.
+
+Symbols: μ, s posterior mean and standard deviation of a constraint at a candidate; z = μ/s its
+margin; φ, Φ the normal density and distribution function; r = φ/Φ.
+
+The curvature of log Φ(z) is −r (z + r) in z, between −1 and 0. Its Gauss–Newton part in x is
+−r (z + r) ∇z∇zᵀ, since ∇²z is dropped (`acquisition.log_ei` says the same of log EI). Where a
+constraint is known well s is small, so that Φ falls from 1 to 0 within a small part of the
+lengthscale: the optimum lies on a ridge that only this curvature shows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,13 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr
 
 from fisherbo.acquisition.protocol import Acquisition
-from fisherbo.gp.fisher import MetricRule, joint_metric, posterior_metric
+from fisherbo.gp.fisher import (
+    MetricRule,
+    gauss_newton_metric,
+    joint_metric,
+    margin_gradient,
+    posterior_metric,
+)
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array, Mask
@@ -26,10 +41,12 @@ class Feasibility:
     Attributes:
         surrogate: Model of the constraint, which holds where it is at least 0.
         metric: Metric of the natural-gradient ascent.
+        curved: Whether its metric is the Gauss–Newton part of the curvature instead.
     """
 
     surrogate: Surrogate
     metric: MetricRule = posterior_metric
+    curved: bool = False
 
     def value(self, x: Array) -> Array:
         """``log Φ(μ/s)`` at points ``(b, d)``, shape ``(b,)``."""
@@ -40,6 +57,12 @@ class Feasibility:
         at = self.surrogate.predict_with_gradient(x)
         value, by_mean, by_sd = log_probability(at.mean, at.sd)
         gradient = at.gradient(by_mean, by_sd)
+        if self.curved:
+            z, ratio = at.mean / at.sd, by_mean * at.sd
+            weight = np.clip(ratio * (z + ratio), 0, 1)
+            slope = margin_gradient(at, at.sd, at.sd_gradient, z)
+            factors = (np.sqrt(weight)[:, None] * slope)[..., None]
+            return LocalModel(value, gradient, *gauss_newton_metric(self.surrogate, factors))
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
 

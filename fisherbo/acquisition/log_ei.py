@@ -3,6 +3,10 @@
 Symbols: μ, s posterior mean and standard deviation at a candidate; z = (μ − best)/s; φ, Φ the
 normal density and distribution function; m(z) = Φ(z)/φ(z);
 EI = s h(z) with h(z) = φ(z) + z Φ(z) = φ(z) (1 + z m(z)).
+
+The Gauss–Newton part of the curvature of log EI = log s + log h(z), without ∇²z and ∇²s, is
+
+    −∇s∇sᵀ/s² − w ∇z∇zᵀ,   w = −(log h)'' = (Φ/h)² − φ/h, between 0 and 1.
 """
 
 from __future__ import annotations
@@ -14,7 +18,12 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erfcx
 
-from fisherbo.gp.fisher import MetricRule, posterior_metric
+from fisherbo.gp.fisher import (
+    MetricRule,
+    gauss_newton_metric,
+    margin_gradient,
+    posterior_metric,
+)
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.optimize.descent import LocalModel
 from fisherbo.space import Array
@@ -36,12 +45,14 @@ class ExpectedImprovement:
         noise: Variance added to that of f: 0 to improve on f itself; τ² if the residual is not
             noise but a part of the objective that the kernel does not resolve.
         metric: Metric of the natural-gradient ascent.
+        curved: Whether its metric is the Gauss–Newton part of the curvature instead.
     """
 
     surrogate: Surrogate
     best: float
     noise: float = 0.0
     metric: MetricRule = posterior_metric
+    curved: bool = False
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
@@ -54,6 +65,13 @@ class ExpectedImprovement:
         sd = np.hypot(at.sd, self._noise_sd)
         value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
         gradient = at.gradient(by_mean, by_sd * at.sd / sd)
+        if self.curved:
+            sd_gradient, z = at.sd_gradient * (at.sd / sd)[:, None], (at.mean - self.best) / sd
+            weight = np.clip((by_mean * sd) ** 2 - by_sd * sd, 0, 1)
+            slope = margin_gradient(at, sd, sd_gradient, z)
+            along = np.sqrt(weight)[:, None] * slope, sd_gradient / sd[:, None]
+            factors = np.stack(along, -1)
+            return LocalModel(value, gradient, *gauss_newton_metric(self.surrogate, factors))
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
 
     @cached_property

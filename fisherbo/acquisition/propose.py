@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.random import Generator
@@ -15,6 +16,7 @@ from fisherbo.sobol import sobol
 from fisherbo.space import Array, Mask, Proposal, Space, distinct
 
 _GRID = 4096
+_WIDEST = 0.1  # standard deviation of points around anchors
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Effort:
         generations: Generations of the search.
         count: Points per generation around each start.
         neighboured: Number of best points whose discrete neighbours are tried after the search.
+        finest: Points around anchors deviate by a scale between this and `_WIDEST`, uniform in its
+            logarithm; None: uniform from 0.
+        curved: Whether the acquisition's metric is a Gauss–Newton matrix, of which the damping
+            scales D only.
     """
 
     pool: int = 64
@@ -43,6 +49,18 @@ class Effort:
     generations: int = 2
     count: int = 24
     neighboured: int = 4
+    finest: float | None = None
+    curved: bool = False
+
+
+CONSTRAINED = Effort(starts=8, climbers=8, steps=50, finest=1e-4, curved=True)
+"""Under constraints. Beside a boundary that is known well the acquisition varies on scales far
+below the lengthscales: ascents from coarse points end below its maximum by a nat or more."""
+
+
+_curved_ascent = partial(
+    natural_ascent, whole=False, damping=1.0, shrink=0.3, tolerance=0.003, least=1e-3
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +108,7 @@ def propose(
         The point; its utility is −∞ if that of all initial points is.
     """
     mixed = bool((space.discrete & space.free).any() or space.conditions)
-    pool = _pool(space, anchors, rng, effort.pool if mixed else effort.pool // 2, effort.near)
+    pool = _pool(space, anchors, rng, effort.pool if mixed else effort.pool // 2, effort)
     pool = pool if further is None else np.concatenate([pool, further])
     if not mixed:
         found = _climbed(acquisition, pool, space.continuous, effort, climbers=effort.climbers)
@@ -115,7 +133,8 @@ def _climbed(
     climbers: int | None = None,
 ) -> _Found:
     """Where natural-gradient ascents from the starts end, or from the best of them."""
-    result = natural_ascent(
+    ascent = _curved_ascent if effort.curved else natural_ascent
+    result = ascent(
         acquisition.evaluate, starts, movable, climbers=climbers, max_steps=effort.steps
     )
     return _Found(result.x, result.value)
@@ -138,15 +157,23 @@ def _searched(
     return found + _Found(near, acquisition.value(near)) if len(near) else found
 
 
-def _pool(space: Space, anchors: Array, rng: Generator, count: int, near: int) -> Array:
+def _pool(space: Space, anchors: Array, rng: Generator, count: int, effort: Effort) -> Array:
     """Shifted Sobol points of the whole space and normal ones around the anchors, on the grid."""
     d = space.dimension
     shifted = _sobol(d, count) + rng.random(d)
     wide = space.spread(np.where(shifted < 1, shifted, shifted - 1))
-    shape = (len(anchors), near, d)
-    noise = rng.standard_normal(shape, np.float32) * rng.uniform(0, 0.1, (*shape[:2], 1))
+    shape = (len(anchors), effort.near, d)
+    drawn = rng.standard_normal(shape, np.float32)
+    noise = drawn * _scales(effort.finest, rng, (*shape[:2], 1))
     around = anchors[:, None] + np.where(space.categorical, 0.0, noise)
     return np.concatenate([wide, space.snap(around.reshape(-1, d))])
+
+
+def _scales(finest: float | None, rng: Generator, shape: tuple[int, ...]) -> Array:
+    """Standard deviations of points around anchors."""
+    if finest is None:
+        return rng.uniform(0, _WIDEST, shape)
+    return np.exp(rng.uniform(math.log(finest), math.log(_WIDEST), shape))
 
 
 @lru_cache(maxsize=16)

@@ -110,6 +110,23 @@ def score_metric(surrogate: Surrogate, points: Array, at: Prediction) -> Parts:
     return diagonal, None, matrix
 
 
+def gauss_newton_metric(surrogate: Surrogate, factors: Array) -> Parts:
+    """An acquisition's own ``U``, ``(b, d, r)``, and D's diagonal, which only damps it here."""
+    return prior_metric(surrogate), factors, None
+
+
+def margin_gradient(at: Prediction, sd: Array, sd_gradient: Array, z: Array) -> Array:
+    """``∇z`` of the margin ``z = (μ − c)/s`` at ``b`` points, shape ``(b, d)``.
+
+    Args:
+        at: Marginals, with ∇μ.
+        sd: s, shape ``(b,)``.
+        sd_gradient: ∇s, shape ``(b, d)``.
+        z: The margin, shape ``(b,)``.
+    """
+    return (at.mean_gradient - z[:, None] * sd_gradient) / sd[:, None]
+
+
 def fisher_factors(surrogate: Surrogate, at: Prediction, weight: float = 1.0) -> Array:
     """``U`` with ``U Uᵀ = weight · G``, shape ``(b, d, 2)``.
 

@@ -76,6 +76,7 @@ def natural_ascent(
     damping: float = 15.0,
     shrink: float = 0.7,
     whole: bool = True,
+    least: float = 0.0,
 ) -> AscentResult:
     """The maximum of ``utility`` over the cube that a batch of starts climbs to.
 
@@ -93,6 +94,7 @@ def natural_ascent(
         shrink: Factor of λ after a step whose gain was predicted. A smaller one ends ascents a
             step later, and higher.
         whole: Whether λ multiplies the whole metric; D alone if not.
+        least: Least λ, which keeps ``U Uᵀ + λ D`` well conditioned.
     """
     x, here = start, utility(start)
     if climbers is not None:
@@ -108,7 +110,7 @@ def natural_ascent(
             return AscentResult(x, here.value, step, "converged")
         new = utility(there)
         gain = new.value - here.value
-        lam = lam * by_agreement(gain, predicted, shrink, _GROW)
+        lam = np.maximum(lam * by_agreement(gain, predicted, shrink, _GROW), least)
         x, here = _better(gain > 0, (there, new), (x, here))
     return AscentResult(x, here.value, max_steps, "steps")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fisherbo.acquisition.belief import BeliefOptions
-from fisherbo.acquisition.propose import Effort
+from fisherbo.acquisition.propose import CONSTRAINED, Effort
 from fisherbo.gp.fisher import MetricRule, posterior_metric
 
 
@@ -28,6 +28,7 @@ class AlgorithmOptions:
         spread_from: Observations for each objective from which on, with three or more objectives,
             the search fills the front: every other trial improves along a random direction.
         effort: Of the search for the largest acquisition.
+        constrained: The same under constraints, for a single objective.
         cost_power: Of the cost in the acquisition.
         cost_cooling: Whether the power falls to 0 with what is left of a budget.
         cost_floor: Added to all costs, in median costs.
@@ -44,6 +45,7 @@ class AlgorithmOptions:
     metric: MetricRule = posterior_metric
     spread_from: float = 10.0
     effort: Effort = field(default_factory=Effort)
+    constrained: Effort = CONSTRAINED
     cost_power: float = 1.0
     cost_cooling: bool = False
     cost_floor: float = 0.5

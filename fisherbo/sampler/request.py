@@ -11,9 +11,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from fisherbo.acquisition.belief import Belief
+from fisherbo.acquisition.propose import Effort
 from fisherbo.sampler import checks
 from fisherbo.sampler.candidate_rows import CandidateRows, rows_of
 from fisherbo.sampler.categories import described
+from fisherbo.sampler.constraints import FAILURES
 from fisherbo.sampler.costs import CostData, cost_data
 from fisherbo.sampler.fixed import fixed_values, given_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
@@ -71,6 +73,14 @@ class Request:
         params = to_params(self.target, self.search_space, x)
         free = zip(params.items(), self.target.free.tolist(), strict=True)
         return {name: value for (name, value), chosen in free if chosen and name in asked}
+
+    @property
+    def effort(self) -> Effort:
+        """Of the search for the largest acquisition."""
+        constraints = self.observations.constraints
+        told = any(c.label != FAILURES for c in constraints)
+        single = self.observations.objectives == 1
+        return self.options.constrained if told and single else self.options.effort
 
     def with_pending(self, x: Array) -> Request:
         """The same with one more point ``(d,)`` under evaluation."""

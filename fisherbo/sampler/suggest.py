@@ -116,10 +116,18 @@ def best_point(
     """
     target, observations, rule = request.target, request.observations, request.rule
     known, further = observations.known(target), None
-    metric = request.options.metric
-    fitted = models.objectives, models.constraints
+    metric, effort = request.options.metric, request.effort
     cost, spread = _cost_factors(request, models), _spread(request)
-    full, anchors = acquisition_of(*fitted, known, rng, metric, cost, spread=spread)
+    full, anchors = acquisition_of(
+        models.objectives,
+        models.constraints,
+        known,
+        rng,
+        metric,
+        cost,
+        spread=spread,
+        curved=effort.curved,
+    )
     if request.belief is not None:
         factor = belief_factor(request.belief, models, observations, request.options.belief, rng)
         full, further = product((full, factor)), drawn_points(request.belief, rng)
@@ -133,7 +141,6 @@ def best_point(
         if request.candidates is not None:
             return request.candidates.best(acquisition)
         visited = observations.evaluated
-        effort = request.options.effort
         found = propose(
             acquisition, target, anchors, rng, visited=visited, further=further, effort=effort
         )
@@ -167,6 +174,7 @@ def acquisition_of(
     further: tuple[Acquisition, ...] = (),
     *,
     spread: Spread = Spread.NOT_YET,
+    curved: bool = False,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -182,11 +190,13 @@ def acquisition_of(
         metric: In which the acquisition is climbed.
         further: Factors of the acquisition beside those.
         spread: How a search of several objectives fills the front.
+        curved: Whether it is climbed in its own curvature instead; not with several objectives.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
     """
-    factors = (*(Feasibility(c.fantasized, metric) for c in constraints), *further)
+    feasibility = (Feasibility(c.fantasized, metric, curved) for c in constraints)
+    factors = (*feasibility, *further)
     points = known.x
     holds = _holds(constraints, points, known.constraints)
     if not objectives or not holds.any():
@@ -200,7 +210,7 @@ def acquisition_of(
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
     noise = surrogate.noise if exact else 0.0
-    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric)
+    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric, curved)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
     return product((improvement, *factors)), feasible[leaders]
 

@@ -8,6 +8,7 @@ import pytest
 from optuna.samplers import TPESampler
 
 from fisherbo import FisherSampler
+from fisherbo.acquisition.propose import CONSTRAINED, Effort
 from fisherbo.sampler import suggest
 from fisherbo.sampler.constraints import constraint_data
 
@@ -169,3 +170,41 @@ def test_ties_of_good_values_do_not_send_the_search_where_trials_fail(objective)
         study.optimize(objective, n_trials=40, catch=(ValueError,))
         late += sum(t.params["x"] <= 0 for t in study.trials[10:])
     assert late / 90 < 0.2  # at random a third
+
+
+def effort_of(tell, objectives=1):
+    """The effort of the next suggestion, as its request says."""
+    found = []
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        tell(trial, x - 0.5)
+        if trial.number % 2 and tell is nothing:
+            raise ValueError
+        return (x,) * objectives
+
+    study = optuna.create_study(directions=["minimize"] * objectives, sampler=FisherSampler(seed=0))
+    study.optimize(objective, n_trials=12, catch=(ValueError,))
+    with pytest.MonkeyPatch.context() as patch:
+        best = suggest.best_point
+
+        def seen(request, models, rng):
+            found.append((request.effort, models))
+            return best(request, models, rng)
+
+        patch.setattr(suggest, "best_point", seen)
+        study.optimize(objective, n_trials=1, catch=(ValueError,))
+    ((effort, models),) = found
+    return effort, models
+
+
+def nothing(trial, c):
+    pass
+
+
+def test_only_constraints_that_are_told_change_the_ascent():
+    assert effort_of(always)[0] == CONSTRAINED
+    effort, models = effort_of(nothing)
+    assert effort == Effort()
+    assert len(models.constraints) == 1  # the failures'
+    assert effort_of(always, objectives=2)[0] == Effort()
