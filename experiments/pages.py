@@ -23,7 +23,13 @@ SAMPLERS = {
     "cmaes": "CmaEsSampler",
     "random": "RandomSampler",
 }
-PEERS = {"smac": "SMAC3", "botorch": "BoTorchSampler", "hebo": "HEBO"} | SAMPLERS
+PEERS = {
+    "smac": "SMAC3",
+    "botorch": "BoTorchSampler",
+    "hebo": "HEBO",
+    "lq": "lq-CMA-ES",
+    **SAMPLERS,
+}
 SUITES = {
     "BBOB 5-D": "BBOB 5-D, 24 functions × 2",
     "BBOB 10-D": "BBOB 10-D, 24 × 2",
@@ -31,6 +37,8 @@ SUITES = {
     "tuning tables": "tuning tables, 15 × 8",
     "real training": "real training, 25 × 4",
 }
+SURFACES = "tuning surfaces"
+DIMENSIONS = ("2-D", "3-D", "5-D", "10-D")
 RECOMPUTED = tuple(SUITES)
 """Suites whose regrets the shipped traces give."""
 OPTIMIZERS = ("K-FAC", "EKFAC", "Adam", "AdamW", "SGD", "SOAP", "Shampoo")
@@ -172,11 +180,53 @@ def regrets() -> str:
 def wins() -> str:
     """Shares of the problems on which FisherSampler is better."""
     found = table("comparison", "All suites")
-    columns = ("problems", "fisher wins", "p (Holm)", *SUITES)
+    suites = (*SUITES, SURFACES)
+    columns = ("problems", "fisher wins", "p (Holm)", *suites)
     rows = [
         [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
     ]
-    return markdown(["against", "problems", "wins", "p (Holm)", *SUITES], rows)
+    return markdown(["against", "problems", "wins", "p (Holm)", *suites], rows)
+
+
+def surfaces() -> str:
+    """Normalised regret on tuning surfaces."""
+    found = table("comparison", f"{SURFACES}: ")
+    columns = ("regret 15", "regret 25", "regret 50", "fisher wins", "p (Holm)", "CPU ms")
+    rows = [
+        [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
+    ]
+    head = ["sampler", *columns[:3], "FisherSampler wins", "p (Holm)", "CPU ms a suggestion"]
+    return markdown(head, rows)
+
+
+def surfaces_in_part() -> str:
+    """Samplers that ran on tuning surfaces with one seed."""
+    found = table("comparison", f"{SURFACES}: samplers")
+    columns = ("runs", "its regret", "fisher's", "fisher wins", "p (Holm)", "CPU ms")
+    rows = [
+        [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
+    ]
+    head = ["sampler", "runs", "its regret after 50", "FisherSampler's", "FisherSampler wins"]
+    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
+
+
+def late() -> str:
+    """Log10 regret of BBOB to 50 evaluations a dimension."""
+    rows = []
+    for dimension in DIMENSIONS:
+        found = table("late", f"BBOB {dimension}: ")
+        last = [c for c in found.columns if c.startswith("regret ")][-1]
+        marks = [f"regret {mark}" for mark in (25, 50, 100)]
+        for row in found.rows:
+            told = dict(zip(found.columns, row, strict=True))
+            early = [
+                told[c] if c in marks else "–" for c in ("regret 25", "regret 50", "regret 100")
+            ]
+            end = f"{told[last]} ({last.removeprefix('regret ')})"
+            tested = [told[c] for c in ("fisher wins", "p (Holm)", "CPU ms")]
+            rows.append([dimension, PEERS[row[0]], *early, end, *tested])
+    head = ["", "sampler", "after 25", "50", "100", "at the end", "FisherSampler wins at the end"]
+    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
 
 
 def partial_runs() -> str:
@@ -432,6 +482,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "wins": wins,
     "partial_runs": partial_runs,
+    "surfaces": surfaces,
+    "surfaces_in_part": surfaces_in_part,
+    "late": late,
     "latency": latency,
     "scale": scale,
     "faults": faults,
