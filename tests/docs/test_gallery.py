@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -39,6 +40,11 @@ def test_a_picture_is_small_wide_and_told_in_words(name, text, path):
         assert len(picture.getcolors(1 << 16)) > 8  # not an empty frame
 
 
+def share_of_colour(picture):
+    """Share of the pixels that are not white, grey or black."""
+    return float((np.ptp(np.asarray(picture.convert("RGB"), dtype=int), axis=2) > 40).mean())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("chromedriver") is None, reason="needs Debian's chromium and chromium-driver"
@@ -54,3 +60,4 @@ def test_the_pictures_are_those_of_the_command(tmp_path):
         Image.open(gallery.path_of("plot_posterior_contour")) as kept,
     ):
         assert now.size == kept.size
+        assert share_of_colour(now) == pytest.approx(share_of_colour(kept), abs=0.1)
