@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import optuna
 
@@ -34,38 +37,45 @@ def branin(trial: optuna.Trial) -> float:
     return bow**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
 
 
-def svg_of(figure: Any) -> str:
-    """The figure as SVG, drawn by a headless Chromium."""
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium with a window of the right size for a page of figures."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
 
     options = Options()
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
         options.add_argument(word)
     driver = shutil.which("chromedriver")
     if driver is None:
         raise SystemExit("needs chromedriver; install it with: apt-get install chromium-driver")
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        browser.set_script_timeout(60)
+        yield browser
+    finally:
+        browser.quit()
+
+
+def drawn(browser: Any, figure: Any, **how: Any) -> bytes:
+    """The figure as a file, by plotly's own drawing.
+
+    Args:
+        browser: That of `chromium`.
+        figure: One of plotly.
+        **how: Arguments of ``Plotly.toImage``: ``format``, ``width``, ``height``, ``scale``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "figure.html"
         page.write_text(figure.to_html(div_id="figure"))
-        browser = webdriver.Chrome(options=options, service=Service(driver))
-        try:
-            browser.set_script_timeout(60)
-            browser.get(page.as_uri())
-            url = browser.execute_async_script(
-                "const done = arguments[arguments.length - 1];"
-                "Plotly.toImage(document.getElementById('figure'),"
-                f"{{format: 'svg', width: {WIDTH}, height: {HEIGHT}}}).then(done);"
-            )
-        finally:
-            browser.quit()
+        browser.get(page.as_uri())
+        url = browser.execute_async_script(
+            "const done = arguments[arguments.length - 1];"
+            f"Plotly.toImage(document.getElementById('figure'), {json.dumps(how)}).then(done);"
+        )
     head, _, body = str(url).partition(",")
-    if "base64" in head:
-        return base64.b64decode(body).decode()
-    from urllib.parse import unquote
-
-    return unquote(body)
+    return base64.b64decode(body) if "base64" in head else unquote(body).encode()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     study.optimize(branin, n_trials=22)
     figure = plot_posterior_contour(study, params=("x", "y"), value="Branin")
     figure.update_layout(width=WIDTH, height=HEIGHT)
-    args.output.write_text(svg_of(figure))
+    with chromium() as browser:
+        args.output.write_bytes(drawn(browser, figure, format="svg", width=WIDTH, height=HEIGHT))
     print(f"{args.output}: best {study.best_value:.4f} in {len(study.trials)} trials")
 
 

@@ -1,4 +1,4 @@
-"""Every measured number of README.md and docs/benchmarks.md against the files it comes from.
+"""Every measured number of README.md, docs/benchmarks.md and OptunaHub's page against its file.
 
     python -m experiments.verify            fails on any difference
     python -m experiments.verify --write    puts the tables and numbers of the files into the pages
@@ -13,7 +13,8 @@ A page says in comments, which readers do not see, where its numbers are from:
     <!-- no result file -->                              above what a command prints but is not kept
 
 A number of the text is right if the file's, rounded to as many digits, is that number. On the page
-of benchmarks a number without a comment is a failure; so is one of the README's section "Measured".
+of benchmarks a number without a comment is a failure; so is one of the section "Measured" of the
+other pages.
 The numbers of the README's picture are compared too. The regrets of `comparison.md` are computed
 again from the traces that are shipped; its ranks too, where FisherSampler's traces are among them.
 """
@@ -35,7 +36,8 @@ from experiments.pages import RECOMPUTED, TABLES
 from experiments.summary import SUITES
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+HUB = ROOT / "plugins" / "optunahub" / "package" / "samplers" / "fisherbo" / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", HUB)
 TABLE = re.compile(r"<!-- table: (\w+) -->\n\n?((?:\|.*\n)*)")
 MADE = re.compile(r"<!-- made: (\w+) -->\n(.*)\n")
 PLACED = re.compile(
@@ -108,7 +110,7 @@ def sourceless_numbers(page: str) -> Iterator[str]:
 
 
 def measured_part(path: Path, page: str) -> str:
-    """What must be sourced: all of the benchmarks; of the README the section with that name."""
+    """What must be sourced: all of the benchmarks; of other pages the section "Measured"."""
     if path.name != "README.md":
         return page
     _, _, after = page.partition("\n## Measured\n")

@@ -1,8 +1,8 @@
 """Beliefs about where the optimum is, for ``FisherSampler(priors=...)``.
 
 A belief is a distribution of the best value of one parameter, with its density on the parameter's
-own scale. It says where the optimum is, not how the objective behaves. Beyond the range that is
-searched it is cut off. Weights of categories are a plain mapping, ``{"adam": 0.7, "sgd": 0.3}``.
+own scale. It says where the optimum is, not how the objective behaves. It is truncated to the range
+that is searched. Weights of categories are a plain mapping, ``{"adam": 0.7, "sgd": 0.3}``.
 
 Symbols: p density of the value v; F its distribution function.
 """
@@ -142,9 +142,9 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """The optimum is between ``low`` and ``high``, nobody knows where.
+    """The optimum is anywhere between ``low`` and ``high``.
 
-    On the scale that is searched: where that is logarithmic, it is a `LogUniform`.
+    Uniform on the scale of the search: for a logarithmic parameter it is a `LogUniform`.
 
     Args:
         low: The smallest value.
@@ -185,7 +185,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A logarithm that is uniform between those of ``low`` and ``high``.
+    """The optimum is anywhere between ``low`` and ``high``, uniformly on a logarithmic scale.
 
     Args:
         low: The smallest value, positive.
@@ -230,7 +230,7 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Beta:
-    """A beta distribution of a share between 0 and 1, such as a momentum or a dropout.
+    """A beta distribution, for a share between 0 and 1 such as a momentum or a dropout rate.
 
     Args:
         a: At least 1; ``a − 1`` pulls towards 1.

@@ -46,22 +46,22 @@ def gen_candidates_natural(
 ) -> tuple[Tensor, Tensor]:
     """Candidates and their values, from initial conditions of shape ``(b, q, d)`` or ``(q, d)``.
 
-    A generator for the ``gen_candidates`` of BoTorch's optimizers of acquisitions.
+    Pass it as ``gen_candidates`` to BoTorch's optimizers of acquisitions.
 
     Args:
         initial_conditions: Where the ascents begin.
-        acquisition_function: What is maximised; differentiable, of a BoTorch model.
-        lower_bounds: Of each coordinate.
-        upper_bounds: The same.
+        acquisition_function: What is maximised: a differentiable acquisition of a BoTorch model.
+        lower_bounds: Lower bound of each coordinate.
+        upper_bounds: Upper bound of each coordinate.
         inequality_constraints: Refused.
         equality_constraints: Refused.
         nonlinear_inequality_constraints: Refused.
-        options: ``maxiter``, the most steps of an ascent (200).
+        options: ``maxiter``, the largest number of steps of an ascent (default 200).
         fixed_features: Values of coordinates that do not move: numbers, or tensors of shape
             ``(b,)`` or ``(b, q)``.
         timeout_sec: Seconds after which the ascent stops where it is.
-        best_only: Whether only the best candidate matters: starts that cannot overtake it are given
-            up on the way, and points of joint candidates are exchanged between starts.
+        best_only: Whether only the best candidate matters: starts that can no longer overtake it
+            are dropped early, and points of joint candidates are exchanged between starts.
         metric: Diagonal metric of the ascent; by default the posterior's expected information.
 
     Returns:

@@ -79,7 +79,7 @@ class MixedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch is untyped
 def to_botorch(posterior: Posterior) -> SingleTaskGP:
     """An exact GP in evaluation mode that predicts as ``posterior`` does, in float64.
 
-    Agreement is to 1e-8 while the covariance is well conditioned and n ≤ 800, beyond which GPyTorch
+    The two agree to 1e-8 if the covariance is well conditioned and n ≤ 800; beyond that, GPyTorch
     solves iteratively.
     """
     x, y = _tensor(posterior.x), _tensor(posterior.y)[:, None]
@@ -100,9 +100,9 @@ def from_botorch(model: Any) -> Posterior:
 
     Args:
         model: An exact GP with one output in evaluation mode: a scaled Matérn-3/2 or `MixedMatern`
-            kernel over all inputs, zero or constant mean, Gaussian noise (one variance or one for
-            each observation, of which the largest is taken for the next); inputs as they are or
-            normalised, outputs as they are or standardised.
+            kernel over all inputs, zero or constant mean, Gaussian noise (one variance, or one for
+            each observation, of which the largest is used for the next observation); inputs as they
+            are or normalised, outputs as they are or standardised.
 
     Raises:
         InvalidInputError: If the model is of another kind.

@@ -16,10 +16,10 @@ from fisherbo.space import Array
 
 
 def fit_model(train_X: Tensor, train_Y: Tensor, bounds: Tensor) -> SingleTaskGP:
-    """The posterior that `FisherSampler` would have without its warp of the values.
+    """The Gaussian process of `FisherSampler`, without its warp of the values.
 
     Matérn-3/2 with a lengthscale for each coordinate, fitted to the penalised marginal likelihood
-    by closed-form gradients; a model in evaluation mode that any BoTorch acquisition takes.
+    by closed-form gradients; a model in evaluation mode, for any BoTorch acquisition.
 
     Args:
         train_X: Points, shape ``(n, d)``.

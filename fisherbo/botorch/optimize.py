@@ -41,7 +41,7 @@ def optimize_acqf(
     retry_on_optimization_warning: bool = True,
     **ic_gen_kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The candidates of largest acquisition found, and its value there, as BoTorch returns them.
+    """The best candidates found and their acquisition values, as BoTorch returns them.
 
     Initial conditions, sequential greedy choice, post-processing and what is returned are BoTorch's
     own; the ascent from the initial conditions is `gen_candidates_natural`.
@@ -51,8 +51,9 @@ def optimize_acqf(
         bounds: Lower and upper bounds, shape ``(2, d)``.
         q: Number of candidates, joint unless ``sequential``.
         num_restarts: Number of starts.
-        raw_samples: Points of which the starts are chosen.
-        options: Those of the initial conditions, and ``maxiter``, the most steps of an ascent.
+        raw_samples: Points from which the starts are chosen.
+        options: Options of the initial conditions, and ``maxiter``, the largest number of steps of
+            an ascent.
         inequality_constraints: Refused.
         equality_constraints: Refused.
         nonlinear_inequality_constraints: Refused.
@@ -60,18 +61,18 @@ def optimize_acqf(
         post_processing_func: Applied to all candidates before the best is chosen.
         batch_initial_conditions: Starts, shape ``(b, q, d)``.
         return_best_only: Whether the candidates of one start or of every start are returned.
-        gen_candidates: Must be None: it is ours.
+        gen_candidates: Must be None; `gen_candidates_natural` is used.
         sequential: Whether candidates are chosen one after the other.
-        acq_function_sequence: An acquisition for each of them.
-        ic_generator: Of initial conditions.
+        acq_function_sequence: One acquisition for each candidate.
+        ic_generator: Generator of the initial conditions.
         timeout_sec: Seconds after which the ascent stops where it is.
-        return_acq_values: Whether values are returned; None otherwise.
+        return_acq_values: Whether acquisition values are returned; if not, None is.
         return_full_tree: Whether all points of one-shot acquisitions are returned.
-        retry_on_optimization_warning: Heeded by BoTorch; the ascent gives no such warning.
+        retry_on_optimization_warning: Passed on to BoTorch; the ascent itself never warns.
         **ic_gen_kwargs: For the generator of initial conditions.
 
     Returns:
-        Candidates ``(q, d)``, or ``(num_restarts, q, d)`` of every start, and values.
+        Candidates ``(q, d)``, or ``(num_restarts, q, d)`` for all starts, and their values.
 
     Raises:
         InvalidInputError: If constraints, ``gen_candidates`` or options of another optimizer are

@@ -20,45 +20,49 @@ from fisherbo.tuning.losses import Likelihood
 class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """Multilayer perceptron for classes, trained by K-FAC (Martens & Grosse 2015).
 
-    In the place of `sklearn.neural_network.MLPClassifier`: the same weights and curves as
-    attributes, in the units of the data. Inputs are centred and scaled inside; where they outnumber
-    the rows, training is in the coordinates of the rows' span, which loses nothing.
+    Takes the place of `sklearn.neural_network.MLPClassifier`, with the same weights and curves as
+    attributes, in the units of the data. Inputs are centred and scaled inside. If there are more
+    inputs than rows, training takes place in the span of the rows, which loses nothing.
 
-    The learning rate falls to zero in rounds, each as long as all before it. A ConvergenceWarning
-    says that `max_iter` epochs were over before further rounds would have gained little.
+    Training consists of rounds, each as long as all earlier ones together; in a round the learning
+    rate falls to zero. A ConvergenceWarning says that `max_iter` epochs were over while further
+    rounds were still expected to help.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" follows the evidence during training
-            (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
-        batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
-            steps with exact factors. A step costs more above, and the factors are noisy below.
-        learning_rate: of the beginning of each round, from where it falls linearly to zero; "auto"
-            is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded too.
+        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" adapts it to the evidence during
+            training (MacKay 1992), which ends about where cross-validation would and costs some
+            steps.
+        batch_size: rows in a step; "auto" is about 1024, or all if there are fewer. Larger batches
+            make a step more expensive; smaller ones make K-FAC's factors noisy.
+        learning_rate: learning rate at the beginning of each round, from which it falls linearly to
+            zero; "auto" is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded
+            too.
         damping: λ that K-FAC adds to the curvature; "auto" is .005, in scaled units.
-        momentum: of "kfac", "ekfac" and "sgd".
-        max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
-        tol: training ends where further rounds would gain less than this share of the penalised
-            loss, or with early stopping of one less the score, as extrapolated from the last two;
-            what is less than .1 counts as .1.
-        n_iter_no_change: epochs of the first round; each further one is as long as all before it.
-            "auto" is 25 steps, or an epoch if that is longer.
-        early_stopping: whether a part of the rows is held out and the weights of the best accuracy
-            there are kept; "auto": from 10,000 rows on, where the part can be spared.
-        validation_fraction: that part.
-        n_tuning_trials: runs of a study that chooses what is "auto" of learning rate and damping
-            by the loss of a quarter of the rows; 0 takes the values above, which serve from 100 to
-            100,000 rows. Below 60 rows there is no study.
-        warm_start: whether `fit` goes on from the weights of the fit before.
-        random_state: seed of weights, order of rows, tuning and splits.
+        momentum: momentum of "kfac", "ekfac" and "sgd".
+        max_iter: largest number of epochs. Up to 1,500 rows, 200 epochs are 200 steps.
+        tol: training ends when further rounds are expected to gain less than this share of the
+            penalised loss, or with early stopping of 1 − score. The gain is extrapolated from the
+            last two rounds; a loss, or 1 − score, below .1 counts as .1.
+        n_iter_no_change: epochs of the first round; every further round is as long as all before it
+            together. "auto" is 25 steps, or an epoch if that is longer.
+        early_stopping: whether rows are held out, and the weights with the best accuracy on them
+            kept; "auto" does so from 10,000 rows on, where they can be spared.
+        validation_fraction: share of the rows that is held out.
+        n_tuning_trials: trials of a study that chooses the learning rate and the damping, if they
+            are "auto", by the loss on a quarter of the rows; 0 uses the values above, which suit
+            100 to 100,000 rows. Below 60 rows there is no study.
+        warm_start: whether `fit` starts from the weights of the last fit.
+        random_state: seed of the weights, the order of rows, the tuning and the splits.
         verbose: whether to print the loss of each epoch.
 
     Attributes:
-        classes_: class labels; of several labels a row, their numbers.
+        classes_: class labels; if a row has several labels, their numbers.
         coefs_, intercepts_: weights (inputs, outputs) and biases of each layer.
-        loss_curve_: mean training loss of each epoch; ``loss_`` its last, ``best_loss_`` its least.
+        loss_curve_: mean training loss of each epoch; ``loss_`` is its last value, ``best_loss_``
+            its smallest.
         validation_scores_, best_validation_score_: with early stopping; else None.
         alpha_, learning_rate_, damping_: what was used.
         n_iter_, t_: epochs, and rows seen.
@@ -78,14 +82,14 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
     ) -> KFACClassifier:
         """Train for one epoch on these rows, at the full learning rate.
 
-        The first call settles the scales. `alpha` "auto" is what `fit` found, or else .001, and no
-        part is held out.
+        The first call fixes the scales of the data. An `alpha` of "auto" is the one that `fit`
+        found, or .001; no rows are held out.
 
         Args:
             X: inputs (n, inputs).
             y: targets.
             sample_weight: weights (n,).
-            classes: all classes that will come; needed in the first call.
+            classes: all classes that will ever occur; needed in the first call.
         """
         if _check_partial_fit_first_call(self, classes):
             self._multilabel = type_of_target(y).startswith("multilabel")
@@ -99,7 +103,7 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
         return self.classes_[output.argmax(1)]
 
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities (n, classes); of several labels each its own."""
+        """Probabilities (n, classes); if a row has several labels, that of each label."""
         output = self._output(X)
         return expit(output) if self._multilabel else softmax(output, axis=1)
 
@@ -156,45 +160,49 @@ class KFACClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-
 class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """Multilayer perceptron for numbers, trained by K-FAC (Martens & Grosse 2015).
 
-    In the place of `sklearn.neural_network.MLPRegressor`: the same weights and curves as
+    Takes the place of `sklearn.neural_network.MLPRegressor`, with the same weights and curves as
     attributes, in the units of the data. Inputs and targets are centred and scaled inside; losses
-    are half squared errors of scaled targets. Where inputs outnumber the rows, training is in the
-    coordinates of the rows' span, which loses nothing.
+    are half squared errors of scaled targets. If there are more inputs than rows, training takes
+    place in the span of the rows, which loses nothing.
 
-    The learning rate falls to zero in rounds, each as long as all before it. A ConvergenceWarning
-    says that `max_iter` epochs were over before further rounds would have gained little.
+    Training consists of rounds, each as long as all earlier ones together; in a round the learning
+    rate falls to zero. A ConvergenceWarning says that `max_iter` epochs were over while further
+    rounds were still expected to help.
 
     Args:
         hidden_layer_sizes: widths of the hidden layers.
         activation: "identity", "logistic", "tanh" or "relu".
         solver: "kfac", "ekfac", "adam" or "sgd" (Nesterov).
-        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" follows the evidence during training
-            (MacKay 1992), about as if chosen by cross-validation, at the cost of some steps.
-        batch_size: rows of a step; "auto" is about 1024, or all if there are fewer: K-FAC needs few
-            steps with exact factors. A step costs more above, and the factors are noisy below.
-        learning_rate: of the beginning of each round, from where it falls linearly to zero; "auto"
-            is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded too.
+        alpha: L2 penalty α/2 ‖w‖², in scaled units; "auto" adapts it to the evidence during
+            training (MacKay 1992), which ends about where cross-validation would and costs some
+            steps.
+        batch_size: rows in a step; "auto" is about 1024, or all if there are fewer. Larger batches
+            make a step more expensive; smaller ones make K-FAC's factors noisy.
+        learning_rate: learning rate at the beginning of each round, from which it falls linearly to
+            zero; "auto" is .3 for "kfac" and "ekfac", where the KL divergence of a step is bounded
+            too.
         damping: λ that K-FAC adds to the curvature; "auto" is .005, in scaled units.
-        momentum: of "kfac", "ekfac" and "sgd".
-        max_iter: epochs, at most. 200 are 200 steps up to 1,500 rows.
-        tol: training ends where further rounds would gain less than this share of the penalised
-            loss, or with early stopping of one less the score, as extrapolated from the last two;
-            what is less than .1 counts as .1.
-        n_iter_no_change: epochs of the first round; each further one is as long as all before it.
-            "auto" is 25 steps, or an epoch if that is longer.
-        early_stopping: whether a part of the rows is held out and the weights of the best R²
-            there are kept; "auto": from 10,000 rows on, where the part can be spared.
-        validation_fraction: that part.
-        n_tuning_trials: runs of a study that chooses what is "auto" of learning rate and damping
-            by the loss of a quarter of the rows; 0 takes the values above, which serve from 100 to
-            100,000 rows. Below 60 rows there is no study.
-        warm_start: whether `fit` goes on from the weights of the fit before.
-        random_state: seed of weights, order of rows, tuning and splits.
+        momentum: momentum of "kfac", "ekfac" and "sgd".
+        max_iter: largest number of epochs. Up to 1,500 rows, 200 epochs are 200 steps.
+        tol: training ends when further rounds are expected to gain less than this share of the
+            penalised loss, or with early stopping of 1 − score. The gain is extrapolated from the
+            last two rounds; a loss, or 1 − score, below .1 counts as .1.
+        n_iter_no_change: epochs of the first round; every further round is as long as all before it
+            together. "auto" is 25 steps, or an epoch if that is longer.
+        early_stopping: whether rows are held out, and the weights with the best R² on them
+            kept; "auto" does so from 10,000 rows on, where they can be spared.
+        validation_fraction: share of the rows that is held out.
+        n_tuning_trials: trials of a study that chooses the learning rate and the damping, if they
+            are "auto", by the loss on a quarter of the rows; 0 uses the values above, which suit
+            100 to 100,000 rows. Below 60 rows there is no study.
+        warm_start: whether `fit` starts from the weights of the last fit.
+        random_state: seed of the weights, the order of rows, the tuning and the splits.
         verbose: whether to print the loss of each epoch.
 
     Attributes:
         coefs_, intercepts_: weights (inputs, outputs) and biases of each layer.
-        loss_curve_: mean training loss of each epoch; ``loss_`` its last, ``best_loss_`` its least.
+        loss_curve_: mean training loss of each epoch; ``loss_`` is its last value, ``best_loss_``
+            its smallest.
         validation_scores_, best_validation_score_: with early stopping; else None.
         alpha_, learning_rate_, damping_: what was used.
         n_iter_, t_: epochs, and rows seen.
@@ -212,8 +220,8 @@ class KFACRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-le
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """Train for one epoch on these rows, at the full learning rate.
 
-        The first call settles the scales. `alpha` "auto" is what `fit` found, or else .001, and no
-        part is held out.
+        The first call fixes the scales of the data. An `alpha` of "auto" is the one that `fit`
+        found, or .001; no rows are held out.
 
         Args:
             X: inputs (n, inputs).

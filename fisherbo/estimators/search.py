@@ -57,8 +57,8 @@ _NO_FITS = "No fits were performed. Was the CV iterator empty? Were there no can
 class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no types
     """Search over hyperparameters by cross-validation and Bayesian optimization.
 
-    A drop-in for `sklearn.model_selection.RandomizedSearchCV`: the same methods and attributes,
-    ``study_`` besides. Candidates come from a `fisherbo.FisherSampler`.
+    A drop-in for `sklearn.model_selection.RandomizedSearchCV`: it has the same methods and
+    attributes, and ``study_``. Candidates come from a `fisherbo.FisherSampler`.
 
     Args:
         estimator: what is tuned.
@@ -68,40 +68,41 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             ``[{"clf": [SVC()], "clf__C": loguniform(1e-2, 1e2)}, {"clf": [GaussianNB()]}]``. Or
             "default": the ready space of a common model, by its class, as `fisherbo.suggest` has
             it; of a pipeline, that of the last step. The library's defaults are tried first.
-        n_trials: candidates, with those that the storage holds already. A finite space that has no
-            more points is gone through instead.
-        scoring: as in scikit-learn. With several metrics that named by ``refit`` is improved; if it
-            names none, all of them (up to 4) are, as several objectives.
-        cv: as in scikit-learn. Splits are drawn once, the same for all candidates.
+        n_trials: number of candidates, including those that the storage holds already. A finite
+            space of no more points is evaluated completely instead.
+        scoring: as in scikit-learn. Of several metrics, the one that ``refit`` names is optimized;
+            if it names none, all of them (up to 4) are, as several objectives.
+        cv: as in scikit-learn. Splits are drawn once and are the same for all candidates.
         refit: as in scikit-learn.
-        n_jobs: fits run at the same time.
-        batch_size: candidates chosen together; None: just enough for ``n_jobs``. Give a number for
-            results that do not depend on the number of processors.
+        n_jobs: number of fits that run at the same time.
+        batch_size: number of candidates chosen together; None chooses just enough for ``n_jobs``.
+            Give a number if results must not depend on the number of processors.
         storage: Optuna storage, database URL or path of an SQLite file; None keeps nothing. A
-            search goes on where an earlier one stopped if all that decides a score is as it was:
-            data, splits, space, estimator, scoring, with the code of functions and classes and
-            what they capture; otherwise it begins a study of its own. Where something cannot be
-            read, such as a lock, it warns, and no search goes on with it. `verbose` tells which
-            study it is.
-        study_name: name in the storage; a study that was made otherwise is refused. None names it
-            after the configuration, which nested cross-validation needs.
-        timeout: seconds after which no further candidate is begun.
-        pruning: True: after each fold a candidate that the folds so far show to be worse than the
-            best one is given up (Wilcoxon signed-rank test; at the earliest after three folds); or
-            a pruner of Optuna. Its mean score is NaN, its ``pruned`` True. A fold is trained in
-            full or not at all, as the refit is.
+            search continues an earlier one if nothing that decides a score has changed: data,
+            splits, space, estimator and scoring, including the code of functions and classes and
+            the values that they capture. Otherwise it begins a study of its own. If one of these
+            cannot be compared, such as a lock, a warning says so, and no search can continue this
+            one. With `verbose` the name of the study is printed.
+        study_name: name in the storage; a study of another configuration is refused. None derives
+            the name from the configuration, as nested cross-validation needs it.
+        timeout: seconds after which no further candidate is started.
+        pruning: True gives a candidate up once its folds so far show that it is worse than the best
+            one (Wilcoxon signed-rank test, after three folds at the earliest); or an Optuna pruner.
+            The mean score of such a candidate is NaN, and its ``pruned`` is True. A fold is never
+            trained in part, and neither is the refit.
         error_score: as in scikit-learn.
         return_train_score: as in scikit-learn.
         random_state: seed of the sampler.
-        sampler: sampler of Optuna in place of ours, which uses its model after a fifth of
-            ``n_trials``, at least 5 and at most 10; it is copied. Its parameters are those of
-            ``study_``.
+        sampler: Optuna sampler in place of ours. It is copied, and sees the parameters by the names
+            of ``study_``. Ours uses its model after a fifth of ``n_trials``, but after 5 trials at
+            the earliest and 10 at the latest.
         verbose: as in scikit-learn.
 
     Attributes:
-        study_: the Optuna study; parameters that trials hold in another form are named
-            ``"C[index]"`` or ``"C[quantile]"``. After Ctrl-C or an error it is there too, with
-            ``cv_results_``, ``best_params_`` and ``best_score_`` of the candidates until then.
+        study_: the Optuna study. A parameter that trials hold in another form is named
+            ``"C[index]"`` or ``"C[quantile]"``. After Ctrl-C or an error the study is available
+            too, with ``cv_results_``, ``best_params_`` and ``best_score_`` of the candidates until
+            then.
         cv_results_: as in scikit-learn, in the order of trials; ``pruned`` with pruning.
         best_estimator_, best_score_, best_params_, best_index_, scorer_: as in scikit-learn; so are
             ``n_splits_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_`` and

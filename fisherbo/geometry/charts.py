@@ -176,7 +176,7 @@ def score_covariance(
         build: Coordinates ``(*c, k)`` to a distribution of batch shape ``(*c,)``, for any ``*c``.
         coordinates: θ, shape ``(*b, k)``.
         samples: Draws for each member of the batch.
-        seed: Of the draws: the same seed gives the same estimate.
+        seed: Seed of the draws; the same seed gives the same estimate.
 
     Raises:
         InvalidInputError: If ``samples`` < 1, or ``build`` does not keep the batch shape.

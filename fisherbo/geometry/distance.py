@@ -63,8 +63,8 @@ def geodesic(p: Distribution, q: Distribution, t: float | Tensor) -> Distributio
     normals are not defined where eigenvalues of S repeat.
 
     Args:
-        p: As in `fisher_rao_distance`, where t = 0.
-        q: Where t = 1.
+        p: The distribution at t = 0, as in `fisher_rao_distance`.
+        q: The distribution at t = 1, of the same family.
         t: In [0, 1]; a tensor broadcasts with the batch shape.
 
     Raises:

@@ -24,7 +24,8 @@ def kl(p: Distribution, q: Distribution) -> Tensor:
     """Kullback–Leibler divergence ``KL(p ‖ q) = E_p[log p − log q]``, in nats, shape ``(*b,)``.
 
     Closed forms of `torch.distributions`, with the exact limits 0·log 0 = 0 and inf where p has
-    mass that q lacks. Differences below about 1e-8 (float64) drown in rounding; there use ½ δᵀFδ.
+    mass that q lacks. Below about 1e-8 (float64) the result is mostly rounding error; use ½ δᵀFδ
+    there.
 
     Raises:
         InvalidInputError: If torch has no closed form for the pair, or shapes do not fit.

@@ -286,7 +286,7 @@ def fisher_information(
             chart, or all real arguments of the constructor (``probs``, not ``logits``, where free).
         samples: Draws of the Monte-Carlo estimate. Default: the closed form, or 20000 where none
             is known.
-        seed: Of the draws; global random states are left as they were.
+        seed: Seed of the draws; global random states are not changed.
 
     Raises:
         InvalidInputError: If a parameter is out of range, the information is infinite there (p = 0

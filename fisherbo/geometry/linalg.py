@@ -263,10 +263,10 @@ def conjugate_gradients(
     """Approximate solution ``x`` of ``A x = right`` from products ``v ↦ A v`` alone.
 
     Args:
-        product: Of a positive semi-definite matrix and vectors of the shape of ``right``.
+        product: Product of a positive semi-definite matrix with vectors of the shape of ``right``.
         right: Shape ``(*b, n)``; each row is a system of its own.
         tolerance: A row stops where ‖r‖ <= tolerance·‖right‖.
-        max_iterations: Default: 2n. What is reached by then is returned.
+        max_iterations: Default: 2n. The solution reached by then is returned.
         preconditioner: Vectors r to M⁻¹ r, of a positive definite M near A. Default: the identity.
 
     Raises:

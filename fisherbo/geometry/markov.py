@@ -82,7 +82,7 @@ def push_tangent(vector: Tensor, kernel: Tensor) -> Tensor:
 def fisher_inner(distribution: Categorical, u: Tensor, v: Tensor) -> Tensor:
     """Fisher metric ``Σ uᵢ vᵢ / pᵢ`` on tangent vectors ``(*b, m)`` with sum 0, shape ``(*b,)``.
 
-    The limit inf or NaN is returned where p is 0 and u v is not, or is.
+    Where p is 0, the result is inf if u v ≠ 0, and NaN if u v = 0.
     """
     return (u * v / distribution.probs).sum(-1)
 

@@ -215,7 +215,7 @@ Fisher: TypeAlias = Tensor | tuple[Tensor, Tensor] | Metric[Tensor] | Product
 def natural_gradient(fisher: Fisher, gradient: Tensor, damping: float = 0.0) -> Tensor:
     """Natural gradient ``(F + λI)⁻¹ g``, of the gradient's shape (Amari 1998, theorem 1).
 
-    A dense F that is singular gives the least-norm ``F⁺ g``: the part of g that F cannot see is
+    A dense F that is singular gives the least-norm ``F⁺ g``: the part of g that F does not see is
     dropped.
 
     Args:

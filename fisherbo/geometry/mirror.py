@@ -18,7 +18,7 @@ from fisherbo.errors import InvalidInputError
 
 
 def mirror_step(distribution: Categorical, advantage: Tensor, step: float) -> Categorical:
-    """The distribution ``p·exp(η a)/Z``; outcomes of probability 0 keep it.
+    """The distribution ``p·exp(η a)/Z``; outcomes of probability 0 stay at 0.
 
     Args:
         distribution: p, batch shape ``(*b,)``.

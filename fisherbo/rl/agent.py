@@ -28,11 +28,11 @@ MAKER = "fisherbo.rl.Agent.save"
 
 @dataclass(frozen=True, eq=False)
 class Agent:
-    """A policy with what it needs to act.
+    """A policy that is ready to act.
 
     Attributes:
-        environment: Gymnasium id it was trained on; empty where that was a function.
-        spec: What it sees and does.
+        environment: Gymnasium id that it was trained on; empty if that was a function.
+        spec: Its observations and actions.
         actor: Its network.
         observed: Moments by which observations are standardised, or ``None``.
     """
@@ -79,13 +79,13 @@ class Agent:
         deterministic: bool = True,
         max_episode_steps: int | None = None,
     ) -> tuple[float, ...]:
-        """Returns of whole episodes, one each, sums of rewards that are not discounted.
+        """Undiscounted returns of whole episodes, one number for each.
 
         Args:
-            episodes: How many.
+            episodes: Number of episodes.
             seed: Episode k begins with seed ``seed + k``.
-            environment: Where. Default: the one it was trained on.
-            deterministic: Whether it takes the most probable action, else draws.
+            environment: Environment to evaluate in. Default: the one it was trained on.
+            deterministic: Whether the most probable action is taken; if not, actions are drawn.
             max_episode_steps: Steps at which an episode is cut off. Default: the environment's own
                 limit; without one 1,000, with a warning if an episode is cut off there.
 
@@ -113,7 +113,7 @@ class Agent:
         deterministic: bool = True,
         max_episode_steps: int | None = None,
     ) -> Evaluation:
-        """As `evaluate`, with the number of episodes that were cut off in place of a warning."""
+        """As `evaluate`, with the number of episodes that were cut off instead of a warning."""
         if episodes < 1:
             raise InvalidInputError(f"episodes must be >= 1, got {episodes!r}; 20 is usual")
         generator = None if deterministic else torch.Generator().manual_seed(seed)
@@ -134,15 +134,15 @@ class Agent:
 
         Args:
             path: File that ends in ``.gif`` or ``.png``; its folder is made.
-            seed: Of the episode.
+            seed: Seed of the episode.
             environment: Gymnasium id, or a function that makes an environment with render mode
                 rgb_array. Default: the one it was trained on.
             stride: Steps from one frame of the GIF to the next.
-            max_episode_steps: Steps that are drawn at most. Default: the environment's own limit;
-                without one 1,000.
+            max_episode_steps: Largest number of steps to draw. Default: the environment's own
+                limit; without one 1,000.
 
         Raises:
-            InvalidInputError: If the path ends otherwise, or the environment cannot be drawn.
+            InvalidInputError: If the path has another ending, or the environment cannot be drawn.
             MissingExtraError: If pygame or Pillow is not installed.
             StorageError: If the file cannot be written.
         """
@@ -158,7 +158,7 @@ class Agent:
         return path
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a file, whole or not at all.
+        """Write the policy to a file, completely or not at all.
 
         Raises:
             StorageError: If the file cannot be written.
@@ -180,7 +180,7 @@ class Agent:
         """The policy of a file that `save` wrote.
 
         Raises:
-            InvalidInputError: If it is none.
+            InvalidInputError: If the file holds no policy.
         """
         state = load_checkpoint(Path(path), MAKER)
         if state.get("kind") != KIND:

@@ -26,7 +26,7 @@ class Update:
 
     Attributes:
         step: Steps of the environments before it.
-        policy: What it did to the policy.
+        policy: What the update did to the policy.
         explained_variance: Share of the variance of the critic's targets that V explained before
             the update.
     """

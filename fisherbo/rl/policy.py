@@ -54,9 +54,9 @@ class Actor(nn.Module):
     """Observations to the parameters z of ``π(·|s)``.
 
     Args:
-        spec: What it sees and does.
+        spec: Its observations and actions.
         generator: Draws the weights.
-        log_std: First log σ of the normal.
+        log_std: Initial log σ of the normal.
     """
 
     def __init__(self, spec: Spec, generator: torch.Generator, log_std: float = 0.0) -> None:

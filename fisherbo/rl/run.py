@@ -31,7 +31,7 @@ _MAKER = "fisherbo.rl.train"
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What a run reached.
+    """The result of a run.
 
     Attributes:
         episodes: Finished episodes, in order.
@@ -39,8 +39,8 @@ class TrainingResult:
         agent: The policy at the end.
         steps: Steps of all environments together.
         cpu_seconds: CPU seconds of the process, without checkpoints.
-        settings: What it ran with.
-        state: Of the run, for `save`.
+        settings: Settings of the run.
+        state: State of the run, for `save`.
     """
 
     episodes: tuple[Episode, ...]
@@ -52,7 +52,7 @@ class TrainingResult:
     state: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the policy with its run: for `Agent.load`, and for `train` to go on from.
+        """Write the policy and its run, for `Agent.load` and for `train` to continue.
 
         Raises:
             StorageError: If the file cannot be written.
@@ -80,32 +80,32 @@ def train(
 ) -> TrainingResult:
     """Train a policy on an environment.
 
-    Every random number follows from the seed; on one machine with one number of threads a run is
-    the same each time, interrupted or not.
+    All random numbers follow from the seed: on one machine, with the same number of threads, a run
+    gives the same result every time, interrupted or not.
 
     Args:
         environment: A Gymnasium id such as ``"CartPole-v1"``, or a function that makes an
-            environment: Discrete or Box actions, observations that flatten to numbers.
+            environment. Actions must be Discrete or Box, and observations must flatten to numbers.
         algorithm: ``"trpo"``, ``"ppo"``, ``"acktr"`` (TRPO's step along the Kronecker-factored
             natural gradient, critic by K-FAC) or ``"vanilla"`` (policy gradient with Adam).
-        steps: Steps of all environments together, with those of the run that it goes on from;
-            rounded up to a whole number of each.
-        seed: Of weights, actions and episodes.
-        checkpoint: File that is written every ``checkpoint_every`` updates and at the end. If it is
-            there at the beginning the run goes on from it.
+        steps: Total steps of all environments, including those of a run that is continued; rounded
+            up to a multiple of ``n_envs``.
+        seed: Seed of the weights, actions and episodes.
+        checkpoint: File that is written every ``checkpoint_every`` updates and at the end. If it
+            exists, the run continues from it.
         checkpoint_every: Updates from one checkpoint to the next.
-        start: File of `TrainingResult.save`, whose run goes on if it has fewer steps; a checkpoint
-            comes first. What ``anneal`` lowers follows the new number of steps from there on.
+        start: File that `TrainingResult.save` wrote. Its run is continued if it has fewer steps; a
+            checkpoint takes precedence. From there on, ``anneal`` follows the new number of steps.
         progress: Whether to draw a bar on standard error.
-        callback: Called after each update, with the episodes that its rollout ended; may raise to
-            end the run.
-        **settings: Changes of the algorithm's `Settings`.
+        callback: Called after each update with the episodes that ended in its rollout; may raise an
+            exception to end the run.
+        **settings: Changes to the algorithm's `Settings`.
 
     Raises:
         InvalidInputError: If an argument breaks its rule, the environment is not known or not
             supported, gives an observation or reward that is not finite, a file cannot be written,
-            or the run to go on from is another one.
-        DivergedError: If the policy or the critic leaves the finite numbers.
+            or the run to continue is a different one.
+        DivergedError: If the policy or the critic becomes infinite or NaN.
         MissingExtraError: If gymnasium is not installed.
 
     Example:

@@ -26,19 +26,20 @@ class Settings:
         gamma: Discount.
         gae_lambda: Trace of the advantages.
         hidden: Widths of the hidden layers of actor and critic.
-        log_std: First log σ of continuous actions.
+        log_std: Initial log σ of continuous actions.
         normalise_observations: Whether observations are standardised by running moments; ``None``:
-            where actions are continuous.
+            only if actions are continuous.
         normalise_rewards: Whether rewards are divided by the running deviation of the discounted
-            return; ``None``: where actions are continuous.
+            return; ``None``: only if actions are continuous.
         max_kl: Radius of the trust region in nats (TRPO, ACKTR).
         damping: Added to the Fisher (TRPO, ACKTR).
         direction: ``"cg"``, ``"kfac"`` or ``"kfac-preconditioned-cg"`` (TRPO, ACKTR).
-        cg_iterations: Most conjugate-gradient products (TRPO, ACKTR; none where direction is kfac).
+        cg_iterations: Largest number of conjugate-gradient products (TRPO, ACKTR; none where
+            direction is kfac).
         backtrack: Ratio of a step of the line search to the one before.
-        max_backtracks: Further steps that it tries.
+        max_backtracks: Largest number of further steps that it tries.
         factor_decay: Largest weight of the old Kronecker factors.
-        value_optimizer: ``"adam"`` or ``"kfac"`` of the critic (all but PPO).
+        value_optimizer: The critic's optimizer, ``"adam"`` or ``"kfac"`` (all but PPO).
         value_lr: Its learning rate.
         value_epochs: Passes of the critic over a rollout.
         value_batch: Rows of its minibatches.

@@ -58,7 +58,7 @@ def trpo_update(
             gradients in which that inverse is the preconditioner.
         curvature: The actor's factors, averaged over updates; takes in this batch. Default: those
             of this batch alone. Not used with ``"cg"``.
-        cg_iterations: Most products of conjugate gradients.
+        cg_iterations: Largest number of products of conjugate gradients.
         cg_tolerance: Relative residual at which they stop.
         backtrack: Ratio of a step tried to the one before.
         max_backtracks: Further steps tried after the first.

@@ -28,9 +28,9 @@ One suggestion:
    expected hypervolume improvement (Daulton et al. 2020); with three or more, from ten
    observations for each, in every other trial along a random direction (Zhang & Golovin 2020).
    The log probability of feasibility is added, and the expected log cost of a trial subtracted
-   if ``cost`` is given (`costs`; Snoek et al. 2012; Lee et al. 2020). Added is also the log
-   density of a belief about the optimum, with a weight that falls with the number of trials
-   (πBO: Hvarfner et al. 2022), as far as the data do not contradict it (`acquisition.belief`).
+   if ``cost`` is given (`costs`; Snoek et al. 2012; Lee et al. 2020). The log density of a belief
+   about the optimum is added too, with a weight that falls with the number of trials (πBO:
+   Hvarfner et al. 2022), as far as the data do not contradict it (`acquisition.belief`).
 7. `acquisition.exclusion`: avoid plateaus, where several points have equal values, and points
    under evaluation. If the best value is more than two trials old, every other trial avoids
    all known points.
@@ -40,8 +40,8 @@ One suggestion:
 9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
    (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
    set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.
-   2017). Of a list of candidates, the row of largest acquisition is found by computing them all
-   (`candidates`); `claims` sees to it that no two trials have the same.
+   2017). With a list of candidates, the acquisition of every row is computed, and the largest is
+   taken (`candidates`); `claims` ensures that no two trials get the same row.
 """
 
 from fisherbo.sampler.recommend import Recommendation

@@ -44,18 +44,17 @@ class _Account:
 class StopWhenSpent:
     """Callback that stops a study once its budget is spent.
 
-    It also stops a study if the next trial would more likely than not cost more than is left. What
-    that trial costs is predicted by the model of the study's :class:`fisherbo.FisherSampler`, if
-    it has a ``cost``; with any other sampler it is the median cost so far, as for enqueued trials.
-    Trials that run when the study stops are finished. Of running trials the median cost counts as
-    spent.
+    It also stops a study if the next trial would probably cost more than is left. If the study's
+    sampler is a :class:`fisherbo.FisherSampler` with a ``cost``, its model predicts what that trial
+    will cost; with any other sampler, and for enqueued trials, the median cost so far is used.
+    Trials that are running when the study stops are finished. Each running trial counts with the
+    median cost.
 
     Args:
         budget: What all trials may cost together; that of the study's sampler if None.
         cost: "seconds" for the durations of trials, or the name of a user attribute of theirs; that
-            of the study's sampler if None, or else "seconds". What trials of several workers take
-            is added up. A trial without a cost costs nothing, which is so for trials that were
-            added as finished.
+            of the study's sampler if None, or else "seconds". The costs of all workers are added
+            up. A trial without a cost, such as one that was added as finished, costs nothing.
 
     Raises:
         InvalidInputError: If an argument is out of its range; in a study, if the budget is None and

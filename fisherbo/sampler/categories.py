@@ -64,8 +64,8 @@ Categories = Mapping[str, Description]
 def ordered(*choices: Any) -> Ordered:
     """Choices of a categorical parameter in their order, for ``FisherSampler(categories=...)``.
 
-    The model takes such a parameter as one of whole numbers: neighbours are alike, and the
-    lengthscale tells how much. All steps have the same length; for others, give distances.
+    The model treats the choices as whole numbers: neighbours are similar, and the lengthscale says
+    how similar. All steps have the same length; if yours have not, give distances instead.
 
     Args:
         choices: All choices, from one end to the other; which end is first does not matter.

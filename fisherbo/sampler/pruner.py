@@ -32,28 +32,29 @@ _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
 class FisherPruner(BasePruner):
-    """Stops trials whose further steps promise less than another trial's would.
+    """Stops a trial once its remaining steps promise less than those of another trial would.
 
     Optuna's pruners compare a report with those of other trials at the same step. This one predicts
     where the trial ends, from its own reports and from the parameters and curves of all other
     trials, by one Gaussian process of curves and ends (:mod:`fisherbo.gp.curves`, after freeze–thaw
-    Bayesian optimization: Swersky et al. 2014). The trial is stopped once what it may improve on
-    the best complete trial is worth less than its steps, were they spent on other trials instead,
-    which may be stopped as well (optimal stopping: :mod:`fisherbo.acquisition.stopping`).
+    Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
+    the best complete trial is worth less than its remaining steps would be if spent on other
+    trials, which may be stopped early themselves (optimal stopping:
+    :mod:`fisherbo.acquisition.stopping`).
 
-    Any sampler, storage and number of workers will do; decisions follow from the study's finished
-    trials and from the trial's own reports alone. Fitted hyperparameters are kept in the study. A
-    decision takes some milliseconds at 200 trials of 100 steps; a fit, after every 15 % more
-    trials, some tens.
+    It works with any sampler, storage and number of workers: a decision depends only on the study's
+    finished trials and on the trial's own reports. Fitted hyperparameters are kept in the study. At
+    200 trials of 100 steps a decision takes some milliseconds, and a fit, which is repeated after
+    every 15 % more trials, some tens of milliseconds.
 
     What was predicted is kept with the trial, in the units of its reports, after 1, 2, 4, 8 …
     reports and when it is pruned: :data:`PREDICTED_END`, :data:`PREDICTED_INTERVAL`,
     :data:`IMPROVEMENT_PROBABILITY`.
 
-    Reports are compared with reports, so that the value that a trial returns may be of another
-    kind; where complete trials returned their best report, their best one counts, else the last.
-    A trial whose last report is NaN or infinite is pruned. Curves need be neither monotone nor of
-    one length.
+    Only reports are compared with each other, so the value that a trial returns may be something
+    else. If complete trials returned their best report, the best report of a trial counts,
+    otherwise the last one. A trial whose last report is NaN or infinite is pruned. Curves need be
+    neither monotone nor of one length.
 
     Example:
         >>> import optuna
@@ -64,10 +65,12 @@ class FisherPruner(BasePruner):
         n_startup_trials: Complete trials, with reports, before any trial is pruned.
         n_warmup_steps: Reports of a trial before it may be pruned. The first report of a training
             is often the loss of the initial weights, which says nothing.
-        max_step: The last step of a whole trial; the largest that a complete trial reported if
-            None. Tell it where whole trials may end early, as after convergence.
-        patience: By how much what a trial may improve is overestimated. With 1 the decision is the
-            best one if the model is right; 2, since a model of a few curves is too sure.
+        max_step: The last step of a trial that is not stopped; if None, the largest step that a
+            complete trial reported. Give it if trials may end early by themselves, for example on
+            convergence.
+        patience: Number by which the worth of other trials' steps is divided, so that larger ones
+            stop a trial later. 1 is optimal if the model is right; the default is 2 because a model
+            of few curves is too sure of itself.
 
     Raises:
         InvalidInputError: If an argument is out of its range.

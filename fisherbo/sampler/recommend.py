@@ -41,8 +41,7 @@ class Recommendation:
     Attributes:
         number: Number of the (first) trial there.
         params: Its parameters.
-        value: What is expected of its noise-free value: the posterior median, which is the mean
-            before the inverse warp; in units of the objective.
+        value: Posterior median of its noise-free value, in units of the objective.
         low: Lower end of the central 95% credible interval of its noise-free value.
         high: Upper end. Neither end is worse than the worst value observed.
     """

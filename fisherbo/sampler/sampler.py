@@ -96,8 +96,8 @@ class FisherSampler(BaseSampler):
             left; `StopWhenSpent` ends the study there.
         priors: Where the optimum is believed to be, by parameter: a distribution of
             :mod:`fisherbo.prior`, or weights of categories. Its mode is the first trial. The belief
-            fades as trials come in, and is given up where they contradict it. One of a parameter
-            that no trial asks for is told by a warning.
+            fades as trials come in, and is given up where they contradict it. A belief about a
+            parameter that no trial asks for gives a warning.
         _options: For experiments; not part of the public interface.
 
     A study has at most 4 objectives. As in Optuna, a complete trial without a value for a
@@ -109,10 +109,10 @@ class FisherSampler(BaseSampler):
     keep their last values.
 
     Raises:
-        InvalidInputError: If an argument is none of what is told above; at a suggestion, if the
-            study has more than 4 objectives, ``surrogate`` makes no such model, no point is found
-            that ``input_constraints`` allows, the choices are not those that ``categories``
-            describes, or ``candidates`` lie outside the objective's ranges.
+        InvalidInputError: If an argument is not as described above; at a suggestion, if the study
+            has more than 4 objectives, ``surrogate`` makes no such model, no point is found that
+            ``input_constraints`` allows, the choices are not those that ``categories`` describes,
+            or ``candidates`` lie outside the objective's ranges.
 
     Example:
         >>> import fisherbo, optuna
@@ -163,10 +163,10 @@ class FisherSampler(BaseSampler):
 
     @usual_errors
     def recommend(self, study: Study) -> Recommendation:
-        """The evaluated point of the best posterior mean, which to use in the end.
+        """The evaluated point with the best posterior mean: the one to use in the end.
 
-        The best observed value is the luckiest where values are noisy; this is the best posterior
-        mean among the complete, feasible trials. Nothing is written to the study.
+        If values are noisy, the best observed one is partly luck; this is the best posterior mean
+        among the complete, feasible trials. Nothing is written to the study.
 
         Args:
             study: A study with one objective, made by this or any other sampler.

@@ -41,13 +41,13 @@ def suggest_simplex(trial: BaseTrial, name: str, parts: Sequence[str]) -> dict[s
     """Weights of some parts, at least 0 and of sum 1, suggested as one group.
 
     `FisherSampler` compares them by the Fisher–Rao geometry of the categorical distributions: by
-    √p, on a sphere. Any other sampler suggests the floats behind them one by one. In
-    ``trial.params`` are these floats; `simplex_weights` makes weights of them.
+    √p, on a sphere. Any other sampler suggests the floats behind them one by one. ``trial.params``
+    holds these floats; `simplex_weights` turns them into weights.
 
     Args:
         trial: Optuna's trial.
-        name: Of the group.
-        parts: What is weighted, at least two names. Keep them the same in all trials of a study.
+        name: Name of the group.
+        parts: Names of what is weighted, at least two. Keep them the same in all trials of a study.
 
     Returns:
         The weights by part, in the order given.
@@ -72,10 +72,10 @@ def simplex_weights(params: Mapping[str, Any], name: str) -> dict[str, float]:
 
     Args:
         params: Such as ``study.best_params``.
-        name: Of the group.
+        name: Name of the group.
 
     Raises:
-        InvalidInputError: If the parameters have no such group, or a part of it only. It is a
+        InvalidInputError: If the parameters have no such group, or only a part of it. It is a
             KeyError too, so that a rule of ``input_constraints`` may ask for weights.
     """
     found = {n: m for n in params if (m := _NAME.fullmatch(n)) and m["group"] == name}
@@ -92,11 +92,12 @@ def simplex_params(name: str, weights: Mapping[str, float]) -> dict[str, float]:
     """Parameters that stand for given weights, for ``study.enqueue_trial``.
 
     Args:
-        name: Of the group.
+        name: Name of the group.
         weights: By part, finite and at least 0, of sum 1.
 
     Raises:
-        InvalidInputError: If they are not, or as `suggest_simplex` does.
+        InvalidInputError: If a weight is negative or not finite, they do not sum to 1, or
+            `suggest_simplex` refuses the names.
     """
     names = _names(name, list(weights))
     values = np.array(list(weights.values()), dtype=np.float64)

@@ -37,29 +37,30 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class StopWhenConverged:
     """Callback that stops a study once the remaining regret is small with a given probability.
 
-    The remaining regret is by how much the best point of the whole space is better than the trial
-    that :meth:`FisherSampler.recommend <fisherbo.FisherSampler.recommend>` would choose. After
-    each trial a Gaussian process of all trials, whichever sampler chose them, gives the bound that
-    it does not exceed with the probability asked for (Wilson 2024). The study stops when the bound
-    has been at most the regret asked for after ``patience`` trials in a row.
+    The remaining regret is the difference between the best value in the whole space and the value
+    of the trial that :meth:`FisherSampler.recommend <fisherbo.FisherSampler.recommend>` would
+    choose. After each trial, a Gaussian process fitted to all trials, whichever sampler chose them,
+    gives a bound that the remaining regret does not exceed with the given probability (Wilson
+    2024). The study stops when the bound has been at most the given regret after ``patience``
+    trials in a row.
 
     The bounds are kept with the study, so that workers share them and a resumed study goes on where
-    it ended. `fisherbo.visualization.plot_regret_bound` draws them. One takes some 20 ms at 200
-    trials, and more after every tenth or so, where the model is fitted again.
+    it ended. `fisherbo.visualization.plot_regret_bound` draws them. At 200 trials a bound takes
+    some 20 ms, and more after about every tenth trial, when the model is fitted again.
 
     Args:
         regret: Regret that does not matter, in units of the objective. Either this or ``relative``.
-        relative: The same as a share of what was gained: of the distance from the median of the
-            first ten values to the best one.
-        probability: With which the remaining regret is to be at most that, 0.5 to 0.95.
-        patience: Trials in a row after which the bound must hold.
-        min_trials: Complete trials before the study may stop; 20, or 3 for each parameter that
-            varies if these are more, if None.
-        seed: Of the draws from the posterior.
+        relative: The same as a share of the gain so far, which is the distance from the median of
+            the first ten values to the best one.
+        probability: Probability that the remaining regret is at most that, 0.5 to 0.95.
+        patience: Number of trials in a row after which the bound must hold.
+        min_trials: Complete trials before the study may stop. If None: 20, or 3 for each parameter
+            that varies if that is more.
+        seed: Seed of the draws from the posterior.
 
-    Constraints are taken into account, and the input constraints and fixed values of the study's
-    sampler. While no trial is feasible the study goes on. Under noise the regret is that of the
-    noise-free value.
+    Constraints are taken into account, and so are the input constraints and fixed values of the
+    study's sampler. While no trial is feasible the study goes on. Under noise the regret is that of
+    the noise-free value.
 
     Raises:
         InvalidInputError: If an argument is out of its range, or not one of ``regret`` and
@@ -108,7 +109,7 @@ class StopWhenConverged:
 
         Args:
             study: A study with one objective.
-            number: Of the trial that ended; the last finished one if None.
+            number: Number of the trial that ended; the last finished one if None.
         """
         _require_single_objective(study)
         trials = study.get_trials(deepcopy=False, states=_FINISHED)

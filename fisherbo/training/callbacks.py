@@ -39,7 +39,7 @@ class TracePoint:
 
 @dataclass(frozen=True)
 class Report:
-    """A moment of a run, handed to callbacks.
+    """The state of a run, handed to callbacks.
 
     Attributes:
         point: The loss and the steps and time that it took.
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All numbers of the moment by name, those that are finite."""
+        """All finite numbers of the report by name."""
         found: dict[str, float | None] = {
             "loss": self.point.loss,
             "best_loss": self.best_loss,

@@ -43,45 +43,46 @@ from fisherbo.training.settings import check_choice, check_settings
 class KFAC(NaturalDescent):
     """Kronecker-factored approximate curvature for the modules of a network.
 
-    Covered are Linear, Conv1d to Conv3d (groups: a block each), Embedding, MultiheadAttention
-    (query, key, value and output: a block each) and the weight and bias of LayerNorm, RMSNorm,
-    GroupNorm and BatchNorm (an exact block for each unit); modules called several times, and
-    modules of one kind with one weight, are one block. All else, such as LSTM and GRU, is trained
-    by `torch.optim.AdamW`; `coverage` tells what and why. A weight that the model also uses without
-    calling its module, as in ``F.linear(h, embedding.weight)``, is left to AdamW at the first step,
-    with a warning; it stays in its parameter group.
+    It covers Linear, Conv1d to Conv3d (groups: a block each), Embedding, MultiheadAttention (query,
+    key, value and output: a block each) and the weight and bias of LayerNorm, RMSNorm, GroupNorm
+    and BatchNorm (an exact block for each unit); modules called several times, and modules of one
+    kind with one weight, are one block. Everything else, such as LSTM and GRU, is trained by
+    `torch.optim.AdamW`; `coverage` lists it with the reasons. A weight that the model also uses
+    without calling its module, as in ``F.linear(h, embedding.weight)``, is left to AdamW at the
+    first step, with a warning; it stays in its parameter group.
 
     A factor A or G is dense up to ``max_factor_size``; beyond it, it is block-diagonal. `coverage`
     names the wide layers.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. Hooks on the
-    model collect what the factors need in both passes. Rows are the first dimension of the
-    model's output, and of each module's input. The Fisher is that of ``−log p(y | z)``, summed over
-    the entries of the model's output ``z`` that one distribution is over and averaged over the rows
-    and positions that the loss uses; a loss that is scaled in another way (``MSELoss`` is 2/C of
-    it) is the same method with another ``lr``, but for ``quadratic_model`` and
-    ``adaptive_damping``, which need that very loss.
+    model collect what the factors need in both passes. Rows are the first dimension of the model's
+    output, and of each module's input. The Fisher is that of ``−log p(y | z)``, summed over the
+    entries of the model's output ``z`` that belong to one distribution, and averaged over the rows
+    and positions that the loss uses. A loss on another scale (``MSELoss`` is 2/C of it) only
+    changes what ``lr`` means; but ``quadratic_model`` and ``adaptive_damping`` need exactly this
+    loss.
 
     ``param_groups[0]`` and those of ``groups`` hold what K-FAC trains; ``lr``, ``damping``,
     ``momentum`` and ``weight_decay`` may be changed there at any time, by a scheduler or by hand,
-    the other settings in ``param_groups[0]``. The last group, if not all is covered, is AdamW's;
-    its ``lr`` is one of K-FAC too, and AdamW's is ``lr * adamw_ratio``, so that schedulers which
-    write one value into all groups (OneCycleLR, CyclicLR) change both in proportion.
+    the other settings in ``param_groups[0]``. If not everything is covered, the last group is
+    AdamW's. Its ``lr`` is on K-FAC's scale, and AdamW uses ``lr * adamw_ratio``, so that schedulers
+    that write one value into all groups (OneCycleLR, CyclicLR) change both in proportion.
 
-    The loss uses a row if its gradient by ``z`` is not exactly 0: rows that ``ignore_index``, a
-    mask or a weight of 0 leaves out do not count, nor do masked entries of targets that are
-    independent. Weights of rows or classes, smoothed labels and losses such as Huber's leave the
-    Fisher of the likelihood as it is, without weights; only the empirical one has them. Passes
-    count if a backward pass comes to their outputs, until `zero_grad`, `step` or a change of the
-    weights by another optimizer. A module that gets no rows keeps its factors. A batch with 8,192
-    positions or more gives its input factor every k-th row only, so that at least 4,096 are left.
+    The loss uses a row if its gradient with respect to ``z`` is not exactly 0. Rows that are left
+    out by ``ignore_index``, a mask or a weight of 0 do not count, and neither do masked entries of
+    independent targets. Weights of rows or classes, label smoothing and losses such as Huber's do
+    not change the Fisher of the likelihood; only the empirical Fisher includes them. A forward pass
+    counts once a backward pass reaches its output, until `zero_grad`, `step` or a change of the
+    weights by another optimizer. A module that gets no rows keeps its factors. Of a batch with
+    8,192 positions or more, the input factor uses every k-th row only, so that at least 4,096 are
+    left.
 
-    Under `torch.amp.GradScaler` and `torch.distributed` nothing is to be done. Several processes
-    sum their factors, and each inverts a share of them; all take the same step, to the bit.
+    `torch.amp.GradScaler` and `torch.distributed` need nothing special. Several processes sum their
+    factors, and each inverts a share of them; all take the same step, to the bit.
 
-    The model may be frozen and unfrozen in part at any time; layers have no state before they are
-    trained. Other changes of its parameters (pruning, a parametrization, ``to(device)``, another
-    head) come before KFAC is built. ``copy.deepcopy`` and pickle copy the model along, so that
+    Parts of the model may be frozen and unfrozen at any time; layers have no state before they are
+    trained. Make other changes of its parameters (pruning, a parametrization, ``to(device)``,
+    another head) before you build KFAC. ``copy.deepcopy`` and pickle copy the model along, so that
     ``copy.deepcopy((model, optimizer))`` is a pair that continues to the bit; in skorch, override
     ``initialize_optimizer`` to build KFAC of ``self.module_``.
 
@@ -95,35 +96,36 @@ class KFAC(NaturalDescent):
         class_dim: The dimension of the output that a distribution is over. Default: the last one,
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
-        lr: Learning rate. With the gradient's moments it is one of Adam's kind, the largest move of
-            a weight in the eigenbasis; .02, which the KL limit lowers where outputs react strongly.
-            A matrix of which n > 32² entries have noise for gradients moves by 32/√n of it. Lower
-            it, or let it decay, where the loss comes down and then jumps. With the Fisher .1 (tuned
-            on full batches, .05 to 1.6). 0, as at the start of a warm-up, moves nothing; a schedule
-            that lowers it shortens the steps in proportion.
+        lr: Learning rate. With the gradient's moments it means what Adam's does: the largest move
+            of a weight, here in the eigenbasis; the default is .02. The KL limit shortens a step to
+            which the outputs react strongly, and a matrix in which n > 32² entries have only noise
+            for gradients moves by 32/√n of it. Lower it, or let it decay, if the loss falls and
+            then jumps. With the Fisher the default is .1 (tuned on full batches, .05 to 1.6). 0, as
+            at the start of a warm-up, moves nothing; a schedule that lowers it shortens the steps
+            in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
-            the gradient's moments it is that of a step along one batch's gradient, and the step's
-            own divergence is the less the more gradients are noise; .02. c is for each scalar that
-            the likelihood draws, C of them in a row of ``bernoulli`` or ``normal``, and for
-            ``normal`` in units of the residuals' variance, as `MSELoss` has them. (Targets of
-            thousands train, but better standardised, as with any optimizer.) Raise it for large
-            batches and short runs, lower it for small batches. With the Fisher it is ``lr² vᵀg`` of
-            one natural gradient, before momentum; a number is for the row as a whole, and "auto"
-            is .001 for each scalar, or no limit with ``quadratic_model`` and ``adaptive_damping``,
-            which find the length themselves.
+            the gradient's moments the default is .02, for a step along the gradient of one batch;
+            the noisier the gradients, the smaller the divergence of the step itself. c counts for
+            each scalar that the likelihood draws, C of them in a row of ``bernoulli`` or
+            ``normal``; for ``normal`` it is in units of the residuals' variance, as `MSELoss` has
+            them. (Targets of thousands train, but better standardised, as with any optimizer.)
+            Raise it for large batches and short runs, lower it for small batches. With the Fisher
+            it is ``lr² vᵀg`` of one natural gradient, before momentum; a number is for the row as a
+            whole, and "auto" is .001 for each scalar, or no limit with ``quadratic_model`` and
+            ``adaptive_damping``, which find the length themselves.
         second_moment: What scales a step in the eigenbasis of the factors. ``"gradient"``: the root
             of the moving mean square of the batches' gradients, as in Adam and SOAP; the default,
             which on small GPTs needs fewer steps than the Fisher. ``"fisher"``: the damped Fisher
             itself, K-FAC as it was published; better for the full-batch autoencoders. ``"auto"``:
             ``"fisher"`` if ``damping``, ``exact_damping``, ``eigen_correction``,
-            ``adaptive_damping`` or ``quadratic_model`` is given, which only that has.
+            ``adaptive_damping`` or ``quadratic_model`` is given, which only the Fisher has.
         second_moment_decay: Weight of the old mean square; .9 to .99 train a small GPT alike.
         damping: λ, added to the Fisher, .01 by default; or a function of the number of steps taken.
             Noise asks for more: raise it for small batches, lower it for full ones.
-        weight_decay: η. For the parameters of AdamW it is its decoupled weight decay.
-        decoupled_weight_decay: Whether θ shrinks by η·θ times the learning rate that the step had
-            in the end, the default with the gradient's moments; else η is L2: η θ is added to the
+        weight_decay: η. For AdamW's parameters it is AdamW's decoupled weight decay.
+        decoupled_weight_decay: True: θ shrinks by η·θ times the final learning rate of the step,
+            the default with the gradient's moments. False: η is L2, that is η θ is added to the
             gradient and η to the damping.
         factor_decay: Largest weight of the old factors in their moving average.
         factor_interval: Steps from one update of the factors to the next, or a third of the steps
@@ -147,11 +149,11 @@ class KFAC(NaturalDescent):
             whatever the other side), so that a factor takes little more memory than the weight. 1:
             diagonal factors, which diverge on autoencoders without ``kl_clip``.
         adaptive_damping: λ by Levenberg–Marquardt (M&G 2015, § 6.5). `step` needs a closure, whose
-            loss is evaluated once more every ``adaptation_interval`` steps; a step after which it
-            is not finite or greater where less was predicted is taken back.
+            loss is evaluated once more every ``adaptation_interval`` steps. A step is taken back if
+            the loss after it is not finite, or has risen where a fall was predicted.
         adaptation_interval: T.
-        adaptation_decay: ω, λ changes by ω^±T. M&G use .95; from λ = 5 the digits autoencoder
-            then takes half as many steps again to its target as with .9.
+        adaptation_decay: ω, λ changes by ω^±T. M&G use .95; with that, and from λ = 5, the digits
+            autoencoder takes one and a half times as many steps to its target as with .9.
         quadratic_model: lr and μ minimise the exact quadratic model at each step (M&G 2015, § 7);
             those of the groups are not used.
         recover: Take the last step back and raise λ where a gradient, loss or factor is not finite,
@@ -163,7 +165,7 @@ class KFAC(NaturalDescent):
         exclude: Names of modules to leave to AdamW.
         distributed: Whether the processes of the default group, if there is one, train this model
             together.
-        seed: Of the private generator that draws the labels.
+        seed: Seed of the private generator that draws the labels.
 
     Raises:
         InvalidInputError: If an argument breaks its rule or no module can be covered.

@@ -30,7 +30,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run reached, and why it stopped.
+    """The result of a training run, and why it stopped.
 
     Attributes:
         trace: The reported points, in order; the last one is the end of the run.
@@ -72,7 +72,7 @@ def fit(
     checkpoint_every: int = 100,
     progress: bool = False,
 ) -> TrainingResult:
-    """Train until the target, the steps or the CPU seconds are reached, or patience ends.
+    """Train until the target is reached, or until steps, CPU seconds or patience run out.
 
     Steps are taken as ``optimizer.step(closure)``, so that K-FAC's adaptive damping and L-BFGS work
     too.
@@ -107,7 +107,7 @@ def fit(
             the end. Default: the loss of the batch before each step, which costs no further forward
             pass and is compared with the target at every step.
         report_every: Steps from one report to the next.
-        callbacks: Called with each `Report`; may raise to end the run.
+        callbacks: Called with each `Report`; may raise an exception to end the run.
         scheduler: Of the optimizer; stepped after each of its steps, `ReduceLROnPlateau` with the
             reported loss after each report.
         autocast: ``torch.bfloat16`` or ``torch.float16``: the model and the loss are evaluated
@@ -117,9 +117,10 @@ def fit(
             each step. For K-FAC and the natural gradient ``kl_clip`` is the invariant limit.
         patience: Reports without a new smallest reported loss that end the run.
         keep_best: Whether the model ends with the weights of the smallest reported loss.
-        checkpoint: File that is written every ``checkpoint_every`` steps and at the end. If it is
-            there at the beginning the run goes on from it: model, optimizer, scheduler, data order,
-            trace, patience, best weights and, of the process, all global random generators.
+        checkpoint: File that is written every ``checkpoint_every`` steps and at the end. If it
+            exists, the run continues from it: the model, optimizer, scheduler, data order, trace,
+            patience and best weights are restored, and so are all global random generators of the
+            process.
         checkpoint_every: Steps from one checkpoint to the next.
         progress: Whether to draw a bar on standard error.
 

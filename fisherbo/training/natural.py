@@ -59,16 +59,16 @@ class _Pass:
 
 
 class NaturalGradient(torch.optim.Optimizer):
-    """Damped natural gradient with the exact Fisher of all weights of a model, of any modules.
+    """Damped natural gradient with the exact Fisher of all weights, for models of any modules.
 
     The loop is the usual one: ``zero_grad; loss(model(x), y).backward(); step()``. A step evaluates
-    the model once more on the inputs of each forward pass whose output a backward pass reached
-    since the last `zero_grad` or `step`, in the precision of the weights, with the same dropout
-    masks, and leaves generators and statistics as they were. Second derivatives are needed;
-    `torch.nn.functional.scaled_dot_product_attention` is computed by its MATH backend for that.
-    The Fisher is that of ``−log p(y | z)``, summed over the entries of ``z`` that one distribution
-    is over and averaged over the rows that the loss uses (see `fisherbo.training.KFAC`). ``lr``,
-    ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
+    the model once more on the inputs of each forward pass that a backward pass has reached since
+    the last `zero_grad` or `step`. It does so in the precision of the weights and with the same
+    dropout masks, and leaves generators and statistics as they were. Second derivatives are needed;
+    `torch.nn.functional.scaled_dot_product_attention` is computed by its MATH backend for that. The
+    Fisher is that of ``−log p(y | z)``, summed over the entries of ``z`` that belong to one
+    distribution, and averaged over the rows that the loss uses (see `fisherbo.training.KFAC`).
+    ``lr``, ``damping``, ``momentum``, ``weight_decay`` and ``kl_clip`` may be changed in
     ``param_groups[0]`` at any time.
 
     Parameters that are frozen later stay as they are; those that are frozen when it is built must
@@ -91,7 +91,8 @@ class NaturalGradient(torch.optim.Optimizer):
         kl_clip: Largest ``lr² vᵀg`` of one natural gradient, twice its KL divergence; ``None``: no
             limit.
         tolerance: Relative residual at which conjugate gradients stop.
-        max_iterations: Of conjugate gradients; what is reached by then is used.
+        max_iterations: Largest number of conjugate-gradient iterations; the solution reached by
+            then is used.
         distributed: Whether the processes of the default group, if there is one, train this model
             together.
 

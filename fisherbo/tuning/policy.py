@@ -36,7 +36,7 @@ _CONFIG = "fisherbo:policy"
 
 @dataclass(frozen=True, eq=False)
 class PolicyTuning:
-    """What a study of policies found.
+    """The result of `tune_policy`.
 
     Attributes:
         study: The Optuna study; its values are mean returns, larger is better.
@@ -67,20 +67,19 @@ def tune_policy(
     """Tune TRPO's radius, damping and trace with `FisherSampler`.
 
     A trial's value is the mean return of whole episodes with the most probable actions after
-    training, averaged over ``runs``. A run that leaves the finite numbers is a FAILED trial and the
-    study goes on.
+    training, averaged over ``runs``. A run that diverges is a FAILED trial, and the study goes on.
 
     Args:
         environment: A Gymnasium id, or a function that makes an environment.
-        steps: Of each run.
-        n_trials: Total of the study, with the trials that it holds already.
-        episodes: Of each evaluation.
-        runs: Of each trial, with seeds of their own.
-        seed: Of the sampler and of all runs.
+        steps: Steps of each run.
+        n_trials: Total number of trials, including those that the study holds already.
+        episodes: Episodes of each evaluation.
+        runs: Runs of each trial, each with its own seed.
+        seed: Seed of the sampler and of all runs.
         storage: Optuna storage, database URL or path of an SQLite file; ``None`` keeps it in
             memory.
         study_name: Name in the storage. Default: the environment's.
-        **settings: What is the same in each run, see `fisherbo.rl.Settings`.
+        **settings: Settings that are the same in each run; see `fisherbo.rl.Settings`.
 
     Raises:
         InvalidInputError: If an argument breaks its rule, a tuned setting is given, the study was

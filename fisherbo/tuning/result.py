@@ -49,8 +49,8 @@ class TuningResult:
         counts: trials by how they ended, and how many reached the target.
         best_trial: complete trial of the least value, or None.
         run: the record of that trial's training run, or None.
-        config: what the study was made with.
-        objective: what its trials run, where `tune_training` made this.
+        config: the configuration that the study was made with.
+        objective: what its trials run, if `tune_training` returned this.
     """
 
     study: optuna.Study
@@ -86,10 +86,11 @@ class TuningResult:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One record a trial, in order: what it tried and how it ended; rows of a data frame.
+        """One record for each trial, in order: what it tried and how it ended.
 
-        Its keys are number, state, value, loss (at the end), steps, cpu_seconds, failure (why it
-        failed, or None), and the keyword arguments of its optimizer.
+        A pandas.DataFrame can be made of the list. Its keys are number, state, value, loss (at the
+        end), steps, cpu_seconds, failure (why it failed, or None), and the keyword arguments of its
+        optimizer.
         """
         found = []
         for trial in self.study.get_trials(deepcopy=False):

@@ -96,7 +96,7 @@ def tune_training(
             K-FAC needs it with a loss of your own.
         optimizer: "kfac" (learning rate, damping, momentum), "kfac_full" and "ekfac" (factor decay
             and KL clip too), "natural", "adam", "sgd", or a `TunableOptimizer`.
-        n_trials: total of the study, with the trials that it holds already.
+        n_trials: total number of trials, including those that the study holds already.
         target: value of the metric at which a run ends.
         validation: data like `data`; its loss is the metric. Without it the training loss is.
         offset: subtracted from the loss to give the metric, for instance the entropy of the data.
@@ -110,15 +110,15 @@ def tune_training(
         pruner: Optuna pruner; None is `default_pruner`, `optuna.pruners.NopPruner()` is none.
         seed: seed of weights, batches, optimizer and sampler.
         metric: what the metric is called; None names it by its kind.
-        config: more of what makes two studies the same study, in JSON's types.
+        config: further values, of JSON's types, that must be the same for a study to be continued.
         progress: whether to draw a progress bar on standard error.
         checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
             that was interrupted or whose worker was killed then goes on in a new trial of the same
             parameters; without it such a trial is run again from the beginning.
-        measure: function from the model to the metric, less is better; None is the mean loss of
+        measure: function from the model to the metric, lower is better; None is the mean loss of
             the validation rows, or of the training rows without them.
         schedule: "constant" learning rate, or "linear": down to zero at the last step.
-        timeout: seconds after which no trial is begun; None is no limit.
+        timeout: seconds after which no trial is started; None is no limit.
         folds: further training and validation rows: a trial's value, without a `target`, is the
             mean over all folds. A trial is pruned by its run on `data` alone.
 

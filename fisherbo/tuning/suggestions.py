@@ -33,9 +33,9 @@ def suggest(
 ) -> dict[str, Any]:
     """Keyword arguments for a model's constructor, suggested from published ranges.
 
-    Ranges and their sources stand in `fisherbo.tuning.model_spaces`. Scales are logarithmic where
-    they should be, and a hyperparameter that has no effect, such as the degree of a kernel that is
-    not polynomial, is not suggested.
+    Ranges and their sources are listed in `fisherbo.tuning.model_spaces`. Scales are logarithmic
+    where they should be, and a hyperparameter that has no effect, such as the degree of a kernel
+    that is not polynomial, is not suggested.
 
     Args:
         trial: the trial of an Optuna study.
@@ -84,7 +84,7 @@ def search_space(
 
     Raises:
         InvalidInputError: the model is not known, or a hyperparameter exists only for some values
-            of another, which a dict of distributions cannot say.
+            of another, which a dict of distributions cannot express.
 
     Example:
         >>> search_space("Lasso")
@@ -110,7 +110,7 @@ def search_space(
 def default_point(model: Any, *, prefix: str = "") -> dict[str, Any]:
     """The library's defaults as a point of the space, for ``study.enqueue_trial``.
 
-    A default that is not in the range is left out, and the sampler chooses in its place.
+    A default outside the range is left out; the sampler then chooses the value.
 
     Args:
         model: as in `suggest`.

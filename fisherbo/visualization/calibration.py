@@ -63,7 +63,7 @@ def leave_one_out(posterior: Posterior) -> LeaveOneOut:
 def plot_calibration(
     study: Study, sampler: FisherSampler | None = None, *, objective: int = 0
 ) -> Figure:
-    """Figure of leave-one-out predictions: against what was observed, and how often they hold.
+    """Figure of leave-one-out predictions against observations, and of how often they hold.
 
     Args:
         study: A study of any sampler.

@@ -46,13 +46,13 @@ def plot_posterior_contour(
 ) -> Figure:
     """Figure of the posterior median over two parameters, its Fisher metric and two ascents.
 
-    Ellipses are steps of equal KL divergence, to second order, between beliefs about the next
-    observation, by the damped pull-back metric; half-axes above 0.1 of the search space are cut to
-    that. Where the kernel is rotated, a cross at the best point shows its axes in the plane, with
-    arms in proportion to the lengthscales. The paths climb the acquisition from the same points: by
-    the natural gradient in the sampler's metric, and by the Euclidean gradient with the same
-    damping rule, with first steps of at most a tenth of the search space. Other parameters are held
-    at the point of the best mean.
+    Each ellipse marks steps after which the prediction of the next observation differs by the same
+    KL divergence, to second order and by the damped pull-back metric; half-axes longer than 0.1 of
+    the search space are cut to that. Where the kernel is rotated, a cross at the best point shows
+    its axes in the plane, with arms in proportion to the lengthscales. The paths climb the
+    acquisition from the same points: by the natural gradient in the sampler's metric, and by the
+    Euclidean gradient with the same damping rule, with first steps of at most a tenth of the search
+    space. Other parameters are held at the point of the best mean.
 
     Args:
         study: A study of any sampler.

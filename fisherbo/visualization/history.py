@@ -57,10 +57,10 @@ def plot_optimization_history(
 
     Args:
         study: a study, or several to be compared, by name where their own names are not to be used.
-        target: what to show of a trial; the objective if None, of which there must be one.
+        target: what to show of a trial; if None the objective, which must be the only one.
         target_name: what that is called, with its unit.
-        error_bar: whether the mean of the studies' best values is shown, with a band of one
-            standard deviation, in place of each study, at trials that have a best value in all.
+        error_bar: whether to show, instead of each study, the mean of their best values with a band
+            of one standard deviation, at the trials where every study has a best value.
 
     Raises:
         InvalidInputError: there is no target, and a study has several objectives.

@@ -94,7 +94,7 @@ def plot_param_importances(
     sampler: FisherSampler | None = None,
     beside: Mapping[str, BaseImportanceEvaluator] | None = None,
 ) -> Figure:
-    """Figure of the parameters' importance, by inverse lengthscale if nothing else is asked for.
+    """Figure of the parameters' importance, by default by inverse lengthscale.
 
     Args:
         study: A study of any sampler.

@@ -74,9 +74,9 @@ def plot_acquisition_slice(
     """Figure of what the next trial maximises along each parameter, and of the point chosen.
 
     The acquisition, log expected improvement for one objective without constraints, in nats, along
-    each parameter through the next trial's point; not drawn where the next trial does not go, near
-    known points while the best value is old, for example. The axis ends 30 nats below the lower of
-    the peak and the next trial: what is below is as good as never chosen.
+    each parameter through the next trial's point. Gaps are where the next trial may not go, for
+    example near known points while the best value is old. The axis ends 30 nats below the lower of
+    the peak and the next trial; points below that are practically never chosen.
 
     Args:
         study: A study of any sampler.

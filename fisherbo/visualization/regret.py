@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def plot_regret_bound(study: Study, *, target: float | None = None) -> Figure:
-    """Figure of what the recommended trial may lose at most to the best point, over the trials.
+    """Figure of the bound on the remaining regret after each trial.
 
-    A line for each probability that the study's `StopWhenConverged` was given.
+    The remaining regret is what the recommended trial may lose to the best point. There is a line
+    for each probability that the study's `StopWhenConverged` was given.
 
     Args:
         study: A study that ran with `StopWhenConverged` among its callbacks.

@@ -1,4 +1,4 @@
-"""All there is to see of a study: a summary, and every figure that can be drawn of it."""
+"""A summary of a study, and every figure that can be drawn from it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _DESIGNED = (
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What there is to see of a study.
+    """A study's summary, figures and trials.
 
     Attributes:
-        summary: Names and values, JSON's own types.
-        figures: By a short name.
+        summary: Names and values, in JSON's types.
+        figures: Figures by a short name.
         left_out: Figures that cannot be drawn, with the reason.
-        trials: A line of names, then one a trial, as texts.
+        trials: Rows of text: the column names, then one row for each trial.
         next: The next trial.
         value: What the value is called, with its unit.
         notation: How parameters are written.
@@ -113,12 +113,12 @@ class StudyReport:
         page.write(self.to_html(), Path(path), "--output")
 
     def to_text(self) -> str:
-        """The summary, a line a name."""
+        """The summary as text, one line for each name."""
         width = max(map(len, self.summary))
         return "\n".join(f"{name:<{width}}  {_text(v)}" for name, v in self.summary.items())
 
     def to_markdown(self) -> str:
-        """The summary as a note."""
+        """The summary as a table in Markdown."""
         rows = [f"| {name} | {_text(value)} |" for name, value in self.summary.items()]
         return "\n".join(["| | |", "|---|---|", *rows])
 

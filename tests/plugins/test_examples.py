@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "plugins" / "examples"
@@ -62,6 +64,21 @@ def test_workers_of_a_dask_cluster_share_a_study(tmp_path):
     assert said["workers"] == 2
     assert said["points"] == said["trials"] == 24
     assert said["value"] < 0.1
+
+
+@pytest.mark.slow
+def test_kfac_is_logged_to_tensorboard(tmp_path):
+    said = run("with_tensorboard", 40, tmp_path)
+    assert said["steps"] == 40
+    assert said["loss"] < 0.5 < said["first"]
+    (log,) = (tmp_path / "runs" / "tensorboard").glob("events.out.tfevents.*")
+    events = event_accumulator.EventAccumulator(str(log)).Reload()
+    assert {"loss", "damping", "kl"} <= set(events.Tags()["scalars"])
+
+
+def test_every_example_is_listed():
+    told = set(re.findall(r"^\| `(\w+\.py)`", (EXAMPLES / "README.md").read_text(), re.MULTILINE))
+    assert told == {path.name for path in EXAMPLES.glob("*.py")}
 
 
 @pytest.mark.slow

@@ -57,4 +57,26 @@ def test_the_command_line_configures_the_sampler(tmp_path):
     made = run(tmp_path, "--cfg", "hydra", "hydra.sweeper.sampler.n_startup_trials=7")
     assert made.returncode == 0, made.stderr[-2000:]
     sampler = yaml.safe_load(made.stdout)["hydra"]["sweeper"]["sampler"]
-    assert sampler == {"_target_": "fisherbo.FisherSampler", "seed": 0, "n_startup_trials": 7}
+    assert sampler["_target_"] == "fisherbo.FisherSampler"
+    assert (sampler["seed"], sampler["n_startup_trials"]) == (0, 7)
+
+
+@pytest.mark.slow
+def test_beliefs_and_orders_come_from_the_configuration(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    made = run(
+        tmp_path,
+        "--multirun",
+        "x=interval(-5,5)",
+        "lr=choice(0.1,0.01,0.001)",
+        "hydra.sweeper.n_trials=8",
+        f"hydra.sweeper.storage={storage}",
+        "hydra.sweep.dir=out",
+        "+hydra.sweeper.sampler.priors={x:{_target_:fisherbo.prior.Normal,mean:1.5,sd:0.5}}",
+        "+hydra.sweeper.sampler.categories="
+        "{lr:{_target_:fisherbo.ordered,_args_:[0.001,0.01,0.1]}}",
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    study = optuna.load_study(study_name="example", storage=storage)
+    assert len(study.trials) == 8
+    assert study.trials[0].params["x"] == 1.5  # the belief's mode

@@ -1,6 +1,8 @@
 """The OptunaHub package: the registry's layout, loaded by its loader, and its own tests run."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import optuna
 import optunahub
 import pytest
+from PIL import Image
 
 from fisherbo import FisherSampler
 
@@ -28,6 +31,22 @@ def test_it_has_the_registrys_layout():
     assert "license: MIT License" in front
     for section in ("Abstract", "APIs", "Installation", "Example", "Others"):
         assert f"\n## {section}\n" in text
+
+
+def test_the_page_tells_every_argument_of_the_sampler():
+    text = (PACKAGE / "README.md").read_text()
+    parameters = inspect.signature(FisherSampler).parameters.values()
+    public = [p for p in parameters if not p.name.startswith("_")]
+    arguments = ", ".join(f"{p.name}={p.default!r}" for p in public)
+    assert f"`FisherSampler(*, {arguments})`" in text
+    for parameter in public:
+        assert f"\n  - `{parameter.name}`: " in text
+
+
+def test_its_pictures_are_there():
+    for path in re.findall(r"!\[.+?\]\((.+?)\)", (PACKAGE / "README.md").read_text()):
+        with Image.open(PACKAGE / path) as picture:
+            assert picture.width > 800
 
 
 def test_the_loaded_sampler_is_ours_and_optimizes():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "plugins" / "ray"
+
+
+def test_the_readme_shows_the_example():
+    (shown,) = re.findall(r"```python\n(.*?)```", (PLUGIN / "README.md").read_text(), re.DOTALL)
+    compile(shown, "README.md", "exec")
+    example = (PLUGIN / "example.py").read_text()
+    for statement in ("def train", "space =", "search_alg=", "reuse_actors="):
+        (line,) = [line.strip() for line in shown.splitlines() if statement in line]
+        assert line in example
 
 
 @pytest.mark.slow

@@ -33,15 +33,15 @@ class TableModel:
     """A network with the preprocessing of its inputs and the units of its target.
 
     Attributes:
-        name: of the data that it was trained on.
+        name: name of the data that it was trained on.
         target: name of the target column.
         classes: the labels, in the order of `predict_proba`; empty in regression.
-        encoder: from frames to inputs.
-        network: from inputs to logits, or to the scaled target.
+        encoder: maps frames to inputs.
+        network: maps inputs to logits, or to the scaled target.
         hidden: widths of its hidden layers.
-        centre: of the target, in regression.
-        scale: of the target, in regression.
-        scores: on the test rows, by name: value and interval.
+        centre: centre of the target, in regression.
+        scale: scale of the target, in regression.
+        scores: scores on the test rows, by name: value and interval.
     """
 
     name: str
@@ -56,7 +56,7 @@ class TableModel:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that a frame must have; others are not looked at."""
+        """Columns that a frame must have; others are ignored."""
         return self.encoder.columns
 
     def predict(self, frame: Any) -> Array:
@@ -91,12 +91,12 @@ class TableModel:
         return self.output(self.encoder.transform(rows))
 
     def output(self, encoded: Array) -> Array:
-        """What the network says of encoded rows."""
+        """The network's outputs for encoded rows."""
         with torch.no_grad():
             return self.network(torch.from_numpy(encoded)).numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, whole or not at all.
+        """Write the model to a file, completely or not at all.
 
         Raises:
             StorageError: the file cannot be written.
@@ -120,7 +120,7 @@ def load_model(path: str | Path) -> TableModel:
     """The model of a file that `fisherbo tune` wrote.
 
     Raises:
-        InvalidInputError: there is no such file, or it is none.
+        InvalidInputError: there is no such file, or it holds no model.
     """
     if not Path(path).is_file():
         raise InvalidInputError(
