@@ -155,7 +155,7 @@ class EndReader:
                 reached = self._ends_of([trials[i] for i in complete.tolist()], fit.axis, sign)
         except NumericalError:
             return None
-        sure = seen.variance <= _MOST_VARIANCE
+        sure = (seen.variance <= _MOST_VARIANCE) & (seen.value > WORST)
         seen = EndObservations(seen.value[sure], seen.variance[sure])
         return CurveEnds(row[sure], seen, fit.scale, complete, reached) if sure.any() else None
 
