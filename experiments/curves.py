@@ -16,6 +16,7 @@ of development or of final tasks alone: --all takes every file.
 Without pruning a study has 50 trials. The others have the steps of 20, and are scored by the steps
 until they have a complete trial as good as the best of FisherSampler's 50 (of the same task and
 seed), and by the share of the table that is better than their best complete trial at equal steps.
+The sampler "ranks" is FisherSampler without predicted ends of pruned and running trials.
 With several workers a simulated clock runs, on which every step takes a unit of time; steps are
 counted all the same. Rows are kept in runs/curves.jsonl.
 """
@@ -57,6 +58,7 @@ from rich.table import Table
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherPruner, FisherSampler
+from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
 
@@ -98,6 +100,7 @@ PRUNERS: Mapping[str, Callable[[], BasePruner]] = {
 }
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "fisher": lambda seed: FisherSampler(seed=seed),
+    "ranks": lambda seed: FisherSampler(seed=seed, _options=AlgorithmOptions(curve_ends=False)),
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }

@@ -127,7 +127,8 @@ class EndReader:
 
         They say nothing with several objectives, before two trials with reports are complete, of a
         trial with fewer than two reports, or three if it runs, of one whose last report is not
-        finite, and where they leave more doubt than there is about any trial.
+        finite or that speaks for an end below what the model can tell (it got worse than at its
+        start), and where they leave more doubt than there is about any trial.
 
         Args:
             trials: The trials of the study, in order of their numbers.
