@@ -10,10 +10,13 @@ TaskSet (Metz et al. 2020, the files of the DyHPO authors): real validation loss
 development and the even ones are final. Parameters are mapped to the unit interval in their
 logarithm (betas as 1 − beta). A study chooses among the 1,000: a suggestion moves to the nearest
 configuration of the table in the unit cube that was not tried yet, and the sampler is told of that.
+`experiments.curve_tables` makes such tables of lcbench, which have `u` in place of `x`, each folder
+of development or of final tasks alone: --all takes every file.
 
 Without pruning a study has 50 trials. The others have the steps of 20, and are scored by the steps
 until they have a complete trial as good as the best of FisherSampler's 50 (of the same task and
 seed), and by the share of the table that is better than their best complete trial at equal steps.
+The sampler "ranks" is FisherSampler without predicted ends of pruned and running trials.
 With several workers a simulated clock runs, on which every step takes a unit of time; steps are
 counted all the same. Rows are kept in runs/curves.jsonl.
 """
@@ -55,6 +58,7 @@ from rich.table import Table
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherPruner, FisherSampler
+from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
 
@@ -96,6 +100,7 @@ PRUNERS: Mapping[str, Callable[[], BasePruner]] = {
 }
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "fisher": lambda seed: FisherSampler(seed=seed),
+    "ranks": lambda seed: FisherSampler(seed=seed, _options=AlgorithmOptions(curve_ends=False)),
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
@@ -135,6 +140,8 @@ def table(path: str) -> CurveTable:
     """The table of a file of TaskSet."""
     data = np.load(path)
     names = tuple(str(name) for name in data["parameters"])
+    if "u" in data:
+        return CurveTable(names, data["u"], data["valid_loss"].astype(float))
     x = np.array(
         [c if not n.startswith("beta") else 1 - c for n, c in zip(names, data["x"].T, strict=True)]
     ).T
@@ -303,18 +310,19 @@ def report(console: Console, found: Mapping[Cell, rows.Row], length: int = 51) -
     console.print(shown)
 
 
-def paths(folder: Path, final: bool) -> list[str]:
+def paths(folder: Path, final: bool, every: bool = False) -> list[str]:
     """Files of the tasks: of the alphabetical order, the odd ones, or the even ones if final."""
     found = sorted(folder.glob("*.npz"))
     if not found:
         raise SystemExit(f"no .npz file in {folder}; give the folder of TaskSet's tables by --data")
-    return [str(path) for path in found[int(final) :: 2]]
+    return [str(path) for path in (found if every else found[int(final) :: 2])]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of TaskSet's tables")
     parser.add_argument("--final", action="store_true", help="final tasks in place of development")
+    parser.add_argument("--all", action="store_true", help="every task of the folder")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["fisher", "tpe"])
@@ -323,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="write experiments/results/curves.md")
     args = parser.parse_args(argv)
     seeds = args.seeds or (range(5) if args.final else range(100, 103))
-    files = paths(args.data, args.final)
+    files = paths(args.data, args.final, args.all)
     pruners = args.pruners
     if args.quick:
         files, seeds, pruners = files[:1], seeds[:1], ["none", "median", "early5", "fisher"]

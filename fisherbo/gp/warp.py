@@ -153,6 +153,32 @@ def warped_noise(noise: Array, y: Array, warped: Array) -> Array | None:
     return variance
 
 
+def interval_variance(interval: Array, y: Array, warped: Array) -> Array:
+    """Variances of warped values for intervals of one standard deviation to each side, ``(n,)``.
+
+    By the warp's own differences, which are interpolated between the values, continue above the
+    best with the slope at the top and end at the worst.
+
+    Args:
+        interval: Low and high ends, larger is better, NaN where none is given, shape ``(n, 2)``.
+        y: Values, larger is better, shape ``(n,)``.
+        warped: Their warped values, shape ``(n,)``.
+
+    Returns:
+        0 where no interval is given.
+    """
+    finite = np.isfinite(y)
+    knots, place = np.unique(y[finite], return_index=True)
+    told = np.logical_not(np.isnan(interval[:, 0]))
+    ends = np.clip(interval[told], -_HUGE, _HUGE)
+    inside = np.interp(ends, knots, warped[finite][place])
+    above = np.maximum(ends / 4 - knots[-1] / 4, 0.0)  # no difference overflows
+    reached = inside + 4 * np.minimum(above * slope_at_the_top(y, warped), 1e3)
+    variance = np.zeros(len(y))
+    variance[told] = np.square((reached[:, 1] - reached[:, 0]) / 2)
+    return variance
+
+
 def unwarp(values: Array, y: Array, warped: Array) -> Array:
     """Values of the objective for warped ``values``, by observed pairs ``(y, warped)``.
 

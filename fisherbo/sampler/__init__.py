@@ -7,10 +7,12 @@ One suggestion:
    `categories` and `simplex`: which choices have an order or distances, and which parameters
    are weights that sum to one; `fixed`: hold the values that are enqueued, fixed or no longer
    asked for.
-3. `observations`: rank pruned trials by their reports, recognise penalties and outliers, and
-   warp the worse half of the values to normal quantiles (half-rank warp: Song et al. 2024, the
-   Vizier GP bandit; up to two objectives); `constraints`: observations of each constraint, and
-   of failures if there are many (Gardner et al. 2014). Trials of killed workers are ignored.
+3. `observations`: give pruned and running trials the ends that their learning curves predict
+   (`curve_ends`, `end_values`), rank other pruned trials by their last reports (`pruned`),
+   recognise penalties and outliers, and warp the worse half of the values to normal quantiles
+   (half-rank warp: Song et al. 2024, the Vizier GP bandit; up to two objectives);
+   `constraints`: observations of each constraint, and of failures if there are many (Gardner
+   et al. 2014). Trials of killed workers are ignored.
 4. `design`: the first ``n_startup_trials`` are points of a scrambled Sobol sequence. Three of
    them are replaced by the best points of earlier studies, if given (`transfer`). With beliefs
    about the optimum, the first is their mode and half of them are drawn from them (`priors`).

@@ -14,12 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
 from fisherbo.acquisition.stopping import Stages, start_rate
-from fisherbo.gp.curve_model import WORST, CurveModel, condition_on_ends, fit_curves
-from fisherbo.gp.curve_scale import CurveScale
-from fisherbo.gp.curves import EndObservations, end_observations, end_variances, grouped
+from fisherbo.gp.curve_model import CurveModel, condition_on_ends
+from fisherbo.gp.curves import end_variances
 from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
 from fisherbo.sampler.categories import Categories, described, labels
+from fisherbo.sampler.curve_ends import EndCache, fit_study
 from fisherbo.sampler.curve_store import StudyCurves
 from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, last_report
 from fisherbo.sampler.recommend import QUANTILE
@@ -170,7 +170,7 @@ class CurveReader:
         self._lock = threading.Lock()
         self._reader = StudyReader()
         self._curves: StudyCurves | None = None
-        self._ends: dict[int, tuple[float, float]] = {}
+        self._cache = EndCache()
         self._numbers: tuple[int, ...] = ()
         self._beliefs: CurveBeliefs | None = None
 
@@ -207,10 +207,10 @@ class CurveReader:
             curves = self._fitted(study, trial, trials, axis, sign, place)
             numbers = tuple(t.number for t in trials)
             if curves is not self._curves or numbers != self._numbers or self._beliefs is None:
-                seen = self._observed(curves, trials, sign)
+                seen = self._cache.observed(curves, trials, sign)
                 model = condition_on_ends(seen, place(trials), place.kinds, curves.fit)
                 self._beliefs = CurveBeliefs(curves, model, curves.scale(ends), place, sign)
-                self._numbers = numbers
+                self._curves, self._numbers = curves, numbers
             return self._beliefs
 
     def _fitted(
@@ -227,24 +227,6 @@ class CurveReader:
         known = curve_store.latest([*trials, trial], names)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
-        read = [axis.read(t.intermediate_values, sign)[1] for t in trials]
-        scale = CurveScale.of(*(np.array([v[k] for v in read]) for k in (-1, 0)))
-        curves = [curve_of(t, axis, scale, sign) for t in trials]
         start = None if known is None else known.fit
-        whole = np.array([_complete(t) for t in trials])
-        fit = fit_curves(curves, place(trials), place.kinds, whole, start)
-        return curve_store.write(study, trial, names, StudyCurves(axis, scale, fit))
-
-    def _observed(
-        self, curves: StudyCurves, trials: Sequence[FrozenTrial], sign: float
-    ) -> EndObservations:
-        """What the trials' curves say of their ends; each is read once for each fit."""
-        if curves is not self._curves:
-            self._curves, self._ends = curves, {}
-        new = [t for t in trials if t.number not in self._ends]
-        read = [curve_of(t, curves.axis, curves.scale, sign) for t in new]
-        seen = end_observations(grouped(read), curves.fit.psi).at_least(WORST)
-        found = zip(seen.value.tolist(), seen.variance.tolist(), strict=True)
-        self._ends.update(zip((t.number for t in new), found, strict=True))
-        both = np.array([self._ends[t.number] for t in trials])
-        return EndObservations(both[:, 0], both[:, 1])
+        found = fit_study(trials, axis, sign, place(trials), place.kinds, start)
+        return curve_store.write(study, trial, names, found)

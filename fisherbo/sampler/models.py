@@ -18,7 +18,6 @@ from fisherbo.gp.posterior import Posterior, with_fantasies
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.subset import Region, region_known
 from fisherbo.gp.transfer import TransferMean, TransferPosterior
-from fisherbo.gp.warp import warped_noise
 from fisherbo.sampler.constraints import ConstraintData
 from fisherbo.sampler.costs import CostData
 from fisherbo.sampler.observations import Observations
@@ -113,8 +112,7 @@ def fit_objective(
     """
     x, warped = observations.x, observations.warped[objective]
     single = observations.objectives == 1
-    noise = observations.noise if single else np.zeros(len(observations))
-    known = warped_noise(noise, observations.y[:, objective], warped)
+    known = observations.known_noise(objective)
     y = warped if transfer is None else warped - transfer(x)
     given = prior_mean(space, single=single) if options.prior_mean is None else options.prior_mean
     constant = given if transfer is None else given * (1 - transfer.trust)

@@ -10,13 +10,22 @@ from functools import cached_property
 import numpy as np
 from optuna.study import StudyDirection
 
-from fisherbo.gp.warp import finite, standardize, warp, without_gaps
+from fisherbo.gp.warp import (
+    finite,
+    interval_variance,
+    standardize,
+    warp,
+    warped_noise,
+    without_gaps,
+)
 from fisherbo.sampler.constraints import (
     FAILURES,
     ConstraintData,
     constraint_data,
     failure_data,
 )
+from fisherbo.sampler.curve_ends import CurveEnds
+from fisherbo.sampler.end_values import predicted_values
 from fisherbo.sampler.options import DEFAULTS, AlgorithmOptions
 from fisherbo.sampler.outliers import without_outliers
 from fisherbo.sampler.pruned import with_pruned
@@ -61,6 +70,8 @@ class Observations:
         count: Number of trials that have values or failed.
         too_good: Which rows have a value that is infinite or implausibly good, shape ``(t,)``.
         half_rank: Whether the values are warped, and not only standardised.
+        interval: Values one standard deviation below and above those that learning curves predict,
+            NaN for others, shape ``(n, 2)``; None if none is predicted.
     """
 
     x: Array
@@ -75,6 +86,7 @@ class Observations:
     count: int
     too_good: Mask
     half_rank: bool = True
+    interval: Array | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -103,6 +115,20 @@ class Observations:
             return tuple(standardize(without_gaps(finite(column))) for column in self.y.T)
         noise = typical_noise(self.noise) if self.objectives == 1 else 0.0
         return tuple(warp(column, noise) for column in self.y.T)
+
+    def known_noise(self, objective: int) -> Array | None:
+        """Noise variances of an objective's warped values, beside the fitted one, ``(n,)``.
+
+        None if there is none. Several objectives have none.
+        """
+        if self.objectives > 1:
+            return None
+        y, warped = self.y[:, objective], self.warped[objective]
+        told = warped_noise(self.noise, y, warped)
+        if self.interval is None:
+            return told
+        predicted = interval_variance(self.interval, y, warped)
+        return predicted if told is None else told + predicted
 
     @cached_property
     def usable(self) -> Mask:
@@ -174,6 +200,7 @@ def observe(
     *,
     separate_failures: bool = True,
     options: AlgorithmOptions = DEFAULTS,
+    ends: CurveEnds | None = None,
 ) -> Observations:
     """The observations that a table of trials contains.
 
@@ -186,10 +213,15 @@ def observe(
         directions: Of the objectives.
         separate_failures: Whether many failures have a model of their own.
         options: Of the algorithm.
+        ends: What learning curves say of pruned and running trials.
     """
     value, points = objective_values(space, table, directions), table.points(space)
-    observed = ~np.isnan(value[:, 0])
-    row = observed.nonzero()[0]
+    observed, interval = ~np.isnan(value[:, 0]), None
+    found = None if ends is None else predicted_values(ends, value[:, 0], points)
+    if found is not None:
+        interval = np.full((len(table), 2), np.nan)
+        value[found.row, 0], interval[found.row] = found.value, found.interval
+    row = np.logical_not(np.isnan(value[:, 0])).nonzero()[0]
     failed = observed & ~np.isfinite(value).all(1)
     constraints = constraint_data(table)
     failures = failure_data(failed, observed) if separate_failures and failed.any() else None
@@ -210,6 +242,7 @@ def observe(
         count=int(observed.sum()),
         too_good=observed & (value == np.inf).any(1),
         half_rank=options.half_rank,
+        interval=None if interval is None else interval[row],
     )
 
 

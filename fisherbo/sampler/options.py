@@ -32,6 +32,7 @@ class AlgorithmOptions:
         cost_power: Of the cost in the acquisition.
         cost_cooling: Whether the power falls to 0 with what is left of a budget.
         cost_floor: Added to all costs, in median costs.
+        curve_ends: Whether learning curves predict the values of pruned and running trials.
         belief: How a user's belief about the optimum is used.
     """
 
@@ -49,6 +50,7 @@ class AlgorithmOptions:
     cost_power: float = 1.0
     cost_cooling: bool = False
     cost_floor: float = 0.5
+    curve_ends: bool = True
     belief: BeliefOptions = field(default_factory=BeliefOptions)
 
 

@@ -1,4 +1,4 @@
-"""Values for pruned trials, by their rank among all trials.
+"""Values for pruned trials of which curves predict no end, by their rank among all trials.
 
 A pruned trial has no final value, and reports of different steps are not comparable. Its last
 report is ranked among the learning curves of the complete trials at that step, which are

@@ -21,6 +21,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.gp.warp import unwarp
 from fisherbo.sampler.categories import described, labels
 from fisherbo.sampler.checks import NOTHING_VARIES
+from fisherbo.sampler.curve_ends import EndReader
 from fisherbo.sampler.fit_store import latest
 from fisherbo.sampler.models import fit_objective
 from fisherbo.sampler.observations import observe
@@ -54,7 +55,11 @@ class Recommendation:
 
 
 def recommend(
-    study: Study, reader: StudyReader, sources: SourceStudies, settings: UserSettings
+    study: Study,
+    reader: StudyReader,
+    sources: SourceStudies,
+    settings: UserSettings,
+    curves: EndReader,
 ) -> Recommendation:
     """The complete, feasible trial of the best posterior mean.
 
@@ -63,6 +68,7 @@ def recommend(
         reader: Of its trials.
         sources: Earlier studies.
         settings: What the user tells beside the study.
+        curves: Of the study's learning curves.
 
     Raises:
         InvalidInputError: If there is no such trial, or no parameter varies.
@@ -74,7 +80,11 @@ def recommend(
     if not search_space:
         raise InvalidInputError(NOTHING_VARIES)
     space, table = reader.table(search_space, trials)
-    seen = observe(space, table, study.directions, separate_failures=False, options=options)
+    read = trials, table, space, labels(search_space), study.directions
+    told = curves.ends(*read) if options.curve_ends else None
+    seen = observe(
+        space, table, study.directions, separate_failures=False, options=options, ends=told
+    )
     last = latest(trials, labels(search_space))
     transfer = sources.prior_mean(search_space, seen)
     model, _, _ = fit_objective(seen, space, last, transfer=transfer, options=options)

@@ -14,9 +14,10 @@ from fisherbo.acquisition.belief import Belief
 from fisherbo.acquisition.propose import Effort
 from fisherbo.sampler import checks
 from fisherbo.sampler.candidate_rows import CandidateRows, rows_of
-from fisherbo.sampler.categories import described
+from fisherbo.sampler.categories import described, labels
 from fisherbo.sampler.constraints import FAILURES
 from fisherbo.sampler.costs import CostData, cost_data
+from fisherbo.sampler.curve_ends import EndReader
 from fisherbo.sampler.fixed import fixed_values, given_values, hold, no_longer_asked, widened
 from fisherbo.sampler.input_constraints import InputConstraint
 from fisherbo.sampler.observations import Observations, observe
@@ -95,6 +96,7 @@ def read_request(
     search_space: SearchSpace,
     reader: StudyReader,
     settings: UserSettings,
+    curves: EndReader | None = None,
 ) -> Request | None:
     """The request of a trial; None if every parameter is fixed.
 
@@ -107,6 +109,7 @@ def read_request(
         search_space: Parameters to suggest.
         reader: Of the study's trials.
         settings: What the user tells beside the study.
+        curves: Of the study's learning curves.
     """
     rule, options = settings.rule, settings.options
     known = reader.parameters(trials)
@@ -123,7 +126,10 @@ def read_request(
         given = given_values(study.sampler, trial)
         table = settings.candidates.located(table, trials, parameters, known.constant)
         rows = rows_of(settings.candidates, target, table, trials, parameters, given)
-    observations = observe(space, table, study.directions, options=options)
+    read, ends = (trials, table, space, labels(parameters), study.directions), None
+    if curves is not None and options.curve_ends:
+        ends = curves.ends(*read)
+    observations = observe(space, table, study.directions, options=options, ends=ends)
     constraint = None
     if rule is not None and rows is None:  # rows obey it already
         constraint = InputConstraint(rule, target, parameters, known.constants)
@@ -131,5 +137,5 @@ def read_request(
         None if settings.cost is None else cost_data(trials, table.located, settings.cost, options)
     )
     belief = read_belief(settings.priors, target, parameters)
-    read = (trial.number, parameters, space, target, table, observations)
-    return Request(*read, constraint, options, costs, belief, rows)
+    found = (trial.number, parameters, space, target, table, observations)
+    return Request(*found, constraint, options, costs, belief, rows)

@@ -22,6 +22,7 @@ from fisherbo.sampler.candidate_rows import first_row
 from fisherbo.sampler.candidates import CandidateList, read_candidates
 from fisherbo.sampler.categories import labels, read_categories, unknown
 from fisherbo.sampler.claims import claim_row, claimed_value
+from fisherbo.sampler.curve_ends import EndReader
 from fisherbo.sampler.design import begins, design_point
 from fisherbo.sampler.input_constraints import Rule
 from fisherbo.sampler.inspect import Inspection
@@ -154,6 +155,7 @@ class FisherSampler(BaseSampler):
         self._fitter = ModelFitter(surrogate, options=options)
         self._sources = SourceStudies(read_sources(source_studies))
         self._readers = ReadersByStudy(StudyReader)
+        self._curves = ReadersByStudy(EndReader)
         self._notices = Notices()
 
     @property
@@ -181,7 +183,8 @@ class FisherSampler(BaseSampler):
                 or no parameter that varies.
         """
         checks.require_single_objective(study)
-        return recommend(study, self._readers.of(study), self._sources, self._settings)
+        read = self._readers.of(study), self._sources, self._settings, self._curves.of(study)
+        return recommend(study, *read)
 
     @usual_errors
     def inspect(self, study: Study) -> Inspection:
@@ -292,7 +295,8 @@ class FisherSampler(BaseSampler):
     ) -> Request | None:
         """What is asked for, by steps 1 to 3; None where every parameter is fixed."""
         reader = self._readers.of(study)
-        found = read_request(study, trial, trials, asked, reader, self._settings)
+        curves = self._curves.of(study)
+        found = read_request(study, trial, trials, asked, reader, self._settings, curves)
         for message in found.warnings if found else ():
             self._notices.give(study, message)
         if unknown := unknown_names(self._settings.priors, reader.parameters(trials), len(trials)):

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import halfnorm, kstest
 
-from fisherbo.gp.warp import finite, half_rank, standardize, warp
+from fisherbo.gp.warp import (
+    finite,
+    half_rank,
+    interval_variance,
+    standardize,
+    warp,
+    warped_noise,
+)
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40).map(np.array)
 
@@ -95,3 +102,35 @@ def test_standardized_values_have_mean_zero_and_variance_one():
     y = standardize(np.random.default_rng(0).uniform(5, 9, 30))
     assert y.mean() == pytest.approx(0, abs=1e-12)
     assert y.std() == pytest.approx(1)
+
+
+def test_variance_of_an_interval_is_by_the_slope_of_the_warp():
+    y = np.random.default_rng(0).normal(size=40)
+    warped = warp(y)
+    best = np.argsort(y)[-5:-1]
+    interval = np.full((40, 2), np.nan)
+    interval[best] = y[best, None] + np.array([-1e-3, 1e-3])
+    found = interval_variance(interval, y, warped)
+    noise = np.where(np.isnan(interval[:, 0]), 0.0, 1e-6)
+    np.testing.assert_allclose(found, warped_noise(noise, y, warped), rtol=1e-6)
+
+
+def test_an_interval_continues_above_the_best_and_ends_at_the_worst():
+    y = np.linspace(0, 1, 21)
+    warped = warp(y)
+    beyond = np.full((21, 2), np.nan)
+    beyond[0], beyond[-1] = (-5.0, -1.0), (1.0, 1.5)
+    found = interval_variance(beyond, y, warped)
+    slope = (warped[-1] - warped[-2]) / 0.05
+    assert found[0] == 0
+    assert found[-1] == pytest.approx((0.25 * slope) ** 2)
+
+
+def test_wider_intervals_have_larger_variances_whatever_the_values():
+    rng = np.random.default_rng(1)
+    y = np.concatenate([rng.normal(size=20), [-1e300, np.inf, -np.inf, 1e5]])
+    middle = rng.normal(size=24)
+    narrow, wide = (
+        interval_variance(middle[:, None] + np.array([-s, s]), y, warp(y)) for s in (0.1, 1.0)
+    )
+    assert (wide >= narrow).all() and np.isfinite(wide).all() and (wide > 0).any()

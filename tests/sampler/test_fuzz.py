@@ -11,11 +11,11 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from fisherbo import FisherSampler
 
@@ -24,6 +24,7 @@ CONSTRAINTS = [(), ("size",)]
 
 names = st.sampled_from(["x", "lr/opt", "größe", "層", "n layers", "z"])
 places = st.floats(-1e3, 1e3, allow_nan=False)
+reports = places | st.sampled_from([float("nan"), float("inf"), 1e300, -1e300, 0.0])
 outcomes = st.sampled_from(["complete", "nan", "inf", "-inf", "huge", "pruned", "fail"])
 
 
@@ -101,12 +102,22 @@ class Studies(RuleBasedStateMachine):
         count = len(self.study.directions)
         special = {"inf": float("inf"), "-inf": float("-inf"), "huge": 1e300}
         if outcome == "pruned" and count == 1:
-            trial.report(value, 3)
+            if 3 not in self.study.trials[trial.number].intermediate_values:
+                trial.report(value, 3)
             self.study.tell(trial, state=TrialState.PRUNED)
         elif outcome in ("fail", "nan", "pruned"):
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             self.study.tell(trial, [special.get(outcome, value)] * count)
+
+    @precondition(lambda self: self.open and len(self.study.directions) == 1)
+    @rule(values=st.lists(reports, min_size=1, max_size=6), which=st.integers(0, 7))
+    def report(self, values, which):
+        """Go on with the learning curve of an open trial."""
+        trial = self.open[which % len(self.open)]
+        begun = max(self.study.trials[trial.number].intermediate_values, default=-1) + 1
+        for step, value in enumerate(values, begun):
+            trial.report(value, step)
 
     @rule(data=st.data())
     def enqueue(self, data):
@@ -134,6 +145,45 @@ Studies.TestCase.settings = settings(
 TestStudies = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")(
     Studies.TestCase
 )
+
+
+STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL]
+curves = st.lists(reports, max_size=12)
+told = st.tuples(st.sampled_from(STATES), curves, st.none() | reports)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    trials=st.lists(told, min_size=6, max_size=14),
+    direction=st.sampled_from(["minimize", "maximize"]),
+    seed=st.integers(0, 99),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_learning_curves_of_trials_that_are_complete_pruned_failed_or_running(
+    trials, direction, seed
+):
+    """A value is the last report or anything; the sampler goes on, and stays the same."""
+    space = {"x": FloatDistribution(0, 1), "n": IntDistribution(1, 9)}
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(2):
+        sampler = FisherSampler(seed=seed, n_startup_trials=3)
+        found.append(optuna.create_study(direction=direction, sampler=sampler))
+    for state, curve, value in trials:
+        last = curve[-1] if curve and not np.isnan(curve[-1]) else 0.0
+        value = last if value is None or np.isnan(value) else value
+        trial = create_trial(
+            params={"x": rng.random(), "n": int(rng.integers(1, 10))},
+            distributions=space,
+            state=state,
+            value=value if state == TrialState.COMPLETE else None,
+            intermediate_values=dict(enumerate(curve)),
+        )
+        for study in found:
+            study.add_trial(trial)
+    before = global_state()
+    asked = [study.ask(space).params for study in found]
+    assert asked[0] == asked[1] and 0 <= asked[0]["x"] <= 1
+    assert global_state() == before
 
 
 def run(objective, n_trials=8):
