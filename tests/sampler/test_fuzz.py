@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import optuna
 import pytest
+import sklearn  # noqa: F401 - sets a variable of the environment when it is imported
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
