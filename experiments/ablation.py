@@ -40,6 +40,7 @@ from fisherbo.sampler.options import AlgorithmOptions
 Array = NDArray[np.float64]
 FULL = "full"
 MARKS = (25, 50, 100)
+SEEDS = 5  # of 5-D BBOB, whose runs are short
 QUICK_FUNCTIONS = (1, 6, 8, 10, 13, 15, 20, 22)
 
 
@@ -78,6 +79,7 @@ class Task:
     problem: Callable[[str], Problem]
     pairs: tuple[Pair, ...]
     variants: tuple[str, ...]
+    budget: int = 100
 
 
 def variants_without(*left_out: Sequence[str]) -> tuple[str, ...]:
@@ -88,18 +90,21 @@ def tasks() -> dict[str, Task]:
     """The suites by name."""
     continuous, mixint = bbob.suite(5), bbob.suite(5, mixint=True)
     wide = bbob.suite(10)
+    repeated = tuple((name, seed) for seed in range(SEEDS) for name, _ in continuous.dev)
     smooth = variants_without(DISCRETE, TRAINING, TUNING)
     mixed = variants_without(TRAINING, CONTINUOUS)
     training = tuple(p for p in hpo.SUITE.dev if not p[0].startswith("cash"))
     return {
-        "bbob": Task(continuous, bbob.problem, tuple(continuous.dev), smooth),
+        "bbob": Task(continuous, bbob.problem, repeated, smooth),
         "bbob10": Task(wide, bbob.problem, tuple(wide.dev), ("score-metric",)),
         "mixint": Task(
             mixint, bbob.problem, tuple(mixint.dev), variants_without(TRAINING, TUNING, CONTINUOUS)
         ),
         "tables": Task(tables.SUITE, tables.problem, tuple(tables.SUITE.dev), mixed),
         "hpo": Task(hpo.SUITE, hpo.problem, training, tuple(VARIANTS)),
-        "surfaces": Task(surfaces.SUITE, surfaces.problem, tuple(surfaces.SUITE.dev), mixed),
+        "surfaces": Task(
+            surfaces.SUITE, surfaces.problem, tuple(surfaces.SUITE.dev), mixed, surfaces.BUDGET
+        ),
     }
 
 
@@ -175,7 +180,7 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     """Problem by problem, so that a part of them is a fair comparison too."""
     chosen = {name: task for name, task in tasks().items() if name in args.suites}
     return [
-        Cell(name, problem, seed, variant, args.budget)
+        Cell(name, problem, seed, variant, min(args.budget, task.budget))
         for name, task in chosen.items()
         if _missing(name) is None
         for problem, seed in task.pairs
@@ -206,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--suites", nargs="+", default=list(tasks()), choices=list(tasks()))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
-    parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--budget", type=int, default=100, help="at most so many evaluations")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--again", action="store_true", help="make kept rows anew")
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
