@@ -218,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.suites, args.budget = ["bbob"], min(args.budget, 40)
+        args.seeds = args.seeds or [0]
     console = Console(width=140, record=True)
     for name in args.suites:
         if reason := _missing(name):
