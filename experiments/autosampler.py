@@ -4,6 +4,7 @@
     python -m experiments.autosampler --quick   one problem of each row up to 15 trials
     python -m experiments.autosampler --write   experiments/results/autosampler.md and .svg
     python -m experiments.autosampler --kinds mixed --dimensions 5 --rounds 4 --dev
+    python -m experiments.autosampler --dev --against zero-mean --kinds mixed --dimensions 100 300
 
 A row of the map is a kind of space with its number of parameters, a column a number of trials; one
 study gives all columns up to its end. Studies are made in rounds: each round has one problem of
@@ -15,7 +16,8 @@ their own from the second. Instances from 1000 on are for development (--dev).
 A cell is the share of studies in which FisherSampler's best value is better (a tie counts half)
 with p by Wilcoxon on the pairs' logarithms, not corrected for the number of cells, the median ratio
 of regrets, and the ratio of CPU times. A regret below 1e-8 counts as 1e-8, as in COCO. Of several
-objectives it is the hypervolume that is missing from the box of ideal and nadir.
+objectives it is the hypervolume that is missing from the box of ideal and nadir. --against compares
+with a variant of FisherSampler, whose models' prior mean is 0, in AutoSampler's place.
 
 AutoSampler is loaded from a local copy of its folder in github.com/optuna/optunahub-registry, which
 FISHERBO_AUTOSAMPLER or --autosampler names, or else by the package optunahub from the net. Rows are
@@ -50,11 +52,13 @@ from experiments.harness.comparison import win_share
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import Params, Problem
 from experiments.landscapes import functions, problem, task
+from fisherbo import FisherSampler
+from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
 
 FOLDER = "FISHERBO_AUTOSAMPLER"
-SAMPLERS = ("fisher", "auto")
+OTHERS = {"auto": "AutoSampler", "zero-mean": "FisherSampler with a prior mean of 0"}
 MARKS = (5, 15, 50, 200, 1000, 10000)
 DIMENSIONS: Mapping[str, tuple[int, ...]] = {
     "continuous": (1, 2, 5, 10, 30, 100, 300),
@@ -67,17 +71,17 @@ DIMENSIONS: Mapping[str, tuple[int, ...]] = {
 LENGTHS: Mapping[tuple[str, int], tuple[int, ...]] = {
     ("continuous", 1): (1000, 200, 200),
     ("continuous", 2): (1000, 200, 200),
-    ("continuous", 5): (1000, 200, 200),
-    ("continuous", 10): (1000, 200),
+    ("continuous", 5): (200, 200, 200),
+    ("continuous", 10): (200, 200),
     ("continuous", 30): (200,),
     ("continuous", 100): (200,),
-    ("mixed", 5): (1000, 1000, 200, 200, 200, 200),
+    ("mixed", 5): (1000, 200, 200, 200, 200, 200),
     ("mixed", 10): (200, 200, 200, 200, 200, 200),
-    ("mixed", 30): (200, 200, 200, 200, 200, 200),
+    ("mixed", 30): (200, 200, 200, 200, 200),
     ("mixed", 100): (200, 200),
-    ("conditional", 5): (1000, 1000, 200, 200, 200, 200),
+    ("conditional", 5): (1000, 200, 200, 200, 200, 200),
     ("conditional", 10): (200, 200, 200, 200, 200, 200),
-    ("conditional", 30): (200, 200, 200, 200, 200, 200),
+    ("conditional", 30): (200, 200, 200, 200, 200),
     ("conditional", 100): (200, 200),
     ("2 objectives", 5): (200,),
     ("4 objectives", 5): (200, 200, 200),
@@ -170,11 +174,15 @@ def auto_version(folder: str | None) -> str:
 
 def version_of(sampler: str) -> str:
     """Names the source of a sampler."""
-    return auto_version(os.environ.get(FOLDER)) if sampler == "auto" else sampler_version(sampler)
+    if sampler == "auto":
+        return auto_version(os.environ.get(FOLDER))
+    return sampler_version("fisher" if sampler == "zero-mean" else sampler)
 
 
 def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """FisherSampler, AutoSampler or one of `peers`, with its defaults."""
+    """FisherSampler or a variant of it, AutoSampler, or one of `peers`, with its defaults."""
+    if name == "zero-mean":
+        return FisherSampler(seed=seed, _options=AlgorithmOptions(prior_mean=0.0))
     if name == "auto":
         made: optuna.samplers.BaseSampler = auto_module(os.environ.get(FOLDER)).AutoSampler(
             seed=seed
@@ -234,7 +242,7 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
         for kind in args.kinds
         for d in DIMENSIONS[kind]
         if d in (args.dimensions or [d])
-        for s in args.samplers
+        for s in ("fisher", args.against)
     ]
     return sorted(cells, key=lambda cell: cell.length)
 
@@ -321,12 +329,12 @@ def entry(kind: str, d: int, mark: int, both: Sequence[tuple[rows.Row, rows.Row]
     )
 
 
-def report(made: Sequence[Entry]) -> Table:
+def report(made: Sequence[Entry], other: str = OTHERS["auto"]) -> Table:
     """The map as a table."""
-    table = Table(title="FisherSampler against AutoSampler")
+    table = Table(title=f"FisherSampler against {other}")
     for name in ("space", "d", "trials", "pairs", "fisher wins", "ties", "p", "regret ratio"):
         table.add_column(name, justify="right" if table.columns else "left")
-    table.add_column("AutoSampler's CPU / fisher's", justify="right")
+    table.add_column("its CPU / fisher's", justify="right")
     table.add_column("fisher is")
     for e in made:
         table.add_row(
@@ -335,7 +343,7 @@ def report(made: Sequence[Entry]) -> Table:
             e.verdict,
         )
     table.caption = (
-        "regret ratio: median of fisher's over AutoSampler's, below 1 where fisher is better; p: "
+        "regret ratio: median of fisher's over the other's, below 1 where fisher is better; p: "
         "Wilcoxon on the pairs, not corrected for the number of cells."
     )
     return table
@@ -370,19 +378,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="problems of each row")
     parser.add_argument("--kinds", nargs="+", default=list(DIMENSIONS), choices=list(DIMENSIONS))
     parser.add_argument("--dimensions", type=int, nargs="+", help="only these")
-    parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS), choices=SAMPLERS)
+    parser.add_argument("--against", default="auto", choices=list(OTHERS), help="the other one")
     parser.add_argument("--autosampler", type=Path, help=f"its folder; or by {FOLDER}")
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
+    if args.write and args.against != "auto":
+        parser.error("--write is for the map against AutoSampler; leave out --against")
     if args.autosampler is not None:
         os.environ[FOLDER] = str(args.autosampler.resolve())
-    if "auto" in args.samplers:
+    if args.against == "auto":
         auto_module(os.environ.get(FOLDER))
     found = rows.collect("autosampler", cells_of(args), work)
-    made = entries(found)
+    made = entries(found, args.against)
     console = Console(width=120, record=True)
-    console.print(report(made))
-    console.print(summary(made))
+    console.print(report(made, OTHERS[args.against]))
+    console.print(summary(made), highlight=False)
     if args.write:
         made_by = (
             f"fisher is `FisherSampler` at source digest {version_of('fisher')}, AutoSampler at "
