@@ -262,7 +262,7 @@ class Entry:
 
     Attributes:
         kind: Of the space or the study.
-        dimension: Parameters.
+        dimension: How many parameters, or "all" of these.
         trials: Of each study.
         pairs: Studies of each sampler.
         wins: Share of those in which FisherSampler is better, a tie counting half.
@@ -273,7 +273,7 @@ class Entry:
     """
 
     kind: str
-    dimension: int
+    dimension: str
     trials: int
     pairs: int
     wins: float
@@ -292,24 +292,43 @@ class Entry:
 
 def entries(found: Found, other: str = "auto") -> list[Entry]:
     """The map, by rows; cells without a pair are left out."""
-    made = []
-    for kind, dimensions in DIMENSIONS.items():
-        for d in dimensions:
-            here = {c: row for c, row in found.items() if (c.kind, c.dimension) == (kind, d)}
-            ours = {(c.instance): row for c, row in here.items() if c.sampler == "fisher"}
-            theirs = {(c.instance): row for c, row in here.items() if c.sampler == other}
-            for mark in MARKS:
-                both = [
-                    (ours[k], theirs[k])
-                    for k in sorted(set(ours) & set(theirs))
-                    if str(mark) in ours[k]["best"] and str(mark) in theirs[k]["best"]
-                ]
-                if both:
-                    made.append(entry(kind, d, mark, both))
-    return made
+    return [
+        entry(kind, str(d), mark, both)
+        for kind, dimensions in DIMENSIONS.items()
+        for d in dimensions
+        for mark in MARKS
+        if (both := pairs(found, other, kind, (d,), mark))
+    ]
 
 
-def entry(kind: str, d: int, mark: int, both: Sequence[tuple[rows.Row, rows.Row]]) -> Entry:
+def together(found: Found, other: str = "auto") -> list[Entry]:
+    """The same with all dimensions of a kind in one row."""
+    return [
+        entry(kind, "all", mark, both)
+        for kind, dimensions in DIMENSIONS.items()
+        for mark in MARKS
+        if (both := pairs(found, other, kind, dimensions, mark))
+    ]
+
+
+Pair = tuple[rows.Row, rows.Row]
+
+
+def pairs(found: Found, other: str, kind: str, dimensions: Sequence[int], mark: int) -> list[Pair]:
+    """Rows of FisherSampler and of the other on each problem that both have up to the mark."""
+    chosen = {
+        (c.sampler, c.dimension, c.instance): row
+        for c, row in found.items()
+        if c.kind == kind and c.dimension in dimensions and str(mark) in row["best"]
+    }
+    return [
+        (row, chosen[other, d, k])
+        for (sampler, d, k), row in sorted(chosen.items(), key=lambda item: item[0])
+        if sampler == "fisher" and (other, d, k) in chosen
+    ]
+
+
+def entry(kind: str, d: str, mark: int, both: Sequence[Pair]) -> Entry:
     """A cell from the rows of FisherSampler and of the other on each problem."""
     key = str(mark)
     losses = np.array([[row["best"][key] for row in pair] for pair in both])
@@ -329,16 +348,16 @@ def entry(kind: str, d: int, mark: int, both: Sequence[tuple[rows.Row, rows.Row]
     )
 
 
-def report(made: Sequence[Entry], other: str = OTHERS["auto"]) -> Table:
-    """The map as a table."""
-    table = Table(title=f"FisherSampler against {other}")
+def report(made: Sequence[Entry], title: str) -> Table:
+    """Cells of the map as a table."""
+    table = Table(title=title)
     for name in ("space", "d", "trials", "pairs", "fisher wins", "ties", "p", "regret ratio"):
         table.add_column(name, justify="right" if table.columns else "left")
     table.add_column("its CPU / fisher's", justify="right")
     table.add_column("fisher is")
     for e in made:
         table.add_row(
-            *(e.kind, str(e.dimension), str(e.trials), str(e.pairs)),
+            *(e.kind, e.dimension, str(e.trials), str(e.pairs)),
             *(f"{e.wins:.0%}", f"{e.ties:.0%}", f"{e.p:.3f}", f"{e.ratio:.2g}", f"{e.cpu:.1f}"),
             e.verdict,
         )
@@ -391,21 +410,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = rows.collect("autosampler", cells_of(args), work)
     made = entries(found, args.against)
     console = Console(width=120, record=True)
-    console.print(report(made, OTHERS[args.against]))
+    title = f"FisherSampler against {OTHERS[args.against]}"
+    console.print(report(made, title))
+    console.print(report(together(found, args.against), f"All dimensions together: {title}"))
     console.print(summary(made), highlight=False)
     if args.write:
         made_by = (
             f"fisher is `FisherSampler` at source digest {version_of('fisher')}, AutoSampler at "
             f"{version_of('auto')}. Made by `{rows.command('autosampler', argv)}`"
         )
-        title = "FisherSampler against AutoSampler"
         console.print(f"wrote {rows.write(console, 'autosampler', title, made_by)}")
         shown = [
             heatmap.Square(f"{e.kind}, d = {e.dimension}", e.trials, e.wins, e.verdict, e.pairs)
             for e in made
         ]
         path = rows.REPORTS / "autosampler.svg"
-        path.write_text(heatmap.picture("FisherSampler against AutoSampler", shown))
+        path.write_text(heatmap.picture(title, shown))
         console.print(f"wrote {path}")
 
 
