@@ -8,6 +8,8 @@ from html import escape
 
 WIDTH, LEFT, TOP, ROW = 360, 132, 58, 24
 WORSE, EVEN, BETTER = (213, 94, 0), (232, 232, 232), (47, 143, 208)
+ENOUGH = 6
+"""Pairs from which on Wilcoxon's p can be below .05; a cell with fewer is pale, in brackets."""
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #6e7681 }
 .title { font-weight: 600; font-size: 13px }
@@ -48,7 +50,7 @@ def picture(title: str, squares: Sequence[Square]) -> str:
     names = list(dict.fromkeys(square.row for square in squares))
     columns = sorted({square.column for square in squares})
     width = (WIDTH - LEFT - 4) / len(columns)
-    height = TOP + ROW * len(names) + 44
+    height = TOP + ROW * len(names) + 60
     parts = [
         f'<text class="title" x="4" y="18">{escape(title)}</text>',
         f'<text x="4" y="{TOP - 8}">trials</text>',
@@ -66,7 +68,8 @@ def picture(title: str, squares: Sequence[Square]) -> str:
     parts.append(
         f'<text x="4" y="{below + 18}">% of pairs that FisherSampler wins, blue above</text>'
     )
-    parts.append(f'<text x="4" y="{below + 34}">half; framed: p &lt; .05, not corrected</text>')
+    parts.append(f'<text x="4" y="{below + 34}">half; framed: p &lt; .05, not corrected;</text>')
+    parts.append(f'<text x="4" y="{below + 50}">in brackets: fewer than {ENOUGH} pairs</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'style="width:100%;max-width:480px" role="img">'
@@ -78,10 +81,12 @@ def picture(title: str, squares: Sequence[Square]) -> str:
 def _drawn(square: Square, x: float, y: float, width: float) -> str:
     sure = square.verdict in ("ahead", "behind")
     box = f'x="{x + 1:.1f}" y="{y + 1}" width="{width - 2:.1f}" height="{ROW - 2}" rx="2"'
-    text = f"{100 * square.share:.0f}"
+    few = square.pairs < ENOUGH
+    text = f"({100 * square.share:.0f})" if few else f"{100 * square.share:.0f}"
+    fill = colour(0.5 + 0.3 * (square.share - 0.5)) if few else colour(square.share)
     tip = f"{square.row}, {square.column} trials: {text} % of {square.pairs}, {square.verdict}"
     return (
-        f'<g><title>{escape(tip)}</title><rect {box} fill="{colour(square.share)}"/>'
+        f'<g><title>{escape(tip)}</title><rect {box} fill="{fill}"/>'
         + (f'<rect class="frame" {box}/>' if sure else "")
         + f'<text class="share{" sure" * sure}" x="{x + width / 2:.1f}" y="{y + 16}">{text}</text>'
         "</g>"

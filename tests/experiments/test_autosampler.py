@@ -223,6 +223,8 @@ def test_the_picture_has_a_square_for_each_cell_and_fits_a_phone():
     assert len(root.findall(f".//{svg}rect[@class='frame']")) == 2
     for rect in root.iter(f"{svg}rect"):
         assert float(rect.get("x")) + float(rect.get("width")) <= heatmap.WIDTH
+    few = heatmap.picture("map", [heatmap.Square("mixed, d = 5", 5, 1.0, "–", 2)])
+    assert ">(100)<" in few and heatmap.colour(1.0) not in few
     assert root.find(f"{svg}desc").text.endswith("a < b, 5: 0")
 
 
