@@ -82,12 +82,13 @@ def _drawn(square: Square, x: float, y: float, width: float) -> str:
     sure = square.verdict in ("ahead", "behind")
     box = f'x="{x + 1:.1f}" y="{y + 1}" width="{width - 2:.1f}" height="{ROW - 2}" rx="2"'
     few = square.pairs < ENOUGH
+    inner = f'x="{x + 2.5:.1f}" y="{y + 2.5}" width="{width - 5:.1f}" height="{ROW - 5}" rx="1"'
     text = f"({100 * square.share:.0f})" if few else f"{100 * square.share:.0f}"
     fill = colour(0.5 + 0.3 * (square.share - 0.5)) if few else colour(square.share)
     tip = f"{square.row}, {square.column} trials: {text} % of {square.pairs}, {square.verdict}"
     return (
         f'<g><title>{escape(tip)}</title><rect {box} fill="{fill}"/>'
-        + (f'<rect class="frame" {box}/>' if sure else "")
+        + (f'<rect class="frame" {inner}/>' if sure else "")
         + f'<text class="share{" sure" * sure}" x="{x + width / 2:.1f}" y="{y + 16}">{text}</text>'
         "</g>"
     )
