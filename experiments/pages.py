@@ -471,7 +471,30 @@ def objectives() -> str:
     return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
 
 
+def autosampler() -> str:
+    """Share of pairs won against AutoSampler by space and number of trials, and CPU times."""
+    found = table("autosampler")
+    marks = sorted(set(found.column("trials")), key=int)
+    rows = []
+    for space, d in dict.fromkeys((row[0], row[1]) for row in found.rows):
+        cells = {row[2]: row for row in found.rows if (row[0], row[1]) == (space, d)}
+        shares = [autosampler_cell(found, cells[mark]) if mark in cells else "–" for mark in marks]
+        last = list(cells.values())[-1]
+        rows.append([space, d, *shares, f"{last[8]} ({int(last[2]):,})"])
+    heads = [f"{int(mark):,} trials" for mark in marks]
+    return markdown(["space", "d", *heads, "AutoSampler's CPU time, in ours (trials)"], rows)
+
+
+def autosampler_cell(found: ResultTable, row: Sequence[str]) -> str:
+    """Share won with the number of pairs; bold where ahead, in italics where behind."""
+    cells = dict(zip(found.columns, row, strict=True))
+    text = f"{cells['fisher wins']} of {cells['pairs']}"
+    mark = {"ahead": "**", "behind": "*"}.get(cells["fisher is"], "")
+    return f"{mark}{text}{mark}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "autosampler": autosampler,
     "optimizers": optimizers,
     "optimizer_ratios": optimizer_ratios,
     "step_costs": step_costs,

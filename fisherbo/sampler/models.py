@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fisherbo.botorch.surrogate import Factory
 
 _REFERENCE_POINTS = 32
+_MANY_PARAMETERS = 50  # above the 38 of the largest tuning surface that 0 was measured on
 
 LastFit = Callable[[str], Fit | None]
 """A model's label to the last fit of it."""
@@ -136,11 +137,15 @@ def prior_mean(space: Space, *, single: bool = True) -> float:
     by one. A logarithmic scale, on which a uniform prior is Jeffreys' prior of a scale parameter,
     and categories are chosen such that all values are equally plausible: there they are not.
 
+    In spaces of 50 parameters and more regions without points are expected to be bad in any case:
+    nearly all of them are, and with a mean of 0 the search visits one after another.
+
     Args:
         space: The search space.
         single: Whether there is one objective.
     """
-    uninformed = single and bool((space.log | space.listed).any())
+    plausible = bool((space.log | space.listed).any()) and space.dimension < _MANY_PARAMETERS
+    uninformed = single and plausible
     return 0.0 if uninformed else PRIOR_MEAN
 
 

@@ -23,3 +23,9 @@ def test_the_prior_mean_is_zero_where_the_scale_makes_all_values_plausible(
     assert (prior_mean(space) == 0) == uninformed
     assert prior_mean(space) in (0, -1.5)
     assert prior_mean(space, single=False) == -1.5
+
+
+@pytest.mark.parametrize(("count", "expected"), [(38, 0.0), (49, 0.0), (50, -1.5), (300, -1.5)])
+def test_the_prior_mean_is_pessimistic_where_there_are_many_parameters(count, expected):
+    logarithmic = {f"x{j}": FloatDistribution(1e-4, 1, log=True) for j in range(count)}
+    assert prior_mean(to_space(logarithmic)) == expected
