@@ -201,8 +201,26 @@ def _only(distribution: BaseDistribution) -> float:
     return 0.0
 
 
-def with_conditions(space: Space, x: Array) -> Space:
-    """The space with the conditions that points ``(n, d)``, NaN where absent, obey."""
+def with_conditions(space: Space, whole: Array, pruned: Array | None = None) -> Space:
+    """The space with the conditions that points obey, NaN where a parameter is absent.
+
+    A pruned trial has usually asked for all its parameters. If pruned trials leave fewer conditions
+    than complete ones alone, some of them stopped before that, and they are left out.
+
+    Args:
+        space: The space.
+        whole: Points of complete trials, shape ``(n, d)``.
+        pruned: Points of pruned trials, shape ``(p, d)``; none if None.
+    """
+    found = _obeyed(space, whole)
+    if pruned is None or not len(pruned):
+        return found
+    together = _obeyed(space, np.concatenate([whole, pruned]))
+    return found if len(found.conditions) > len(together.conditions) else together
+
+
+def _obeyed(space: Space, x: Array) -> Space:
+    """The space with the conditions that points ``(n, d)`` obey."""
     present = ~np.isnan(x)
     if present.all():
         return space

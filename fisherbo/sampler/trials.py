@@ -278,7 +278,8 @@ class StudyReader:
             self._table = table
             if not np.isnan(table.x).any():
                 return self._space, table
-            return with_conditions(self._space, table.x[table.have(Status.COMPLETE)]), table
+            whole, pruned = (table.have(state) for state in (Status.COMPLETE, Status.PRUNED))
+            return with_conditions(self._space, table.x[whole], table.x[pruned]), table
 
     def _note(self, trial: FrozenTrial) -> None:
         """Note the distributions of a trial's parameters."""

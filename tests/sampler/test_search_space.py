@@ -116,3 +116,36 @@ def test_finished_trials_are_read_once_and_studies_kept_apart():
     assert reader.table(union, study.trials)[1].x == pytest.approx(first.x, nan_ok=True)
     assert readers.of(other).parameters(other.trials).varying == {}
     assert readers.of(study) is reader
+
+
+def test_pruned_trials_show_conditions_unless_they_stopped_before_asking():
+    s = space([1.0, 0.0, 0.0], [2.0, 1.0, 1.0], [True, False, False])
+    complete = np.array([[0.5, NAN, 0.2]] * 3)  # never the choice that has the second parameter
+    pruned = np.array([[0.0, 0.3, 0.2], [1.0, NAN, 0.7], [0.0, 0.9, 0.1]])
+    assert with_conditions(s, complete).conditions == ()
+    (condition,) = with_conditions(s, complete, pruned).conditions
+    assert (condition.child, condition.parent) == (1, 0)
+    assert condition.present.tolist() == [True, False, False]
+    complete = np.concatenate([complete, [[0.0, 0.4, 0.3]]])
+    early = np.array([[0.0, NAN, NAN]])  # it stopped before it asked for the others
+    (condition,) = with_conditions(s, complete, early).conditions
+    assert condition.present.tolist() == [True, False, True]
+
+
+def test_a_study_that_is_mostly_pruned_asks_for_what_its_branch_has():
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        momentum = 0.0
+        if trial.suggest_categorical("optimizer", ["adam", "sgd"]) == "sgd":
+            momentum = trial.suggest_float("momentum", 0, 1)
+        trial.report(x + momentum, 0)
+        if "momentum" in trial.params or trial.number % 4:
+            raise optuna.TrialPruned
+        return x
+
+    study = optuna.create_study(sampler=FisherSampler(seed=0))
+    study.optimize(objective, 24)
+    inspection = study.sampler.inspect(study)
+    (condition,) = inspection.request.space.conditions
+    names = list(inspection.search_space)
+    assert (names[condition.child], names[condition.parent]) == ("momentum", "optimizer")
