@@ -7,10 +7,10 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +28,11 @@ ROWS = [
     {"x": float(x), "y": int(y)}
     for x, y in zip(RNG.random(40), RNG.integers(0, 9, 40), strict=True)
 ]
+
+
+def frame(*args, **kwargs):
+    """A DataFrame; without pandas, which the sampler does not need, the test is skipped."""
+    return pytest.importorskip("pandas").DataFrame(*args, **kwargs)
 
 
 def bowl(trial):
@@ -172,25 +177,25 @@ def test_one_row_or_equal_rows_are_repeated(rows):
 
 
 def test_a_data_frame_is_the_same_list_and_its_missing_values_are_parameters_that_rows_lack():
-    frame = pd.DataFrame(MODELS)
-    assert frame["width"].isna().sum() == 7
-    studies = [create(frame), create(MODELS)]
+    models = frame(MODELS)
+    assert models["width"].isna().sum() == 7
+    studies = [create(models), create(MODELS)]
     for study in studies:
         study.optimize(conditional, n_trials=12)
     assert evaluated(studies[0]) == evaluated(studies[1])
 
 
 def test_integers_that_a_missing_value_made_floats_and_float32_are_values_too():
-    frame = pd.DataFrame({"n": [1, 2, None, 4], "x": np.array([0.1, 0.2, 0.3, 0.4], np.float32)})
+    told = frame({"n": [1, 2, None, 4], "x": np.array([0.1, 0.2, 0.3, 0.4], np.float32)})
 
     def objective(trial):
         x = trial.suggest_float("x", 0, 1)
         return x if abs(x - 0.3) < 1e-6 else x + trial.suggest_int("n", 1, 4)
 
-    study = create(frame)
+    study = create(told)
     study.optimize(objective, n_trials=4)
     assert sorted(t.params.get("n", 0) for t in study.trials) == [0, 1, 2, 4]
-    assert {t.params["x"] for t in study.trials} == set(frame["x"].tolist())
+    assert {t.params["x"] for t in study.trials} == set(told["x"].tolist())
 
 
 def test_values_are_given_as_they_are_in_the_list():
@@ -445,19 +450,20 @@ def test_what_the_objective_never_asks_for_is_ignored_with_a_warning(warned):
     "candidates, message",
     [
         ([], "must have a row, got none"),
-        (pd.DataFrame({"x": []}), "must have a row, got none"),
+        (partial(frame, {"x": []}), "must have a row, got none"),
         ({"x": [1, 2]}, "DataFrame or a sequence of parameters by name, got dict"),
         ("abc", "DataFrame or a sequence of parameters by name, got str"),
         (3, "got int"),
         ([{"x": 1}, 2], "got 2 in row 1"),
         ([{"x": 1}, {}], "got none in row 1"),
-        (pd.DataFrame({"x": [1.0, None]}), "got none in row 1"),
+        (partial(frame, {"x": [1.0, None]}), "got none in row 1"),
         ([{"x": 1, 3: 2}], "got the name 3"),
-        (pd.DataFrame([[1, 2]]), "got the name 0"),
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "each parameter once"),
+        (partial(frame, [[1, 2]]), "got the name 0"),
+        (partial(frame, [[1, 2]], columns=["a", "a"]), "each parameter once"),
     ],
 )
 def test_what_is_no_list_of_candidates_is_an_error(candidates, message):
+    candidates = candidates() if callable(candidates) else candidates
     with pytest.raises(InvalidInputError, match=message):
         FisherSampler(candidates=candidates)
 
@@ -529,7 +535,7 @@ def test_a_trial_keeps_its_row_where_a_sampler_of_another_list_takes_over():
 def test_one_choice_among_a_hundred_thousand_rows_takes_little_memory():
     tracemalloc = pytest.importorskip("tracemalloc")
     x = np.random.default_rng(0).random((100_000, 3)).round(6)
-    study = create(pd.DataFrame(x, columns=["a", "b", "c"]), n_startup_trials=2)
+    study = create(frame(x, columns=["a", "b", "c"]), n_startup_trials=2)
 
     def objective(trial):
         return sum((trial.suggest_float(name, 0, 1) - 0.5) ** 2 for name in "abc")
