@@ -196,9 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if missing := not_installed("categories", "onnxruntime"):
         console.print(missing)
         return
-    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
-    os.environ[surfaces.DATA] = str(args.data.resolve())
+    surfaces.require_data(parser, args.data)
     dev = args.dev or args.quick
     tasks = tasks_of(surfaces.DEVELOPMENT if dev else surfaces.FINAL)
     if args.quick:

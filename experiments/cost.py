@@ -24,7 +24,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +34,7 @@ from rich.table import Table
 
 from experiments import surfaces
 from experiments.harness import rows
-from experiments.harness.peers import make_sampler
-from experiments.harness.provenance import source_digest
+from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.statistics import mean_interval, wilcoxon_p
 from fisherbo import FisherSampler
 from fisherbo.sampler.options import DEFAULTS
@@ -83,13 +81,6 @@ VARIANTS: Mapping[str, Callable[[int, float], optuna.samplers.BaseSampler]] = {
 MISUSE = ("constant", "random")
 
 
-@cache
-def version() -> str:
-    """Of the sampler, as the run began."""
-    parts = ("sampler", "acquisition", "gp", "optimize", "geometry", "space.py", "sobol.py")
-    return source_digest(*parts)
-
-
 @dataclass(frozen=True)
 class Cell:
     """One study.
@@ -111,7 +102,9 @@ class Cell:
     def key(self) -> str:
         """Names the version and all settings."""
         limit = f"{TRIALS} trials" if self.budget is None else f"{self.budget:.6g} s"
-        return f"{self.arm}@{version()}/{self.problem}/{self.seed}/{self.cost}/{limit}"
+        return (
+            f"{self.arm}@{sampler_version('fisher')}/{self.problem}/{self.seed}/{self.cost}/{limit}"
+        )
 
 
 def work(cell: Cell) -> rows.Row:
@@ -284,9 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
-    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
-    os.environ[surfaces.DATA] = str(args.data.resolve())
+    surfaces.require_data(parser, args.data)
     chosen = problems(args)
     arms = list(dict.fromkeys([PLAIN, *args.arms]))
     console = Console(width=150, record=True)

@@ -205,7 +205,7 @@ def piston_lever(x: X) -> tuple[float, Sequence[float]]:
 
 def pressure_vessel(x: X) -> tuple[float, Sequence[float]]:
     """Cost of a vessel: sixteenths of an inch of shell and head, radius, length [C]."""
-    shell, head, r, l = 0.0625 * x[0], 0.0625 * x[1], x[2], x[3]  # noqa: E741
+    shell, head, r, l = 0.0625 * x[0], 0.0625 * x[1], x[2], x[3]  # noqa: E741 (the literature's names)
     cost = 0.6224 * shell * r * l + 1.7781 * head * r**2
     cost += 3.1661 * shell**2 * l + 19.84 * shell**2 * r
     return cost, (
@@ -272,7 +272,7 @@ def three_bar_truss(x: X) -> tuple[float, Sequence[float]]:
 
 def welded_beam(x: X) -> tuple[float, Sequence[float]]:
     """Cost of a welded beam: weld's height and length, beam's height and width [C]."""
-    h, l, t, b = x  # noqa: E741
+    h, l, t, b = x  # noqa: E741 (the literature's names)
     load, length, young, shear_modulus = 6000.0, 14.0, 30e6, 12e6
     primary = load / (sqrt(2) * h * l)
     radius = sqrt(l**2 / 4 + ((h + t) / 2) ** 2)

@@ -44,8 +44,8 @@ from rich.table import Table
 
 from experiments import surfaces
 from experiments.harness import rows, statistics
+from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params
-from experiments.harness.provenance import source_digest
 from fisherbo import FisherSampler
 from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.prior import LogNormal, Normal
@@ -81,13 +81,6 @@ SCENARIOS = tuple(name for name, tasks in surfaces.DEVELOPMENT.items() if len(ta
 DEV_TASKS, DEV_SEEDS, SEEDS = 4, (100,), (0, 1)
 
 
-@cache
-def version() -> str:
-    """Of the sampler and the priors, as the run began."""
-    parts = ("sampler", "acquisition", "gp", "optimize", "geometry")
-    return source_digest(*parts, "space.py", "sobol.py", "prior.py")
-
-
 @dataclass(frozen=True)
 class Extremes:
     """The best and the worst random configuration of a task."""
@@ -110,7 +103,7 @@ class Cell:
 
     def key(self) -> str:
         """Names the version and all settings."""
-        who = f"fisher@{version()}/{options_digest(self.method)}"
+        who = f"fisher@{sampler_version('fisher')}/{options_digest(self.method)}"
         return f"{who}/{self.problem}/{self.prior}/{self.seed}/{BUDGET}"
 
 
@@ -335,9 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
-    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
-    os.environ[surfaces.DATA] = str(args.data.resolve())
+    surfaces.require_data(parser, args.data)
     cells = cells_of(args)
     sources = [f"{space}/{task}" for space in SCENARIOS for task in surfaces.DEVELOPMENT[space]]
     ends = [Extremes(name) for name in dict.fromkeys([*sources, *(c.problem for c in cells)])]

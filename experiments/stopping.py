@@ -19,7 +19,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,7 @@ from scipy.stats import binomtest
 
 from experiments import surfaces
 from experiments.harness import rows
-from experiments.harness.peers import make_sampler
-from experiments.harness.provenance import source_digest
+from experiments.harness.peers import make_sampler, sampler_version
 from fisherbo.acquisition.regret import CALIBRATED, GAUSSIAN, Scale
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.models import ModelFitter
@@ -49,13 +47,6 @@ CHOSEN, FRESH = 200, 300
 MARKS = (10, 20)  # trials without an improvement, of the simple rules
 
 
-@cache
-def version() -> str:
-    """Of the sampler and the bound, as the run began."""
-    parts = ("sampler", "acquisition", "gp", "optimize", "geometry", "space.py", "sobol.py")
-    return source_digest(*parts)
-
-
 @dataclass(frozen=True)
 class Cell:
     """One study."""
@@ -67,7 +58,8 @@ class Cell:
 
     def key(self) -> str:
         """Names the version and all settings."""
-        return f"{self.sampler}@{version()}/{self.problem}/{self.seed}/{BUDGET}/{self.scale}"
+        who = f"{self.sampler}@{sampler_version('fisher')}"
+        return f"{who}/{self.problem}/{self.seed}/{BUDGET}/{self.scale}"
 
 
 @dataclass(frozen=True)
@@ -262,9 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
-    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        parser.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
-    os.environ[surfaces.DATA] = str(args.data.resolve())
+    surfaces.require_data(parser, args.data)
     found = rows.collect("stopping", cells_of(args), work, workers=args.workers)
     console = Console(width=130, record=True)
     console.print(coverage(found))

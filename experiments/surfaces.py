@@ -16,6 +16,7 @@ median of the random ones.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -147,17 +148,22 @@ SUITE = Suite(
 )
 
 
+def require_data(options: argparse.ArgumentParser, data: Path | None) -> None:
+    """Make a folder the surfaces', or end with what is missing."""
+    if data is None or not (data / "lcbench" / "model.onnx").exists():
+        options.error(f"--data must be a folder with lcbench/model.onnx in it, got {data}")
+    if absent := not_installed("surfaces", "onnxruntime"):
+        options.error(absent)
+    os.environ[DATA] = str(data.resolve())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parser("surfaces", __doc__)
     options.set_defaults(budget=BUDGET)
     options.add_argument("--data", type=Path, default=os.environ.get(DATA), help="the scenarios")
     options.add_argument("--scale", action="store_true", help="renew the scales of regret")
     args = options.parse_args(argv)
-    if args.data is None or not (args.data / "lcbench" / "model.onnx").exists():
-        options.error(f"--data must be a folder with lcbench/model.onnx in it, got {args.data}")
-    if absent := not_installed("surfaces", "onnxruntime"):
-        options.error(absent)
-    os.environ[DATA] = str(args.data.resolve())
+    require_data(options, args.data)
     if args.scale:
         renew_scales()
     else:

@@ -37,7 +37,10 @@ from experiments.harness.problems import Params, Problem, levels
 from experiments.harness.provenance import not_installed, source_digest
 
 SAMPLERS = ("fisher", "gp", "tpe", "cmaes", "random", "smac", "botorch", "hebo", "lq")
-_SAMPLER_CODE = ("space.py", "geometry", "optimize", "gp", "acquisition", "botorch", "sampler")
+_SAMPLER_CODE = (
+    *("space.py", "kinds.py", "prior.py", "sobol.py", "geometry", "optimize", "gp"),
+    *("acquisition", "botorch", "sampler"),
+)
 _NEEDED = {"smac": "smac", "botorch": "optuna-integration", "lq": "cma"}
 _VERSIONED = {"smac": "smac", "botorch": "botorch", "lq": "cma"}
 HEBO_PYTHON = Path(os.environ.get("FISHERBO_HEBO_PYTHON", "/tmp/hebo-env/bin/python"))

@@ -66,37 +66,26 @@ def claim_row(
         InvalidInputError: If no row agrees with the values that the trial has already.
     """
     with _noted(study, trial):
-        return _claim_row(study, trial, candidates, suggest, draw, warn)
-
-
-def _claim_row(
-    study: Study,
-    trial: FrozenTrial,
-    candidates: Candidates,
-    suggest: Suggest,
-    draw: Draw,
-    warn: Callable[[str], None],
-) -> int:
-    given, rng = given_values(study.sampler, trial), np.random.default_rng(trial.number)
-    for wait in _WAITS:
-        trials = _others(study, trial)
-        request, x = suggest(trials)
-        if request is not None and request.candidates is not None and x is not None:
-            row, repeated = request.candidates.at(x), request.candidates.repeated
-        else:
-            row, repeated = draw(candidates, trials, given)
-        text = candidates.text(row)
-        set_system_attr(study, trial, CANDIDATE, text)
-        now = _others(study, trial)
-        rivals = _with_claim(now, text) - _with_claim(trials, text)
-        if not rivals:
-            break
-        time.sleep(rng.uniform(0, wait))
-    if repeated:
-        warn(checks.NO_MORE_AGREE if given else checks.NO_MORE_CANDIDATES)
-    if ignored := _never_asked(candidates, trials):
-        warn(checks.never_asked(ignored))
-    return row
+        given, rng = given_values(study.sampler, trial), np.random.default_rng(trial.number)
+        for wait in _WAITS:
+            trials = _others(study, trial)
+            request, x = suggest(trials)
+            if request is not None and request.candidates is not None and x is not None:
+                row, repeated = request.candidates.at(x), request.candidates.repeated
+            else:
+                row, repeated = draw(candidates, trials, given)
+            text = candidates.text(row)
+            set_system_attr(study, trial, CANDIDATE, text)
+            now = _others(study, trial)
+            rivals = _with_claim(now, text) - _with_claim(trials, text)
+            if not rivals:
+                break
+            time.sleep(rng.uniform(0, wait))
+        if repeated:
+            warn(checks.NO_MORE_AGREE if given else checks.NO_MORE_CANDIDATES)
+        if ignored := _never_asked(candidates, trials):
+            warn(checks.never_asked(ignored))
+        return row
 
 
 def claimed_value(

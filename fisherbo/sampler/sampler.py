@@ -74,7 +74,8 @@ class FisherSampler(BaseSampler):
             Their completed trials are read once, here. Their best points replace three points of
             the design, and their models form the prior mean of the new one as far as they rank its
             trials better than chance. This gives a head start only: no gain was found after 24
-            trials. Not with ``surrogate``, nor with several objectives.
+            trials. With several objectives they give points of the design only. Not with
+            ``surrogate``.
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that
             exist at a point, by name, to whether it may be evaluated. It should raise KeyError if a
             parameter is missing: before the first trial has run, not all of them are known.
