@@ -1,7 +1,8 @@
 """The pictures of the gallery: every figure of `fisherbo.visualization`, drawn from real studies.
 
-    python -m experiments.gallery                   docs/_static/gallery, OptunaHub's picture
+    python -m experiments.gallery                   docs/_static/gallery, OptunaHub's pictures
     python -m experiments.gallery --only plot_kl_steps
+    python -m experiments.gallery --only optunahub
 
 The studies: a support vector machine on scikit-learn's breast-cancer data (30 trials, accuracy in
 three folds), and a perceptron on its digits (20 trials, pruned by `FisherPruner`). Needs Debian's
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import torch
@@ -28,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import fisherbo
+from experiments import regret
 from experiments.picture import chromium, drawn
 from fisherbo import visualization
 from fisherbo.training import TracePoint
@@ -36,8 +39,10 @@ from fisherbo.tuning.result import TuningResult
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs" / "_static" / "gallery"
-REGRET = ROOT / "experiments" / "results" / "regret.svg"
 HUB = ROOT / "plugins" / "optunahub" / "package" / "samplers" / "fisherbo" / "images"
+HUB_WIDTHS = {"regret.png": regret.WIDTH, "thumbnail.png": 440}
+"""OptunaHub's pictures; the thumbnail, shown in its list of packages, is the left chart alone."""
+HUB_PICTURES = "optunahub"
 WIDTH, SCALE = 720, 1.5
 COLOURS = 96  # of a picture, so that its file is small
 FOLDS = 3
@@ -135,9 +140,11 @@ def write(path: Path, image: bytes) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 
 
-def screenshot(browser: Any, page: Path, width: int, height: int) -> bytes:
-    """The upper left part of a page, on white ground, with twice as many pixels each way."""
-    browser.get(page.as_uri())
+def screenshot(browser: Any, picture: Path, width: int, height: int) -> bytes:
+    """The upper left part of an SVG, on white ground, with twice as many pixels each way."""
+    browser.set_window_size(2 * regret.WIDTH, 2 * regret.HEIGHT)  # nothing outside of it is drawn
+    style = f"<style>body {{ margin: 0 }} svg {{ width: {regret.WIDTH}px }}</style>"
+    browser.get(f"data:text/html;charset=utf-8,{quote(style + picture.read_text())}")
     size = {"x": 0, "y": 0, "width": width, "height": height, "scale": 2}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": size})
     return base64.b64decode(shot["data"])
@@ -149,16 +156,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=FIGURES, help="figures; default: all")
+    parser.add_argument("--only", nargs="+", choices=[*FIGURES, HUB_PICTURES])
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with chromium() as browser:
-        for name in args.only or FIGURES:
+        for name in [name for name in args.only or FIGURES if name in FIGURES]:
             figure = FIGURES[name]()
             size = {"width": WIDTH, "height": figure.layout.height, "scale": SCALE}
             write(path_of(name), drawn(browser, figure, format="png", **size))
-        if not args.only:
-            write(HUB / "regret.png", screenshot(browser, REGRET, 800, 340))
+        if HUB_PICTURES in (args.only or [HUB_PICTURES]):
+            for name, width in HUB_WIDTHS.items():
+                write(HUB / name, screenshot(browser, regret.RESULT, width, regret.HEIGHT))
 
 
 if __name__ == "__main__":

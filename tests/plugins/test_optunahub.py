@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import optunahub
 import pytest
@@ -43,10 +44,23 @@ def test_the_page_tells_every_argument_of_the_sampler():
         assert f"\n  - `{parameter.name}`: " in text
 
 
-def test_its_pictures_are_there():
-    for path in re.findall(r"!\[.+?\]\((.+?)\)", (PACKAGE / "README.md").read_text()):
-        with Image.open(PACKAGE / path) as picture:
-            assert picture.width > 800
+def test_the_page_shows_only_pictures_that_are_there():
+    shown = re.findall(r"!\[.+?\]\((.+?)\)", (PACKAGE / "README.md").read_text())
+    assert shown
+    for path in shown:
+        assert (PACKAGE / path).exists()
+
+
+@pytest.mark.parametrize("name", ["regret.png", "thumbnail.png"])  # the second is for the list
+def test_a_picture_has_its_title_and_the_names_of_its_axes(name):
+    with Image.open(PACKAGE / "images" / name) as picture:
+        ink = np.asarray(picture.convert("L")) < 200
+    assert ink.shape[1] > 800
+    part = len(ink) // 12
+    assert ink[:part].any()  # the title
+    assert ink[-part:].any()  # "evaluations"
+    assert not ink[:, :2].any()
+    assert not ink[:, -2:].any()  # the samplers' names end before the edge
 
 
 def test_the_loaded_sampler_is_ours_and_optimizes():
