@@ -1,4 +1,4 @@
-"""Every measured number of README.md, docs/benchmarks.md and OptunaHub's page against its file.
+"""Every measured number of README.md, docs and OptunaHub's page against its file.
 
     python -m experiments.verify            fails on any difference
     python -m experiments.verify --write    puts the tables and numbers of the files into the pages
@@ -8,13 +8,14 @@ A page says in comments, which readers do not see, where its numbers are from:
     <!-- table: latency -->                              above a table of `experiments.pages`
     <!-- made: latency -->                               above the line on how a file was made
     **22**<!-- latency > fisher; 5; 50 > median -->      after a number of the text
-    <!-- set-up -->                                      in a paragraph or item whose other numbers
-                                                         were chosen, and are not checked
+    <!-- set-up: 60 0.1 -->                              in a paragraph or item: these numbers were
+                                                         chosen, not measured
+    <!-- set-up -->                                      on the page of benchmarks: all others were
     <!-- no result file -->                              above what a command prints but is not kept
 
-A number of the text is right if the file's, rounded to as many digits, is that number. On the page
-of benchmarks a number without a comment is a failure; so is one of the section "Measured" of the
-other pages.
+A number of the text is right if the file's, rounded to as many digits, is that number. On the pages
+of docs that say how well something works a number without a comment is a failure, except in code,
+formulas and references; so is one of the section "Measured" of a README.
 The numbers of the README's picture are compared too. The regrets of `comparison.md` are computed
 again from the traces that are shipped; its ranks too, where FisherSampler's traces are among them.
 """
@@ -36,8 +37,15 @@ from experiments.pages import RECOMPUTED, TABLES
 from experiments.summary import SUITES
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 HUB = ROOT / "plugins" / "optunahub" / "package" / "samplers" / "fisherbo" / "README.md"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", HUB)
+BENCHMARKS = DOCS / "benchmarks.md"
+OTHERS = (
+    *(DOCS / f"{name}.md" for name in ("index", "quickstart", "faq", "gallery", "migration")),
+    *sorted((DOCS / "guides").glob("*.md")),
+    *sorted((DOCS / "how").glob("*.md")),
+)
+PAGES = (ROOT / "README.md", BENCHMARKS, HUB, *OTHERS)
 TABLE = re.compile(r"<!-- table: (\w+) -->\n\n?((?:\|.*\n)*)")
 MADE = re.compile(r"<!-- made: (\w+) -->\n(.*)\n")
 PLACED = re.compile(
@@ -45,8 +53,12 @@ PLACED = re.compile(
     r"<!-- (?P<place>\w+ > [^\n]*?) -->"
 )
 EXEMPT = ("<!-- set-up -->", "<!-- no result file -->")
+CHOSEN = re.compile(r"<!-- set-up: (.*?) -->")
+BLOCK = re.compile(r"^ *(```|:::).*?^ *\1$|\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
 NOT_MEASURED = re.compile(
-    r"```.*?```|`[^`\n]*`|<!--.*?-->|\]\([^)]*\)|^#.*?$|\[[\w ]*\]:.*?$", re.DOTALL | re.MULTILINE
+    r"`[^`]*`|\$[^$]*\$|<!--.*?-->|\]\([^)]*\)|^#.*?$|\[[\w ]*\]:.*?$|^ *\d+\. "
+    r"|(?:[A-Z]\w+|et al\.)\s+(?:19|20)\d\d(?=[;,)])",
+    re.DOTALL | re.MULTILINE,
 )
 FREE = re.compile(r"(?<![\w.-])[−+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[−+-]?\d+)?(?![\w-])")
 
@@ -64,6 +76,8 @@ def wrong_tables(page: str) -> Iterator[str]:
             yield f"table {name}: printed {differing[0]}, measured {differing[1]}"
         elif printed.strip() != TABLES[name]():
             yield f"table {name} has another number of rows than the result file"
+        if page[found.end() :] and not page.startswith("\n", found.end()):
+            yield f"table {name}: the line below it would be a row; leave one blank"
 
 
 def wrong_stamps(page: str) -> Iterator[str]:
@@ -100,17 +114,19 @@ def agrees(printed: str, measured: float) -> bool:
 
 
 def sourceless_numbers(page: str) -> Iterator[str]:
-    """Numbers of the text without a comment, in no table, code, link or exempt paragraph."""
-    rest = PLACED.sub("", MADE.sub("", TABLE.sub("", page)))
-    for paragraph in re.split(r"\n\s*\n|\n(?=- )", rest):
+    """Numbers of the text without a comment, in no code, formula, link or exempt paragraph."""
+    rest = PLACED.sub("", MADE.sub("", TABLE.sub("", BLOCK.sub("", page))))
+    for paragraph in re.split(r"\n\s*\n|\n(?= *- )", rest):
         if any(mark in paragraph for mark in EXEMPT):
             continue
-        for number in FREE.findall(NOT_MEASURED.sub(" ", paragraph)):
-            yield f"{number} has no source: {' '.join(paragraph.split())[:90]}"
+        chosen = " ".join(CHOSEN.findall(paragraph)).split()
+        for found in FREE.findall(NOT_MEASURED.sub(" ", paragraph)):
+            if (number := found.rstrip(",.")) not in chosen:
+                yield f"{number} has no source: {' '.join(paragraph.split())[:90]}"
 
 
 def measured_part(path: Path, page: str) -> str:
-    """What must be sourced: all of the benchmarks; of other pages the section "Measured"."""
+    """What must be sourced: of a README the section "Measured", else the whole page."""
     if path.name != "README.md":
         return page
     _, _, after = page.partition("\n## Measured\n")
@@ -121,7 +137,9 @@ def problems_of(path: Path, page: str) -> list[str]:
     """All that is wrong with a page."""
     found = [*wrong_tables(page), *wrong_stamps(page), *wrong_numbers(page)]
     found += sourceless_numbers(measured_part(path, page))
-    return [f"{path.name}: {problem}" for problem in found]
+    if path in OTHERS and EXEMPT[0] in page:
+        found.append(f"say which numbers were chosen: <!-- set-up: ... -->, not {EXEMPT[0]}")
+    return [f"{path.relative_to(ROOT)}: {problem}" for problem in found]
 
 
 def corrected(page: str) -> str:

@@ -4,7 +4,8 @@ import pytest
 
 from experiments import pages, result_tables, verify
 
-BENCHMARKS = verify.PAGES[1]
+BENCHMARKS = verify.BENCHMARKS
+GUIDES = [page for page in verify.OTHERS if page.parent.name == "guides"]
 SENTENCE = "A suggestion takes {}<!-- latency > fisher; 5; 50 > median --> ms.\n"
 
 
@@ -28,6 +29,8 @@ def test_a_wrong_cell_of_a_table_is_found(name):
     assert name in problem
     (problem,) = verify.wrong_tables(f"{head}\n")
     assert "number of rows" in problem
+    (problem,) = verify.wrong_tables(f"{right}and text\n")
+    assert "leave one blank" in problem
 
 
 def test_a_wrong_number_of_the_text_is_found_and_corrected():
@@ -53,6 +56,49 @@ def test_a_page_with_a_planted_number_is_refused(tmp_path):
     planted = page.replace("## Faults", "It is 37 times as fast.\n\n## Faults")
     (problem,) = verify.problems_of(BENCHMARKS, planted)
     assert "37 has no source" in problem
+
+
+def place_of(page):
+    """The first number of a guide's text that has a place, with its comment."""
+    return next(verify.PLACED.finditer(page.read_text()), None)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_number_planted_in_a_guide_is_found(page):
+    text = page.read_text()
+    assert verify.problems_of(page, text) == []
+    for planted in (f"{text}\nIt is 37 times as fast.\n", text.replace(".\n", ", 37 times.\n", 1)):
+        (problem,) = verify.problems_of(page, planted)
+        assert "37 has no source" in problem
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in GUIDES if place_of(page)], ids=lambda page: page.stem
+)
+def test_a_number_of_a_guide_that_is_not_its_files_is_found(page):
+    found = place_of(page)
+    wrong = "7,777" + found[0].removeprefix(found["number"])
+    (problem,) = verify.problems_of(page, page.read_text().replace(found[0], wrong, 1))
+    assert "printed 7,777" in problem
+    assert found["place"] in problem
+
+
+def test_a_guide_says_which_of_its_numbers_were_chosen():
+    page = GUIDES[0]
+    said = "After 60 trials{}.\n"
+    assert not verify.problems_of(page, said.format(" <!-- set-up: 60 -->"))
+    (problem,) = verify.problems_of(page, said.format(", in 7 ms <!-- set-up: 60 -->"))
+    assert "7 has no source" in problem
+    (problem,) = verify.problems_of(page, said.format(", in 7 ms <!-- set-up -->"))
+    assert "which numbers were chosen" in problem
+
+
+def test_numbers_of_references_formulas_and_code_need_no_source():
+    code = "```python\na = 5\n\nb = 6\n```"
+    said = f"1. As $t^2 = 3$ in `x = 4` (Snoek et al. 2012):\n\n{code}\n\n$$c = 7$$\n"
+    assert list(verify.sourceless_numbers(said)) == []
+    said = "In 2012 runs of 40 (Snoek et al. 2012)."
+    assert [found.split()[0] for found in verify.sourceless_numbers(said)] == ["2012", "40"]
 
 
 @pytest.mark.parametrize("item", ["Fewer trials", "Milliseconds", "Fewer steps"])
