@@ -86,7 +86,7 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
         study_name: name in the storage; a study of another configuration is refused. None derives
             the name from the configuration, as nested cross-validation needs it.
         timeout: seconds after which no further candidate is started.
-        pruning: True gives a candidate up once its folds so far show that it is worse than the best
+        pruning: True abandons a candidate once its folds so far show that it is worse than the best
             one (Wilcoxon signed-rank test, after three folds at the earliest); or an Optuna pruner.
             The mean score of such a candidate is NaN, and its ``pruned`` is True. A fold is never
             trained in part, and neither is the refit.

@@ -97,19 +97,19 @@ class KFAC(NaturalDescent):
             or for categorical outputs of more than two dimensions the one that the gradient of the
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate. With the gradient's moments it means what Adam's does: the largest move
-            of a weight, here in the eigenbasis; the default is .02. The KL limit shortens a step to
-            which the outputs react strongly, and a matrix in which n > 32² entries have only noise
-            for gradients moves by 32/√n of it. Lower it, or let it decay, if the loss falls and
-            then jumps. With the Fisher the default is .1 (tuned on full batches, .05 to 1.6). 0, as
-            at the start of a warm-up, moves nothing; a schedule that lowers it shortens the steps
-            in proportion.
+            of a weight, here in the eigenbasis; the default is .02. Two things shorten a step: the
+            KL limit, where the outputs react strongly, and noise, by which a matrix of n > 32²
+            entries whose gradients are nothing else moves by 32/√n of it. Lower it, or let it
+            decay, if the loss falls and then jumps. With the Fisher the default is .1; on full
+            batches, tuning chose .05 to 1.6. 0, as at the start of a warm-up, moves nothing; a
+            schedule that lowers it shortens the steps in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments the default is .02, for a step along the gradient of one batch;
             the noisier the gradients, the smaller the divergence of the step itself. c counts for
             each scalar that the likelihood draws, C of them in a row of ``bernoulli`` or
             ``normal``; for ``normal`` it is in units of the residuals' variance, as `MSELoss` has
-            them. (Targets of thousands train, but better standardised, as with any optimizer.)
+            them. (As with any optimizer, standardise targets that are in the thousands.)
             Raise it for large batches and short runs, lower it for small batches. With the Fisher
             it is ``lr² vᵀg`` of one natural gradient, before momentum; a number is for the row as a
             whole, and "auto" is .001 for each scalar, or no limit with ``quadratic_model`` and
@@ -120,9 +120,10 @@ class KFAC(NaturalDescent):
             itself, K-FAC as it was published; better for the full-batch autoencoders. ``"auto"``:
             ``"fisher"`` if ``damping``, ``exact_damping``, ``eigen_correction``,
             ``adaptive_damping`` or ``quadratic_model`` is given, which only the Fisher has.
-        second_moment_decay: Weight of the old mean square; .9 to .99 train a small GPT alike.
+        second_moment_decay: Weight of the old mean square; a small GPT trains equally well with all
+            values from .9 to .99.
         damping: λ, added to the Fisher, .01 by default; or a function of the number of steps taken.
-            Noise asks for more: raise it for small batches, lower it for full ones.
+            Noisy gradients need more: raise it for small batches, lower it for full ones.
         weight_decay: η. For AdamW's parameters it is AdamW's decoupled weight decay.
         decoupled_weight_decay: True: θ shrinks by η·θ times the final learning rate of the step,
             the default with the gradient's moments. False: η is L2, that is η θ is added to the
@@ -151,7 +152,7 @@ class KFAC(NaturalDescent):
         adaptive_damping: λ by Levenberg–Marquardt (M&G 2015, § 6.5). `step` needs a closure, whose
             loss is evaluated once more every ``adaptation_interval`` steps. A step is taken back if
             the loss after it is not finite, or has risen where a fall was predicted.
-        adaptation_interval: T.
+        adaptation_interval: T, the number of steps from one change of λ to the next.
         adaptation_decay: ω, λ changes by ω^±T. M&G use .95; with that, and from λ = 5, the digits
             autoencoder takes one and a half times as many steps to its target as with .9.
         quadratic_model: lr and μ minimise the exact quadratic model at each step (M&G 2015, § 7);
