@@ -73,7 +73,7 @@ class FisherSampler(BaseSampler):
         source_studies: Earlier studies with one objective and the same or an overlapping space.
             Their completed trials are read once, here. Their best points replace three points of
             the design, and their models form the prior mean of the new one as far as they rank its
-            trials better than chance. This gives a head start only: no gain was found after 24
+            trials better than chance. This gives a head start only: no gain was found after 32
             trials. With several objectives they give points of the design only. Not with
             ``surrogate``.
         input_constraints: Rule that every suggestion obeys: a callable from the parameters that

@@ -38,7 +38,7 @@ class MissingWeightsError(InvalidInputError, KeyError):
 
 
 def suggest_simplex(trial: BaseTrial, name: str, parts: Sequence[str]) -> dict[str, float]:
-    """Weights of some parts, at least 0 and of sum 1, suggested as one group.
+    """Suggest weights as one group: one for each part, at least 0, with the sum 1.
 
     `FisherSampler` compares them by the Fisher–Rao geometry of the categorical distributions: by
     √p, on a sphere. Any other sampler suggests the floats behind them one by one. ``trial.params``
