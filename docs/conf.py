@@ -48,20 +48,24 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!fisherbo\.(FisherSampler|FisherPruner|KF
 
 html_math_renderer = "mathml"
 
+PRIVATE = re.compile(r"^ *_\w+: .*\n(?: {8,}.*\n)*", re.MULTILINE)
 FENCE = re.compile(r"^(\s*)```python\n(.*?)^\s*```$", re.DOTALL | re.MULTILINE)
 
 
 def fences_as_directives(
     app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings have Markdown's fences, which the formatter knows; here they are directives."""
+    """Docstrings have Markdown's fences, which the formatter knows; here they are directives.
+
+    Private arguments, which only experiments give, are left out.
+    """
 
     def directive(match: re.Match[str]) -> str:
         indent, code = match.groups()
         body = "".join(f"   {line}\n" for line in code.splitlines())
         return f"{indent}.. code-block:: python\n\n{body}"
 
-    lines[:] = FENCE.sub(directive, "\n".join(lines)).split("\n")
+    lines[:] = FENCE.sub(directive, PRIVATE.sub("", "\n".join(lines))).split("\n")
 
 
 def without_private_options(

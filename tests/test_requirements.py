@@ -56,6 +56,18 @@ def test_every_extra_is_told(page):
     assert set(EXTRAS) - NOT_FOR_USERS <= told
 
 
+def test_the_versions_of_python_that_are_declared_are_those_that_are_tested():
+    declared = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    (newer,) = re.findall(
+        r"^\[.*versions=\((.*)\)$", (ROOT / ".ci/versions").read_text(), re.MULTILINE
+    )
+    assert declared == [PROJECT["requires-python"].removeprefix(">="), *newer.split()]
+    (row,) = re.findall(
+        r"^\| Python \|.*", (ROOT / "docs/installation.md").read_text(), re.MULTILINE
+    )
+    assert all(version in row for version in declared)
+
+
 def test_there_is_one_version_number():
     (cited,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     page = (ROOT / "docs" / "citation.md").read_text()

@@ -98,11 +98,11 @@ class KFAC(NaturalDescent):
             loss sums to 0 over (the last one, or 1 as in ``cross_entropy``).
         lr: Learning rate. With the gradient's moments it means what Adam's does: the largest move
             of a weight, here in the eigenbasis; the default is .02. Two things shorten a step: the
-            KL limit, where the outputs react strongly, and noise, by which a matrix of n > 32²
-            entries whose gradients are nothing else moves by 32/√n of it. Lower it, or let it
-            decay, if the loss falls and then jumps. With the Fisher the default is .1; on full
-            batches, tuning chose .05 to 1.6. 0, as at the start of a warm-up, moves nothing; a
-            schedule that lowers it shortens the steps in proportion.
+            KL limit, where the outputs react strongly, and noise: a matrix of n > 32² entries moves
+            by 32/√n of it if its gradients are only noise. Lower it, or let it decay, if the loss
+            falls and then jumps. With the Fisher the default is .1; on full batches, tuning chose
+            .05 to 1.6. 0, as at the start of a warm-up, moves nothing; a schedule that lowers it
+            shortens the steps in proportion.
         momentum: μ. Weight of the old mean gradient, or the heavy ball on the natural gradient.
         kl_clip: c, twice the KL divergence in nats that a step may have; ``None``: no limit. With
             the gradient's moments the default is .02, for a step along the gradient of one batch;

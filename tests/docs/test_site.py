@@ -1,5 +1,6 @@
 """The site builds without a warning; every link within it leads to what is there."""
 
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+LEFT = re.compile(r"\]\([^)\s]*\.md\b")  # a link that is shown as it is written
 
 
 class References(HTMLParser):
@@ -46,8 +48,17 @@ def test_every_page_is_made_and_refers_to_what_is_there(site):
         if "_build" in source.parts:
             continue
         page = site / source.relative_to(DOCS).with_suffix(".html")
+        html = page.read_text()
+        assert not LEFT.search(html), source
         references = References()
-        references.feed(page.read_text())
+        references.feed(html)
         assert references.found
         for target in filter(None, references.found):
             assert (page.parent / target).exists(), (source, target)
+
+
+@pytest.mark.slow
+def test_private_arguments_are_not_shown(site):
+    html = (site / "api" / "sampler.html").read_text()
+    assert "n_startup_trials" in html
+    assert "_options" not in html
