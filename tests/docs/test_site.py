@@ -60,5 +60,5 @@ def test_every_page_is_made_and_refers_to_what_is_there(site):
 @pytest.mark.slow
 def test_private_arguments_are_not_shown(site):
     html = (site / "api" / "sampler.html").read_text()
-    assert "n_startup_trials" in html
-    assert "_options" not in html
+    assert "<strong>n_startup_trials</strong>" in html
+    assert "<strong>_" not in html
