@@ -36,7 +36,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -53,6 +52,7 @@ from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import N_DESIGN, Params, Problem
 from experiments.harness.provenance import not_installed
 from experiments.harness.traces import Run, Trace, collect, load, ship
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -363,22 +363,12 @@ def problem_table(title: str, comparison: Comparison) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.multi",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "multi", __doc__, "data dev problems seeds workers write ship", quick="a few minutes"
     )
-    parser.add_argument("--quick", action="store_true", help="a few minutes")
-    parser.add_argument("--dev", action="store_true", help="the problems of development")
-    parser.add_argument("--data", type=Path, help="the surfaces' folder; or by YAHPO_DATA")
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--problems", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
     parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
-    parser.add_argument("--ship", action="store_true", help="ship the traces, then stop")
     args = parser.parse_args(argv)
     if args.ship:
         print(ship("multi", SAMPLERS))

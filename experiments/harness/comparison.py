@@ -7,7 +7,6 @@ which alone methods are tuned. A peer that ran on a part of the pairs is compare
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from rich.table import Table
 from experiments.harness import statistics
 from experiments.harness.peers import SAMPLERS, missing
 from experiments.harness.provenance import not_installed
-from experiments.harness.traces import Run, Trace, collect, load
+from experiments.harness.traces import Run, Trace, collect, is_made_by, load
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 Pair = tuple[str, int]
@@ -96,9 +96,13 @@ def compare(suite: Suite, traces: Sequence[Trace], pairs: Sequence[Pair]) -> Com
     return Comparison(suite.metric, best, {s: float(np.mean(c)) for s, c in cpu.items()})
 
 
-def current(suite: Suite) -> list[Trace]:
-    """Kept traces of a suite made by the samplers' present versions."""
-    return [t for key, t in load(suite.name).items() if key == t.run.key()]
+def current(suite: Suite, source: str | None = None) -> list[Trace]:
+    """Kept traces of the samplers' present versions, or FisherSampler's at a digest ``source``."""
+    return [
+        trace
+        for key, trace in load(suite.name).items()
+        if (is_made_by(key, source) if trace.run.sampler == REFERENCE else key == trace.run.key())
+    ]
 
 
 def group(problem: str) -> str:
@@ -192,20 +196,12 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """Of a suite's command line, with the options that all suites share."""
-    made = argparse.ArgumentParser(
-        prog=f"python -m experiments.{name}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--quick", action="store_true", help="a small part, under 5 minutes")
-    made.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
+def parser(name: str, doc: str | None, shared: str = "") -> argparse.ArgumentParser:
+    """Of a suite's command line, with the options that all suites have and others of `SHARED`."""
+    common = f"dev problems seeds workers {shared}"
+    made = command_line(name, doc, common, quick="a small part, under 5 minutes")
     made.add_argument("--budget", type=int, default=100)
-    made.add_argument("--problems", nargs="+", help="only these")
-    made.add_argument("--seeds", type=int, nargs="+", help="only these")
     made.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
-    made.add_argument("--workers", type=int, default=os.cpu_count())
     return made
 
 

@@ -104,14 +104,19 @@ def trace_of(row: rows.Row) -> Trace:
     return Trace(Run(**row["run"]), tuple(row["values"]), row["cpu_seconds"])
 
 
-def ship(name: str, samplers: Sequence[str]) -> Path:
-    """Ship the stored traces of these samplers, of FisherSampler those of its present version."""
+def is_made_by(key: str, source: str | None) -> bool:
+    """Whether a trace is FisherSampler's at a digest of its source, by default the present one."""
+    return key.startswith(f"fisher@{source or sampler_version('fisher')}/")
+
+
+def ship(name: str, samplers: Sequence[str], source: str | None = None) -> Path:
+    """Ship the stored traces of these samplers, FisherSampler's as :func:`is_made_by` says."""
     SHIPPED.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({"key": key, **asdict(trace)}) + "\n"
         for key, trace in sorted(load(name).items())
         if trace.run.sampler in samplers
-        if trace.run.sampler != "fisher" or key == trace.run.key()
+        if trace.run.sampler != "fisher" or is_made_by(key, source)
     ]
     file = SHIPPED / f"{name}.jsonl.gz"
     file.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
