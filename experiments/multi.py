@@ -305,7 +305,7 @@ def compare(traces: Sequence[Trace], pairs: Sequence[Pair]) -> Comparison:
             best.setdefault(run.sampler, {})[run.problem, run.seed] = np.array(trace.values)
             suggestions = max(len(trace.values) - N_DESIGN, 1)
             cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / suggestions)
-    seconds = {s: float(np.mean(c)) for s, c in cpu.items()}
+    seconds = {s: float(np.nanmean(c)) for s, c in cpu.items()}
     return Comparison("missing hypervolume", best, seconds)
 
 
@@ -364,7 +364,10 @@ def problem_table(title: str, comparison: Comparison) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = command_line(
-        "multi", __doc__, "data dev problems seeds workers write ship", quick="a few minutes"
+        "multi",
+        __doc__,
+        "data dev problems seeds workers untimed write ship",
+        quick="a few minutes",
     )
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
@@ -382,7 +385,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = pairs_of(args)
     budget = MARKS[0] if args.quick else args.budget
     runs = [Run(s, problem, seed, budget) for problem, seed in pairs for s in args.samplers]
-    collect("multi", runs, work, workers=args.workers)
+    collect("multi", runs, work, workers=args.workers, timed=not args.untimed)
     kept = [t for key, t in load("multi").items() if key == t.run.key() and t.run.budget == budget]
     for kind in args.families:
         title = FAMILIES[kind]

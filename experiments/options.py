@@ -18,6 +18,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "default": os.cpu_count() or 1,
         "help": "processes for the runs",
     },
+    "untimed": {"action": "store_true", "help": "keep no times, as other programs share the cores"},
     "again": {"action": "store_true", "help": "make kept rows anew"},
     "kept": {"action": "store_true", "help": "report kept rows, make no others"},
     "write": {"action": "store_true", "help": "write the report to experiments/results"},

@@ -19,7 +19,7 @@ from rich.table import Table
 from experiments.harness import statistics
 from experiments.harness.peers import SAMPLERS, missing
 from experiments.harness.provenance import not_installed
-from experiments.harness.traces import Run, Trace, collect, is_made_by, load
+from experiments.harness.traces import Run, Trace, collect, is_current, load
 from experiments.options import command_line
 
 Array = NDArray[np.float64]
@@ -93,16 +93,12 @@ def compare(suite: Suite, traces: Sequence[Trace], pairs: Sequence[Pair]) -> Com
             so_far = np.minimum.accumulate(trace.values)
             best.setdefault(run.sampler, {})[run.problem, run.seed] = scale(run.problem, so_far)
             cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
-    return Comparison(suite.metric, best, {s: float(np.mean(c)) for s, c in cpu.items()})
+    return Comparison(suite.metric, best, {s: float(np.nanmean(c)) for s, c in cpu.items()})
 
 
 def current(suite: Suite, source: str | None = None) -> list[Trace]:
     """Kept traces of the samplers' present versions, or FisherSampler's at a digest ``source``."""
-    return [
-        trace
-        for key, trace in load(suite.name).items()
-        if (is_made_by(key, source) if trace.run.sampler == REFERENCE else key == trace.run.key())
-    ]
+    return [t for key, t in load(suite.name).items() if is_current(key, t.run, source)]
 
 
 def group(problem: str) -> str:
@@ -198,7 +194,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def parser(name: str, doc: str | None, shared: str = "") -> argparse.ArgumentParser:
     """Of a suite's command line, with the options that all suites have and others of `SHARED`."""
-    common = f"dev problems seeds workers {shared}"
+    common = f"dev problems seeds workers untimed {shared}"
     made = command_line(name, doc, common, quick="a small part, under 5 minutes")
     made.add_argument("--budget", type=int, default=100)
     made.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
@@ -225,5 +221,6 @@ def execute(suite: Suite, args: argparse.Namespace) -> None:
         for sampler in args.samplers
         if missing(sampler) is None
     ]
-    traces = collect(suite.name, runs, suite.work, workers=args.workers)
+    timed = not args.untimed
+    traces = collect(suite.name, runs, suite.work, workers=args.workers, timed=timed)
     console.print(report(suite.name, compare(suite, traces, pairs)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """Objective values in order of evaluation, and the CPU seconds of all suggestions."""
+    """Objective values in order of evaluation, and all suggestions' CPU seconds; nan: not timed."""
 
     run: Run
     values: tuple[float, ...]
@@ -104,19 +105,21 @@ def trace_of(row: rows.Row) -> Trace:
     return Trace(Run(**row["run"]), tuple(row["values"]), row["cpu_seconds"])
 
 
-def is_made_by(key: str, source: str | None) -> bool:
-    """Whether a trace is FisherSampler's at a digest of its source, by default the present one."""
-    return key.startswith(f"fisher@{source or sampler_version('fisher')}/")
+def is_current(key: str, run: Run, source: str | None = None) -> bool:
+    """Whether a trace is of its sampler's present version, or FisherSampler's at a ``source``."""
+    if source and run.sampler == "fisher":
+        return key.startswith(f"fisher@{source}/")
+    return key == run.key()
 
 
 def ship(name: str, samplers: Sequence[str], source: str | None = None) -> Path:
-    """Ship the stored traces of these samplers, FisherSampler's as :func:`is_made_by` says."""
+    """Ship the stored traces of these samplers, of FisherSampler those at one source."""
     SHIPPED.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({"key": key, **asdict(trace)}) + "\n"
         for key, trace in sorted(load(name).items())
         if trace.run.sampler in samplers
-        if trace.run.sampler != "fisher" or is_made_by(key, source)
+        if trace.run.sampler != "fisher" or is_current(key, trace.run, source)
     ]
     file = SHIPPED / f"{name}.jsonl.gz"
     file.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
@@ -124,13 +127,19 @@ def ship(name: str, samplers: Sequence[str], source: str | None = None) -> Path:
 
 
 def collect(
-    name: str, runs: Sequence[Run], work: Callable[[Run], Trace], *, workers: int
+    name: str,
+    runs: Sequence[Run],
+    work: Callable[[Run], Trace],
+    *,
+    workers: int,
+    timed: bool = True,
 ) -> list[Trace]:
     """Traces of the runs; those missing are made, as :func:`rows.collect` does."""
-    make = partial(_row, work)
+    make = partial(_row, work, timed)
     found = rows.collect(name, runs, make, workers=workers, shipped=shipped(name))
     return [trace_of(row) for row in found.values()]
 
 
-def _row(work: Callable[[Run], Trace], run: Run) -> rows.Row:
-    return asdict(work(run))
+def _row(work: Callable[[Run], Trace], timed: bool, run: Run) -> rows.Row:
+    made = work(run)
+    return asdict(made if timed else replace(made, cpu_seconds=math.nan))
