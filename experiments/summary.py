@@ -39,6 +39,7 @@ from experiments.harness.comparison import (
 )
 from experiments.harness.peers import SAMPLERS, sampler_version
 from experiments.harness.provenance import stamp
+from experiments.harness.rows import command
 from experiments.harness.traces import ship
 from experiments.options import command_line
 
@@ -61,7 +62,6 @@ COMMANDS = """\
     python -m experiments.surfaces --data FOLDER
     python -m experiments.tables
     python -m experiments.hpo
-    python -m experiments.summary
 """
 
 
@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         RESULT.write_text(
             "# Samplers compared\n\n"
             f"fisher is `FisherSampler` at source digest {source}. Made by\n\n"
-            f"{COMMANDS}\n{stamp()}\n\n```text\n{console.export_text()}```\n"
+            f"{COMMANDS}    {command('summary', argv)}\n\n"
+            f"{stamp()}\n\n```text\n{console.export_text()}```\n"
         )
 
 
