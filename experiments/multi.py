@@ -31,6 +31,7 @@ population of 20: its default of 50 would leave it 10 evaluations.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -304,8 +305,9 @@ def compare(traces: Sequence[Trace], pairs: Sequence[Pair]) -> Comparison:
         if (run.problem, run.seed) in wanted:
             best.setdefault(run.sampler, {})[run.problem, run.seed] = np.array(trace.values)
             suggestions = max(len(trace.values) - N_DESIGN, 1)
-            cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / suggestions)
-    seconds = {s: float(np.nanmean(c)) for s, c in cpu.items()}
+            if not math.isnan(trace.cpu_seconds):
+                cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / suggestions)
+    seconds = {s: float(np.mean(c)) for s, c in cpu.items()}
     return Comparison("missing hypervolume", best, seconds)
 
 
@@ -335,7 +337,7 @@ def report(title: str, comparison: Comparison) -> Table:
         )
     corrected = np.array([statistics.holm(column) for column in np.array(raw).T])
     for line, p in zip(lines, corrected.T, strict=True):
-        cpu = f"{1000 * comparison.seconds[line[0]]:.1f}"
+        cpu = f"{1000 * comparison.seconds.get(line[0], math.nan):.1f}"
         table.add_row(*line, *(f"{value:.1e}" for value in p), cpu)
     ours = comparison.seconds.get(REFERENCE)
     table.caption = (

@@ -7,6 +7,7 @@ which alone methods are tuned. A peer that ran on a part of the pairs is compare
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,8 +93,9 @@ def compare(suite: Suite, traces: Sequence[Trace], pairs: Sequence[Pair]) -> Com
         if (run.problem, run.seed) in wanted:
             so_far = np.minimum.accumulate(trace.values)
             best.setdefault(run.sampler, {})[run.problem, run.seed] = scale(run.problem, so_far)
-            cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
-    return Comparison(suite.metric, best, {s: float(np.nanmean(c)) for s, c in cpu.items()})
+            if not math.isnan(trace.cpu_seconds):
+                cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
+    return Comparison(suite.metric, best, {s: float(np.mean(c)) for s, c in cpu.items()})
 
 
 def current(suite: Suite, source: str | None = None) -> list[Trace]:
@@ -154,7 +156,7 @@ def _full_table(
         if j:
             low, high = statistics.bootstrap_interval(last, groups, 0, j)
             against = [f"{wins[j]:.0%}", f"{p_values[j - 1]:.1e}", f"[{low:+.2f}, {high:+.2f}]"]
-        table.add_row(s, *row, *against, f"{1000 * comparison.seconds[s]:.1f}")
+        table.add_row(s, *row, *against, f"{1000 * comparison.seconds.get(s, math.nan):.1f}")
     table.caption = (
         f"rank: mean rank, 1 = best; regret: mean {comparison.metric}; after so many evaluations. "
         "The first 10 are the same points for all. p: Wilcoxon against fisher on the problems' "
@@ -181,7 +183,7 @@ def _paired_table(title: str, comparison: Comparison, samplers: Sequence[str]) -
             share = f"{win_share(losses)[1]:.0%}"
             rows.append([*counts, f"{theirs:.3f}", f"{ours:.3f}", share])
     for row, p in zip(rows, statistics.holm(raw), strict=True):
-        table.add_row(*row, f"{p:.1e}", f"{1000 * comparison.seconds[row[0]]:.1f}")
+        table.add_row(*row, f"{p:.1e}", f"{1000 * comparison.seconds.get(row[0], math.nan):.1f}")
     return table
 
 
@@ -221,6 +223,5 @@ def execute(suite: Suite, args: argparse.Namespace) -> None:
         for sampler in args.samplers
         if missing(sampler) is None
     ]
-    timed = not args.untimed
-    traces = collect(suite.name, runs, suite.work, workers=args.workers, timed=timed)
+    traces = collect(suite.name, runs, suite.work, workers=args.workers, timed=not args.untimed)
     console.print(report(suite.name, compare(suite, traces, pairs)))

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -141,5 +141,4 @@ def collect(
 
 
 def _row(work: Callable[[Run], Trace], timed: bool, run: Run) -> rows.Row:
-    made = work(run)
-    return asdict(made if timed else replace(made, cpu_seconds=math.nan))
+    return asdict(work(run)) | ({} if timed else {"cpu_seconds": math.nan})
