@@ -31,6 +31,7 @@ from experiments.harness.comparison import Pair, Suite, by_group, clipped, log10
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Problem
 from experiments.harness.traces import Run, optimize
+from experiments.options import command_line
 from fisherbo import FisherSampler
 from fisherbo.acquisition.propose import Effort
 from fisherbo.gp.fisher import score_metric
@@ -202,19 +203,10 @@ def _quick() -> set[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="under 5 minutes")
+    parser = command_line("ablation", __doc__, "seeds workers again write", quick="under 5 minutes")
     parser.add_argument("--suites", nargs="+", default=list(tasks()), choices=list(tasks()))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
     parser.add_argument("--budget", type=int, default=100, help="at most so many evaluations")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.suites, args.budget = ["bbob"], min(args.budget, 40)

@@ -39,7 +39,6 @@ values up to 0.01 nats are ties. Rows are kept in runs/ascent.jsonl; --again mak
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +64,7 @@ from experiments import latency
 from experiments.harness import rows, statistics
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params, Problem
+from experiments.options import command_line
 from fisherbo.acquisition.log_ei import ExpectedImprovement, log_expected_improvement
 from fisherbo.acquisition.propose import propose
 from fisherbo.gp.fisher import (
@@ -658,16 +658,9 @@ def late(times: Array) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.ascent",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="3 seeds, too few for a verdict")
+    parser = command_line("ascent", __doc__, "again write", quick="3 seeds, too few for a verdict")
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     seeds = 3 if args.quick else args.seeds
     cells = [Cell(p, seed) for p in args.problems for seed in range(seeds)]

@@ -25,7 +25,6 @@ process, CPU seconds of the fit (one thread).
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +73,7 @@ from experiments.harness import rows
 from experiments.harness.peers import sampler_version
 from experiments.harness.provenance import source_digest
 from experiments.harness.statistics import holm, wilcoxon_p
+from experiments.options import command_line
 
 Array = NDArray[Any]
 
@@ -590,18 +590,10 @@ def network_table(found: Mapping[FitCell, rows.Row]) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.automl",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="some 2 minutes")
-    parser.add_argument("--dev", action="store_true", help="seeds 100 to 102")
+    parser = command_line("automl", __doc__, "dev kept write", quick="some 2 minutes")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=20, help="of the searches")
     parser.add_argument("--networks-only", action="store_true")
-    parser.add_argument("--kept", action="store_true", help="report on what was made so far")
-    parser.add_argument("--write", action="store_true", help="write experiments/results/automl.md")
     args = parser.parse_args(argv)
     seeds = range(100, 103) if args.dev else range(1 if args.quick else args.seeds)
     methods = [m for m in args.methods if not (args.quick and m == SKOPT)]

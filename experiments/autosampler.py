@@ -52,6 +52,7 @@ from experiments.harness.comparison import win_share
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import Params, Problem
 from experiments.landscapes import functions, problem, task
+from experiments.options import command_line
 from fisherbo import FisherSampler
 from fisherbo.sampler.options import AlgorithmOptions
 
@@ -387,19 +388,12 @@ def summary(made: Sequence[Entry]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.autosampler",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="one round of 15 trials")
-    parser.add_argument("--dev", action="store_true", help="the instances of development")
+    parser = command_line("autosampler", __doc__, "dev write", quick="one round of 15 trials")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="problems of each row")
     parser.add_argument("--kinds", nargs="+", default=list(DIMENSIONS), choices=list(DIMENSIONS))
     parser.add_argument("--dimensions", type=int, nargs="+", help="only these")
     parser.add_argument("--against", default="auto", choices=list(OTHERS), help="the other one")
     parser.add_argument("--autosampler", type=Path, help=f"its folder; or by {FOLDER}")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.write and args.against != "auto":
         parser.error("--write is for the map against AutoSampler; leave out --against")

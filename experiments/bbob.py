@@ -140,9 +140,8 @@ def late(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parser("bbob", __doc__)
+    options = parser("bbob", __doc__, "write")
     options.add_argument("--late", action="store_true", help="50 evaluations a dimension")
-    options.add_argument("--write", action="store_true", help="write results/late.md")
     options.add_argument("--suite", choices=("bbob", "mixint"), default="bbob")
     options.add_argument("--dimension", type=int, default=5)
     options.add_argument("--instances", type=int, nargs="+", default=[1, 2])

@@ -21,7 +21,6 @@ Euclidean metric of the box scaled to the unit cube.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -48,6 +47,7 @@ from torch import Tensor
 
 from experiments.harness import rows, statistics
 from experiments.harness.provenance import source_digest
+from experiments.options import command_line
 from fisherbo.botorch import gen_candidates_natural
 from fisherbo.botorch import optimize_acqf as ours
 from fisherbo.space import Array
@@ -291,17 +291,10 @@ def interval(logs: Array) -> tuple[Array, Array]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.botorch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="8 problems, 1 seed: no verdict")
+    parser = command_line("botorch", __doc__, "again write", quick="8 problems, 1 seed: no verdict")
     parser.add_argument("--seeds", type=int, default=None, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed; 100 to develop")
     parser.add_argument("--control", action="store_true", help="against the box's metric")
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     seeds = args.seeds or (1 if args.quick else SEEDS)
     cells = every_cell(args.quick, seeds, args.first, args.control)

@@ -19,11 +19,8 @@ significance, which compare with unordered.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +36,7 @@ from experiments.harness.problems import Problem
 from experiments.harness.provenance import not_installed, source_digest
 from experiments.harness.statistics import holm, mean_interval, wilcoxon_p
 from experiments.harness.traces import Run, optimize
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -180,17 +178,11 @@ def tasks_of(suite: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.categories",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "categories", __doc__, "data dev write", quick="5 development tasks, 1 seed"
     )
-    parser.add_argument("--data", type=Path, default=os.environ.get(surfaces.DATA))
-    parser.add_argument("--quick", action="store_true", help="5 development tasks, 1 seed")
-    parser.add_argument("--dev", action="store_true", help="development tasks")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--write", action="store_true", help="experiments/results/categories.md")
     args = parser.parse_args(argv)
     console = Console(width=130, record=True)
     if missing := not_installed("categories", "onnxruntime"):

@@ -22,7 +22,6 @@ runs/citizen.jsonl; --again makes them anew.
 from __future__ import annotations
 
 import argparse
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from rich.table import Table
 
 from experiments.harness import rows, statistics
 from experiments.harness.peers import make_sampler, sampler_version
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 Objective = Callable[[optuna.Trial], float]
@@ -257,20 +257,12 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.citizen",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="under 5 minutes")
+    parser = command_line("citizen", __doc__, "workers again write", quick="under 5 minutes")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=32)
     parser.add_argument("--functions", type=int, nargs="*", default=list(BBOB))
     parser.add_argument("--evaluations", type=int, default=100, help="of each BBOB study")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.seeds, args.budget, args.functions, args.evaluations = 8, 24, [8], 48

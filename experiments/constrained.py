@@ -181,10 +181,8 @@ SUITE = Suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parser("constrained", __doc__)
+    options = parser("constrained", __doc__, "write ship")
     options.set_defaults(budget=BUDGET, samplers=["fisher", "gp", "tpe", "random"])
-    options.add_argument("--write", action="store_true", help="the report of all final runs")
-    options.add_argument("--ship", action="store_true", help="ship the traces, then stop")
     args = options.parse_args(argv)
     if args.ship:
         print(ship(SUITE.name, SAMPLERS))

@@ -8,7 +8,6 @@ another library, a ratio rule, or the length of a KL ball outside of it is a sec
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fisherbo
+from experiments.options import command_line
 
 PACKAGE = Path(fisherbo.__file__).parent
 CORE = "fisherbo.geometry"
@@ -135,11 +135,7 @@ def customers(package: Path = PACKAGE) -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.core",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("core", __doc__)
     parser.parse_args(argv)
     table = Table(title="Customers of fisherbo.geometry's core")
     table.add_column("module")

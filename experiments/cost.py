@@ -20,11 +20,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -36,6 +34,7 @@ from experiments import surfaces
 from experiments.harness import rows
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.statistics import mean_interval, wilcoxon_p
+from experiments.options import command_line
 from fisherbo import FisherSampler
 from fisherbo.sampler.options import DEFAULTS
 
@@ -257,15 +256,8 @@ def by_space(chosen: Sequence[tuple[str, int]], found: Outcome) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    data = os.environ.get(surfaces.DATA)
-    parser.add_argument("--data", type=Path, default=data, help="the scenarios")
-    parser.add_argument("--dev", action="store_true", help="development tasks")
-    parser.add_argument("--quick", action="store_true", help="one task of each space")
+    parser = command_line("cost", __doc__, "data dev workers write", quick="one task of each space")
+    parser.set_defaults(workers=1)
     parser.add_argument(
         "--arms",
         nargs="*",
@@ -274,8 +266,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="ARM",
         help=f"which samplers, of {', '.join(map(repr, [*ARMS, *VARIANTS]))}",
     )
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     surfaces.require_data(parser, args.data)
     chosen = problems(args)

@@ -12,9 +12,7 @@ same seeds.
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +24,7 @@ from rich.table import Table
 
 from experiments.harness import rows
 from experiments.harness.provenance import source_digest
+from experiments.options import command_line
 from experiments.workloads import DEVELOPMENT, HELD_OUT, smoothed, train
 from fisherbo.training import KFAC
 
@@ -69,15 +68,9 @@ def result(run: Run) -> rows.Row:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.development",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("development", __doc__, "workers write")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     runs = [Run(w, r, s) for w in args.only for r in (0.0, *RATES) for s in range(args.seeds)]
     found = rows.collect("development", runs, result, workers=args.workers)

@@ -15,7 +15,6 @@ are of the fit, in one thread.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +39,7 @@ from sklearn.preprocessing import StandardScaler
 import fisherbo
 from experiments.harness import rows
 from experiments.harness.provenance import source_digest
+from experiments.options import command_line
 
 Array = NDArray[Any]
 Data = tuple[Array, Array]
@@ -299,16 +299,9 @@ def summary_table(found: Found) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.estimators",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="small data sets, 2 seeds")
-    parser.add_argument("--dev", action="store_true", help="the development data sets")
+    parser = command_line("estimators", __doc__, "dev write", quick="small data sets, 2 seeds")
     parser.add_argument("--data", nargs="+", help="these data sets only")
     parser.add_argument("--methods", nargs="+", choices=(KFAC, MLP, LONG, PLAIN))
-    parser.add_argument("--write", action="store_true", help="experiments/results/estimators.md")
     args = parser.parse_args(argv)
     chosen = DEVELOPMENT if args.dev else REPORT
     begin = DEVELOPMENT_SEED if args.dev else 0

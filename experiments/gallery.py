@@ -11,7 +11,6 @@ chromium and chromium-driver, selenium and Pillow. A minute.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from sklearn.svm import SVC
 
 import fisherbo
 from experiments import regret
+from experiments.options import command_line
 from experiments.picture import chromium, drawn
 from fisherbo import visualization
 from fisherbo.training import TracePoint
@@ -151,12 +151,10 @@ def screenshot(browser: Any, picture: Path, width: int, height: int) -> bytes:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.gallery",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line("gallery", __doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=[*FIGURES, HUB_PICTURES], help="figures; default: all"
     )
-    parser.add_argument("--only", nargs="+", choices=[*FIGURES, HUB_PICTURES])
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with chromium() as browser:

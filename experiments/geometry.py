@@ -9,7 +9,6 @@ it has one, a control to compare with.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -27,6 +26,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Exponential, MultivariateNormal, Normal
 
+from experiments.options import command_line
 from fisherbo.geometry import (
     coordinates,
     fisher_information,
@@ -452,11 +452,7 @@ def page(figures: Sequence[go.Figure]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.geometry",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("geometry", __doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of the results")
     args = parser.parse_args(argv)

@@ -49,6 +49,7 @@ import fisherbo
 from experiments.harness import rows, statistics
 from experiments.harness.provenance import source_digest
 from experiments.harness.traces import SHIPPED, shipped
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 Published = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]]
@@ -327,22 +328,16 @@ def _made(cell: Cell, row: rows.Row) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the runs that are missing, then report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.hpob",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "hpob", __doc__, "workers again kept write", quick="small tables, 1 seed, 25 evaluations"
     )
+    parser.set_defaults(workers=1)
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("--runs", type=Path, help="without it, FisherSampler alone is reported")
     parser.add_argument("--tasks", nargs="+", help="only these, as SPACE_DATASET or SPACE")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), choices=SEEDS)
     parser.add_argument("--evaluations", type=int, default=100)
-    parser.add_argument("--quick", action="store_true", help="small tables, 1 seed, 25 evaluations")
-    parser.add_argument("--again", action="store_true", help="make rows anew that are kept")
-    parser.add_argument("--kept", action="store_true", help="report kept rows, make no others")
-    parser.add_argument("--write", action="store_true", help="write experiments/results/hpob.md")
     parser.add_argument("--ship", action="store_true", help="keep the rows in experiments/results")
-    parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(width=130, record=True)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +47,7 @@ import fisherbo
 from experiments.harness import rows
 from experiments.harness.provenance import source_digest
 from experiments.networks import PROBLEMS, Problem
+from experiments.options import command_line
 from fisherbo.errors import NumericalError
 from fisherbo.training import KFAC, fit
 from fisherbo.tuning import search_spaces
@@ -474,21 +474,14 @@ def ratio(mine: Array, theirs: Array) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.kfac",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="some 15 minutes")
+    parser = command_line("kfac", __doc__, "workers write", quick="some 15 minutes")
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--optimizers", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--trials", type=int, default=16, help="of each study")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--overhead", action="store_true", help="only what a step costs")
     parser.add_argument("--rounds", type=int, default=15, help="of the timing of steps")
     parser.add_argument("--again", action="store_true", help="train anew with the tuned settings")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.problems, args.optimizers, args.seeds = ["autoencoder"], ["K-FAC", "Adam", "SGD"], 3

@@ -23,7 +23,6 @@ them anew.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from rich.table import Table
 from experiments.harness import rows
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import Params, Problem
+from experiments.options import command_line
 from fisherbo import FisherSampler
 from fisherbo.geometry import lapack
 from fisherbo.gp.fisher import score_metric
@@ -260,12 +260,7 @@ def passed(reached: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="d = 5, n = 50 and 200")
+    parser = command_line("latency", __doc__, "again write", quick="d = 5, n = 50 and 200")
     parser.add_argument("--dimensions", type=int, nargs="*", default=[5, 20])
     parser.add_argument("--trials", type=int, nargs="+", default=[50, 200, 1000])
     parser.add_argument("--mixed-trials", type=int, nargs="*", default=[MIXED_TRIALS])
@@ -274,8 +269,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--samplers", nargs="+", default=list(SAMPLERS), choices=(*SAMPLERS, *CONTROLS)
     )
     parser.add_argument("--seeds", type=int, default=1, help="studies of each sampler")
-    parser.add_argument("--again", action="store_true", help="take kept times anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.dimensions, args.trials, args.mixed_trials = [5], [50, 200], []

@@ -44,6 +44,7 @@ import fisherbo
 from experiments import kfac as kfac_experiment
 from experiments.harness import rows
 from experiments.kfac import TUNING_SEED, columns, number, quiet, shown_ratio, version_of
+from experiments.options import command_line
 from experiments.workloads import REPORTED, Workload, smoothed, train, training
 from fisherbo.training import KFAC
 
@@ -259,18 +260,12 @@ def mean_log(losses: Sequence[float], steps: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.minibatch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("minibatch", __doc__, "workers write")
     parser.add_argument("--problems", nargs="+", default=list(REPORTED), choices=REPORTED)
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
     parser.add_argument("--trials", type=int, default=12, help="of each study")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--untuned", action="store_true", help="only the untuned optimizers")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if not {"AdamW", "K-FAC"} <= set(args.optimizers):
         parser.error("--optimizers must have K-FAC and AdamW, which the others are compared to")

@@ -31,12 +31,12 @@ population of 20: its default of 50 would leave it 10 evaluations.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -53,6 +53,7 @@ from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import N_DESIGN, Params, Problem
 from experiments.harness.provenance import not_installed
 from experiments.harness.traces import Run, Trace, collect, load, ship
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -304,7 +305,8 @@ def compare(traces: Sequence[Trace], pairs: Sequence[Pair]) -> Comparison:
         if (run.problem, run.seed) in wanted:
             best.setdefault(run.sampler, {})[run.problem, run.seed] = np.array(trace.values)
             suggestions = max(len(trace.values) - N_DESIGN, 1)
-            cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / suggestions)
+            if not math.isnan(trace.cpu_seconds):
+                cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / suggestions)
     seconds = {s: float(np.mean(c)) for s, c in cpu.items()}
     return Comparison("missing hypervolume", best, seconds)
 
@@ -335,7 +337,7 @@ def report(title: str, comparison: Comparison) -> Table:
         )
     corrected = np.array([statistics.holm(column) for column in np.array(raw).T])
     for line, p in zip(lines, corrected.T, strict=True):
-        cpu = f"{1000 * comparison.seconds[line[0]]:.1f}"
+        cpu = f"{1000 * comparison.seconds.get(line[0], math.nan):.1f}"
         table.add_row(*line, *(f"{value:.1e}" for value in p), cpu)
     ours = comparison.seconds.get(REFERENCE)
     table.caption = (
@@ -363,22 +365,15 @@ def problem_table(title: str, comparison: Comparison) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.multi",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "multi",
+        __doc__,
+        "data dev problems seeds workers untimed write ship",
+        quick="a few minutes",
     )
-    parser.add_argument("--quick", action="store_true", help="a few minutes")
-    parser.add_argument("--dev", action="store_true", help="the problems of development")
-    parser.add_argument("--data", type=Path, help="the surfaces' folder; or by YAHPO_DATA")
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--problems", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
     parser.add_argument("--samplers", nargs="*", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
-    parser.add_argument("--ship", action="store_true", help="ship the traces, then stop")
     args = parser.parse_args(argv)
     if args.ship:
         print(ship("multi", SAMPLERS))
@@ -392,7 +387,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = pairs_of(args)
     budget = MARKS[0] if args.quick else args.budget
     runs = [Run(s, problem, seed, budget) for problem, seed in pairs for s in args.samplers]
-    collect("multi", runs, work, workers=args.workers)
+    collect("multi", runs, work, workers=args.workers, timed=not args.untimed)
     kept = [t for key, t in load("multi").items() if key == t.run.key() and t.run.budget == budget]
     for kind in args.families:
         title = FAMILIES[kind]

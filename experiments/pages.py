@@ -230,14 +230,14 @@ def late() -> str:
 
 
 def partial_runs() -> str:
-    """Samplers that ran on 5-D BBOB with one run a function."""
+    """Samplers that ran on 5-D BBOB with fewer runs or evaluations."""
     found = table("comparison", "BBOB 5-D: samplers")
-    columns = ("evaluations", "its regret", "fisher's", "fisher wins", "p (Holm)", "CPU ms")
+    columns = ("runs", "evaluations", "its regret", "fisher's", "fisher wins", "p (Holm)", "CPU ms")
     rows = [
         [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
     ]
-    head = ["sampler", "evaluations", "its log10 regret", "FisherSampler's", "FisherSampler wins"]
-    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
+    head = ["sampler", "runs", "evaluations", "its log10 regret", "FisherSampler's"]
+    return markdown([*head, "FisherSampler wins", "p (Holm)", "CPU ms a suggestion"], rows)
 
 
 def latency() -> str:

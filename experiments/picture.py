@@ -9,7 +9,6 @@ turn plotly's figure into SVG, and selenium.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import math
@@ -24,6 +23,7 @@ from urllib.parse import unquote
 import optuna
 
 import fisherbo
+from experiments.options import command_line
 from fisherbo.visualization import plot_posterior_contour
 
 RESULT = Path(__file__).parent / "results" / "picture.svg"
@@ -79,11 +79,7 @@ def drawn(browser: Any, figure: Any, **how: Any) -> bytes:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.picture",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("picture", __doc__)
     parser.add_argument("--output", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

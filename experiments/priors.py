@@ -27,12 +27,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +44,7 @@ from experiments import surfaces
 from experiments.harness import rows, statistics
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Params
+from experiments.options import command_line
 from fisherbo import FisherSampler
 from fisherbo.acquisition.belief import BeliefOptions
 from fisherbo.prior import LogNormal, Normal
@@ -314,19 +313,11 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.priors",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "priors", __doc__, "data dev seeds workers write", quick="one task of each space"
     )
-    data = os.environ.get(surfaces.DATA)
-    parser.add_argument("--data", type=Path, default=data, help="the scenarios")
-    parser.add_argument("--dev", action="store_true", help="tasks that the method was chosen on")
-    parser.add_argument("--quick", action="store_true", help="one task of each space")
+    parser.set_defaults(workers=1)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=VARIANTS)
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     surfaces.require_data(parser, args.data)
     cells = cells_of(args)

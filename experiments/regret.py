@@ -9,7 +9,6 @@ are made if there are none (a minute). Milliseconds are those of experiments/res
 
 from __future__ import annotations
 
-import argparse
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from experiments import bbob
 from experiments.harness.comparison import DEFAULT_SAMPLERS, compare
 from experiments.harness.traces import Run, collect
+from experiments.options import command_line
 from experiments.pages import SAMPLERS
 from experiments.result_tables import number, table
 
@@ -184,11 +184,7 @@ def described(curves: dict[str, list[float]], times: dict[str, list[float]]) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.regret",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("regret", __doc__)
     parser.add_argument("--output", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")

@@ -22,10 +22,8 @@ the critic's learning rate of 3e-3 ended there on all of 50 seeds from 100 on, 1
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -47,6 +45,7 @@ from rich.table import Table
 import fisherbo
 from experiments.harness import rows
 from experiments.harness.statistics import mean_interval
+from experiments.options import command_line
 from fisherbo.rl import train
 from fisherbo.rl.settings import Algorithm, described, settings_of
 
@@ -434,19 +433,13 @@ def figure_of(found: Found, lengths: Mapping[str, int]) -> go.Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.rl",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "rl", __doc__, "dev workers write", quick="CartPole-v1, 2 seeds, 8,000 steps"
     )
-    parser.add_argument("--quick", action="store_true", help="CartPole-v1, 2 seeds, 8,000 steps")
-    parser.add_argument("--dev", action="store_true", help="seeds 100 and 101")
     parser.add_argument("--environments", nargs="+", default=list(STEPS), choices=STEPS)
     parser.add_argument("--methods", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", action="store_true", help="only what is kept, no new run")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.environments, args.seeds = ["CartPole-v1"], 2

@@ -50,8 +50,6 @@ Rows are kept in runs/robustness.jsonl; --again makes them anew.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -65,6 +63,7 @@ from scipy.stats.qmc import Sobol
 from experiments.faulty import FUNCTIONS, ONCE, ONE_VALUE, PENALTIES, TOLD, Cell, work
 from experiments.harness import rows, statistics
 from experiments.harness.problems import N_DESIGN
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -248,20 +247,12 @@ def cells_of(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.robustness",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("robustness", __doc__, "workers again write", quick="under 5 minutes")
     real = [f for f in FUNCTIONS if not f.startswith("constant")]
-    parser.add_argument("--quick", action="store_true", help="under 5 minutes")
     parser.add_argument("--functions", nargs="+", default=real, choices=real)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--budget", type=int, default=40)
     parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     if args.quick:
         args.functions, args.seeds, args.budget = ["branin", "hartmann6"], 5, 25

@@ -28,6 +28,7 @@ from experiments.harness.comparison import by_group, clipped, log10_regret
 from experiments.harness.peers import sampler_version
 from experiments.harness.problems import Problem
 from experiments.harness.traces import Run, optimize
+from experiments.options import command_line
 from fisherbo import FisherSampler
 
 Array = NDArray[np.float64]
@@ -147,18 +148,11 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.rotation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="some two minutes")
+    parser = command_line("rotation", __doc__, "workers again write", quick="some two minutes")
+    parser.set_defaults(workers=1)
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
     parser.add_argument("--seeds", type=int, help="at most so many")
     parser.add_argument("--budget", type=int, default=BUDGET)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     cells = cells_of(args)
     found = rows.collect("rotation", cells, work, workers=args.workers, again=args.again)

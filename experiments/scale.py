@@ -17,7 +17,6 @@ Rows are kept in runs/scale.jsonl, one for each sampler and seed.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
@@ -38,6 +37,7 @@ from scipy.stats.qmc import Sobol
 from experiments.harness import rows, statistics
 from experiments.harness.peers import make_sampler, sampler_version
 from experiments.harness.problems import Params, Problem
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -220,19 +220,12 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="under 5 minutes")
+    parser = command_line("scale", __doc__, "again write", quick="under 5 minutes")
     parser.add_argument("--history", type=int, help="trials before; 9,000 or, if quick, 400")
     parser.add_argument("--tail", type=int, help="trials that are made; 1,000 or, if quick, 100")
     parser.add_argument("--seeds", type=int, help="studies; 3 or, if quick, 1")
     parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--workers", type=int, default=1, help="more than one disturbs the times")
-    parser.add_argument("--again", action="store_true", help="make kept rows anew")
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
     args = parser.parse_args(argv)
     before = args.history or (400 if args.quick else 9_000)
     tail = args.tail or (100 if args.quick else 1_000)

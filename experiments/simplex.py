@@ -24,7 +24,6 @@ problem's mean over its seeds counts once in the tests of significance.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +51,7 @@ import fisherbo
 from experiments.harness import rows
 from experiments.harness.provenance import source_digest
 from experiments.harness.statistics import holm, mean_interval, wilcoxon_p
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 Loss = Callable[[Array], float]
@@ -276,16 +276,9 @@ def _paired(found: Found, arm: str, mark: int) -> tuple[Array, Array]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.simplex",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="6 development problems, 1 seed")
-    parser.add_argument("--dev", action="store_true", help="development problems")
+    parser = command_line("simplex", __doc__, "dev write", quick="6 development problems, 1 seed")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--write", action="store_true", help="experiments/results/simplex.md")
     args = parser.parse_args(argv)
     dev = args.dev or args.quick
     data = DEVELOPMENT if dev else FINAL

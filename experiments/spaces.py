@@ -19,7 +19,6 @@ or R². A data set's mean over its seeds counts once in the tests of significanc
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ from experiments.estimators import Data, Make, bundled, generated
 from experiments.harness import rows
 from experiments.harness.provenance import source_digest
 from experiments.harness.statistics import holm, mean_interval, wilcoxon_p
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -223,15 +223,9 @@ def summary_table(found: Found) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.spaces",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="2 data sets, 1 seed")
+    parser = command_line("spaces", __doc__, "write", quick="2 data sets, 1 seed")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
-    parser.add_argument("--write", action="store_true", help="experiments/results/spaces.md")
     args = parser.parse_args(argv)
     data = ["wine", "diabetes"] if args.quick else list(DATA)
     seeds = range(1 if args.quick else args.seeds)

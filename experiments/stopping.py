@@ -15,11 +15,9 @@ process as it is, and random search, run on the first four tasks of each space.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -30,6 +28,7 @@ from scipy.stats import binomtest
 from experiments import surfaces
 from experiments.harness import rows
 from experiments.harness.peers import make_sampler, sampler_version
+from experiments.options import command_line
 from fisherbo.acquisition.regret import CALIBRATED, GAUSSIAN, Scale
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.models import ModelFitter
@@ -243,16 +242,8 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.stopping",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    data = os.environ.get(surfaces.DATA)
-    parser.add_argument("--data", type=Path, default=data, help="the scenarios")
-    parser.add_argument("--quick", action="store_true", help="one task of each space")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="also to experiments/results")
+    parser = command_line("stopping", __doc__, "data workers write", quick="one task of each space")
+    parser.set_defaults(workers=1)
     args = parser.parse_args(argv)
     surfaces.require_data(parser, args.data)
     found = rows.collect("stopping", cells_of(args), work, workers=args.workers)

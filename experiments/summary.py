@@ -3,6 +3,11 @@
     python -m experiments.summary               of the traces kept in runs/; nothing is run
     python -m experiments.summary --dev         of the development pairs
     python -m experiments.summary --ship        copy the traces to experiments/results/traces
+    python -m experiments.summary --source 85942200e4c5
+
+The last takes FisherSampler's traces at that digest of its source, which tells them from those of
+every other, in place of the present one's: `comparison.md` can be made again, and gets the runs of
+another peer, without new runs of FisherSampler. With --ship those traces are kept.
 
 Written to experiments/results/comparison.md. The unit is the problem (a function of BBOB in one
 dimension, a table, a task): a peer's outcome on it is the share of fisher's wins over its seeds and
@@ -12,7 +17,6 @@ these shares against one half, corrected by Holm over the peers.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +39,9 @@ from experiments.harness.comparison import (
 )
 from experiments.harness.peers import SAMPLERS, sampler_version
 from experiments.harness.provenance import stamp
+from experiments.harness.rows import command
 from experiments.harness.traces import ship
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 
@@ -56,7 +62,6 @@ COMMANDS = """\
     python -m experiments.surfaces --data FOLDER
     python -m experiments.tables
     python -m experiments.hpo
-    python -m experiments.summary
 """
 
 
@@ -111,20 +116,16 @@ def weak_points(comparisons: dict[str, Comparison], level: float = 0.05) -> list
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.summary",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--ship", action="store_true", help="ship all samplers' traces, then stop")
-    parser.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
+    parser = command_line("summary", __doc__, "dev ship")
+    parser.add_argument("--source", help="digest of FisherSampler's source; default: the present")
     args = parser.parse_args(argv)
     if args.ship:
         for name in dict.fromkeys(suite.name for suite in SUITES.values()):
-            print(ship(name, SAMPLERS))
+            print(ship(name, SAMPLERS, args.source))
         return
+    source = args.source or sampler_version(REFERENCE)
     comparisons = {
-        name: compare(suite, current(suite), suite.dev if args.dev else suite.final)
+        name: compare(suite, current(suite, args.source), suite.dev if args.dev else suite.final)
         for name, suite in SUITES.items()
         if suite.missing() is None
     }
@@ -135,12 +136,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(line, highlight=False)
     for name, comparison in comparisons.items():
         console.print(report(name, comparison))
-    if not args.dev:
+    without = [name for name, c in comparisons.items() if REFERENCE not in c.best]
+    if without:
+        console.print(
+            f"{RESULT.name} is left as it is: no traces of {REFERENCE} at source {source} on "
+            f"{', '.join(without)}; make them, or give the --source of those that are kept"
+        )
+    elif comparisons and not args.dev:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(
             "# Samplers compared\n\n"
-            f"fisher is `FisherSampler` at source digest {sampler_version(REFERENCE)}. Made by\n\n"
-            f"{COMMANDS}\n{stamp()}\n\n```text\n{console.export_text()}```\n"
+            f"fisher is `FisherSampler` at source digest {source}. Made by\n\n"
+            f"{COMMANDS}    {command('summary', argv)}\n\n"
+            f"{stamp()}\n\n```text\n{console.export_text()}```\n"
         )
 
 

@@ -149,18 +149,18 @@ SUITE = Suite(
 
 
 def require_data(options: argparse.ArgumentParser, data: Path | None) -> None:
-    """Make a folder the surfaces', or end with what is missing."""
-    if data is None or not (data / "lcbench" / "model.onnx").exists():
-        options.error(f"--data must be a folder with lcbench/model.onnx in it, got {data}")
+    """Make a folder, by default the variable's, the surfaces', or end with what is missing."""
+    folder = data or os.environ.get(DATA)
+    if not folder or not (Path(folder) / "lcbench" / "model.onnx").exists():
+        options.error(f"--data must be a folder with lcbench/model.onnx in it, got {folder}")
     if absent := not_installed("surfaces", "onnxruntime"):
         options.error(absent)
-    os.environ[DATA] = str(data.resolve())
+    os.environ[DATA] = str(Path(folder).resolve())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parser("surfaces", __doc__)
+    options = parser("surfaces", __doc__, "data")
     options.set_defaults(budget=BUDGET)
-    options.add_argument("--data", type=Path, default=os.environ.get(DATA), help="the scenarios")
     options.add_argument("--scale", action="store_true", help="renew the scales of regret")
     args = options.parse_args(argv)
     require_data(options, args.data)

@@ -22,7 +22,6 @@ again from the traces that are shipped; its ranks too, where FisherSampler's tra
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from experiments import result_tables
 from experiments.harness import statistics
 from experiments.harness.comparison import MARKS, REFERENCE, Array, Pair, Suite, compare
 from experiments.harness.traces import shipped, trace_of
+from experiments.options import command_line
 from experiments.pages import RECOMPUTED, TABLES
 from experiments.summary import SUITES
 
@@ -239,11 +239,7 @@ def covers(best: Mapping[Pair, Array], pairs: Sequence[Pair]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("verify", __doc__)
     parser.add_argument("--write", action="store_true", help="correct the pages")
     args = parser.parse_args(argv)
     if args.write:

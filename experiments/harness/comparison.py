@@ -7,7 +7,7 @@ which alone methods are tuned. A peer that ran on a part of the pairs is compare
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from rich.table import Table
 from experiments.harness import statistics
 from experiments.harness.peers import SAMPLERS, missing
 from experiments.harness.provenance import not_installed
-from experiments.harness.traces import Run, Trace, collect, load
+from experiments.harness.traces import Run, Trace, collect, is_current, load
+from experiments.options import command_line
 
 Array = NDArray[np.float64]
 Pair = tuple[str, int]
@@ -92,13 +93,14 @@ def compare(suite: Suite, traces: Sequence[Trace], pairs: Sequence[Pair]) -> Com
         if (run.problem, run.seed) in wanted:
             so_far = np.minimum.accumulate(trace.values)
             best.setdefault(run.sampler, {})[run.problem, run.seed] = scale(run.problem, so_far)
-            cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
+            if not math.isnan(trace.cpu_seconds):
+                cpu.setdefault(run.sampler, []).append(trace.cpu_seconds / len(trace.values))
     return Comparison(suite.metric, best, {s: float(np.mean(c)) for s, c in cpu.items()})
 
 
-def current(suite: Suite) -> list[Trace]:
-    """Kept traces of a suite made by the samplers' present versions."""
-    return [t for key, t in load(suite.name).items() if key == t.run.key()]
+def current(suite: Suite, source: str | None = None) -> list[Trace]:
+    """Kept traces of the samplers' present versions, or FisherSampler's at a digest ``source``."""
+    return [t for key, t in load(suite.name).items() if is_current(key, t.run, source)]
 
 
 def group(problem: str) -> str:
@@ -154,7 +156,7 @@ def _full_table(
         if j:
             low, high = statistics.bootstrap_interval(last, groups, 0, j)
             against = [f"{wins[j]:.0%}", f"{p_values[j - 1]:.1e}", f"[{low:+.2f}, {high:+.2f}]"]
-        table.add_row(s, *row, *against, f"{1000 * comparison.seconds[s]:.1f}")
+        table.add_row(s, *row, *against, f"{1000 * comparison.seconds.get(s, math.nan):.1f}")
     table.caption = (
         f"rank: mean rank, 1 = best; regret: mean {comparison.metric}; after so many evaluations. "
         "The first 10 are the same points for all. p: Wilcoxon against fisher on the problems' "
@@ -181,7 +183,7 @@ def _paired_table(title: str, comparison: Comparison, samplers: Sequence[str]) -
             share = f"{win_share(losses)[1]:.0%}"
             rows.append([*counts, f"{theirs:.3f}", f"{ours:.3f}", share])
     for row, p in zip(rows, statistics.holm(raw), strict=True):
-        table.add_row(*row, f"{p:.1e}", f"{1000 * comparison.seconds[row[0]]:.1f}")
+        table.add_row(*row, f"{p:.1e}", f"{1000 * comparison.seconds.get(row[0], math.nan):.1f}")
     return table
 
 
@@ -192,20 +194,12 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """Of a suite's command line, with the options that all suites share."""
-    made = argparse.ArgumentParser(
-        prog=f"python -m experiments.{name}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--quick", action="store_true", help="a small part, under 5 minutes")
-    made.add_argument("--dev", action="store_true", help="the pairs that methods are tuned on")
+def parser(name: str, doc: str | None, shared: str = "") -> argparse.ArgumentParser:
+    """Of a suite's command line, with the options that all suites have and others of `SHARED`."""
+    common = f"dev problems seeds workers untimed {shared}"
+    made = command_line(name, doc, common, quick="a small part, under 5 minutes")
     made.add_argument("--budget", type=int, default=100)
-    made.add_argument("--problems", nargs="+", help="only these")
-    made.add_argument("--seeds", type=int, nargs="+", help="only these")
     made.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), choices=SAMPLERS)
-    made.add_argument("--workers", type=int, default=os.cpu_count())
     return made
 
 
@@ -229,5 +223,5 @@ def execute(suite: Suite, args: argparse.Namespace) -> None:
         for sampler in args.samplers
         if missing(sampler) is None
     ]
-    traces = collect(suite.name, runs, suite.work, workers=args.workers)
+    traces = collect(suite.name, runs, suite.work, workers=args.workers, timed=not args.untimed)
     console.print(report(suite.name, compare(suite, traces, pairs)))

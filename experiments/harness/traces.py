@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -41,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """Objective values in order of evaluation, and the CPU seconds of all suggestions."""
+    """Objective values in order of evaluation, and all suggestions' CPU seconds; nan: not timed."""
 
     run: Run
     values: tuple[float, ...]
@@ -104,14 +105,21 @@ def trace_of(row: rows.Row) -> Trace:
     return Trace(Run(**row["run"]), tuple(row["values"]), row["cpu_seconds"])
 
 
-def ship(name: str, samplers: Sequence[str]) -> Path:
-    """Ship the stored traces of these samplers, of FisherSampler those of its present version."""
+def is_current(key: str, run: Run, source: str | None = None) -> bool:
+    """Whether a trace is of its sampler's present version, or FisherSampler's at a ``source``."""
+    if source and run.sampler == "fisher":
+        return key.startswith(f"fisher@{source}/")
+    return key == run.key()
+
+
+def ship(name: str, samplers: Sequence[str], source: str | None = None) -> Path:
+    """Ship the stored traces of these samplers, of FisherSampler those at one source."""
     SHIPPED.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({"key": key, **asdict(trace)}) + "\n"
         for key, trace in sorted(load(name).items())
         if trace.run.sampler in samplers
-        if trace.run.sampler != "fisher" or key == trace.run.key()
+        if trace.run.sampler != "fisher" or is_current(key, trace.run, source)
     ]
     file = SHIPPED / f"{name}.jsonl.gz"
     file.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
@@ -119,13 +127,18 @@ def ship(name: str, samplers: Sequence[str]) -> Path:
 
 
 def collect(
-    name: str, runs: Sequence[Run], work: Callable[[Run], Trace], *, workers: int
+    name: str,
+    runs: Sequence[Run],
+    work: Callable[[Run], Trace],
+    *,
+    workers: int,
+    timed: bool = True,
 ) -> list[Trace]:
     """Traces of the runs; those missing are made, as :func:`rows.collect` does."""
-    make = partial(_row, work)
+    make = partial(_row, work, timed)
     found = rows.collect(name, runs, make, workers=workers, shipped=shipped(name))
     return [trace_of(row) for row in found.values()]
 
 
-def _row(work: Callable[[Run], Trace], run: Run) -> rows.Row:
-    return asdict(work(run))
+def _row(work: Callable[[Run], Trace], timed: bool, run: Run) -> rows.Row:
+    return asdict(work(run)) | ({} if timed else {"cpu_seconds": math.nan})

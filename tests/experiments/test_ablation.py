@@ -10,7 +10,7 @@ import pytest
 
 from experiments import ablation, hpo
 from experiments.ablation import FULL, VARIANTS, Cell, report, scaled
-from experiments.harness import rows, traces
+from experiments.harness import comparison, rows, traces
 from experiments.harness.traces import Run, Trace, load, ship
 from fisherbo.acquisition import exclusion
 from fisherbo.gp.kernel import Embedding
@@ -109,6 +109,20 @@ def test_own_traces_are_shipped_of_the_present_version_only(tmp_path, monkeypatc
     keep("toy", mine)
     ship("toy", ["fisher"])
     assert list(traces.shipped("toy")) == [mine.run.key()]
+
+
+def test_own_traces_of_another_source_are_found_and_shipped_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(traces, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
+    suite = comparison.Suite("toy", ablation.work, [], [], [])
+    before, mine = (Trace(Run("fisher", "toy", 0, 2), v, 0.1) for v in ((1.0, 0.7), (1.0, 0.5)))
+    theirs = Trace(Run("tpe", "toy", 0, 2), (0.9, 0.6), 0.1)
+    rows.append(tmp_path / "toy.jsonl", "fisher@before/toy/0/2", asdict(before))
+    keep("toy", mine, theirs)
+    assert comparison.current(suite) == [mine, theirs]
+    assert comparison.current(suite, "before") == [before, theirs]
+    ship("toy", ["fisher"], "before")
+    assert list(traces.shipped("toy")) == ["fisher@before/toy/0/2"]
 
 
 def test_the_scale_of_regret_does_not_depend_on_runs(tmp_path, monkeypatch):

@@ -195,6 +195,22 @@ def test_a_run_is_made_once(tmp_path, monkeypatch):
     assert Path(run.problem).read_text() == "x"
 
 
+def timed_work(run):
+    return Trace(run, (1.0,) * run.budget, 6.0)
+
+
+def test_runs_beside_other_programs_do_not_count_in_the_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
+    timed, other = (Run("random", "toy", seed, 3) for seed in (0, 1))
+    made = collect("toy", [timed], timed_work, workers=1)
+    made += collect("toy", [other], timed_work, workers=1, timed=False)
+    assert math.isnan(made[1].cpu_seconds) and made[1].values == (1.0, 1.0, 1.0)
+    assert math.isnan(load("toy")[other.key()].cpu_seconds)
+    suite = comparison.Suite("toy", timed_work, [], [], [])
+    found = comparison.compare(suite, made, [("toy", 0), ("toy", 1)])
+    assert found.seconds == {"random": 2.0} and len(found.best["random"]) == 2
+
+
 def test_a_line_cut_short_does_not_spoil_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "RUNS", tmp_path)
     path = tmp_path / "toy.jsonl"
