@@ -1,0 +1,223 @@
+"""The optimum under constraints that splines expect, where a search converges.
+
+A constrained optimum lies where several constraints are about to be broken. Its precision is that
+of their models there, and each trial beside it should make it better by an order of magnitude. The
+acquisition does not converge so: the models' noise is bounded from below, and the probability that
+all constraints hold keeps it at a distance. Here cubic splines (`fisherbo.gp.spline`) of the values
+as they were told take the place of the models, and
+
+    maximise μ_0(u)   subject to   μ_j(u) ≥ κ s_j(u),   j = 1 … m,   u in the unit cube
+
+is solved by sequential quadratic programming (SLSQP, Kraft 1988), from the best feasible point. s_j
+is 0 at the observations and grows with the distance to them, so that the step stays where the
+constraints are known. Surrogates of this kind with margins are those of COBRA (Regis 2014).
+
+Every function has the trend that predicts observations near the centre best when these are left
+out. If no point is feasible, the sum of squares of what is missing is minimised first.
+
+What this gains is in experiments/results/tried.md.
+
+References: Kraft, A software package for sequential quadratic programming, DFVLR-FB 88-28, 1988.
+Regis, Constrained optimization by radial basis function interpolation for high-dimensional
+expensive black-box problems with infeasible initial points, Engineering Optimization 46, 2014.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fisherbo.errors import NumericalError
+from fisherbo.gp.fit import descend
+from fisherbo.gp.likelihood import Likelihood
+from fisherbo.gp.spline import Splines, Trend, splines
+from fisherbo.space import Array, Mask, distinct
+
+_MOST_POINTS = 128
+_SPARE = 1.1  # points for each polynomial of a trend
+_CAUTION = 0.5  # κ
+_ROUNDING = 1e-8  # least margin and gain, in units of the values near the centre
+_TOLERATED = 1e-4  # violation of the margin that the search may leave
+_BETTER = 0.9  # of the violation at the centre, the most while no point is feasible
+_STEPS = 60
+_KNOWN = 1e-10  # distance to a known point
+
+_Local = Callable[[Array], tuple[Array, Array]]
+"""From ``u`` ``(d,)`` to what is minimised, constraints that hold at 0 or less, and gradients."""
+
+
+def constrained_optimum(x: Array, y: Array, told: Array, movable: Mask) -> Array | None:
+    """The best point that holds all constraints, as splines expect it, shape ``(d,)``.
+
+    None if the points do not determine a spline, or it expects nothing better.
+
+    Args:
+        x: Points of the unit cube, shape ``(n, d)``.
+        y: Their values, finite, larger is better, shape ``(n,)``.
+        told: Their constraints, finite, which hold where at most 0, shape ``(n, m)``.
+        movable: Coordinates that may differ from those of the best point, shape ``(d,)``.
+    """
+    first, _ = distinct(x)
+    x, told, loss = x[first], told[first], -y[first]
+    feasible = (told <= 0).all(1)
+    told = told[:, np.ptp(told, axis=0) > 0]
+    centre = int(np.argmin(np.where(feasible, loss, np.inf)))
+    if not feasible.any():
+        centre = int(np.argmin(_violation(told / np.median(np.abs(told), 0))))
+    inputs = np.ptp(x, axis=0) > 0
+    free = movable[inputs]
+    if not free.any():
+        return None
+    near = _near(x[:, inputs], np.column_stack([loss - loss[centre], told]), centre)
+    local = None if near is None else _local(near)
+    if near is None or local is None:
+        return None
+    low = np.where(free, -near.origin / near.width, 0.0)
+    high = np.where(free, (1 - near.origin) / near.width, 0.0)
+    u = _solved(local, low, high, feasible=bool(feasible.any()))
+    if u is None:
+        return None
+    point = x[centre].copy()
+    point[inputs] = np.clip(near.origin + u * near.width, 0, 1)
+    return None if np.abs(x - point).max(1).min() < _KNOWN else point
+
+
+@dataclass(frozen=True)
+class _Near:
+    """Points near the centre in units of their distances, and values in units of their spread.
+
+    Attributes:
+        origin: The centre, shape ``(d,)``.
+        width: Unit of the coordinates.
+        u: Points relative to the centre, nearest first, shape ``(k, d)``.
+        values: Of the loss, less that of the centre, and constraints, shape ``(k, 1 + m)``.
+        weight: Of each point, which falls with the squared distance, shape ``(k,)``.
+    """
+
+    origin: Array
+    width: float
+    u: Array
+    values: Array
+    weight: Array
+
+
+def _near(x: Array, values: Array, centre: int) -> _Near | None:
+    d, squared = x.shape[1], ((x - x[centre]) ** 2).sum(1)
+    chosen = np.argsort(squared, kind="stable")[:_MOST_POINTS]
+    if len(chosen) <= d + 1:
+        return None
+    squared, values = squared[chosen], values[chosen]
+    width = math.sqrt(squared[min(2 * d, len(chosen) - 1)])
+    weight = 1 / (squared[d] + squared)
+    spread = np.sqrt(weight @ (values - values[0]) ** 2 / weight.sum())
+    if not (spread > 0).all():
+        return None
+    u = (x[chosen] - x[centre]) / width
+    return _Near(x[centre], width, u, values / spread, weight / weight.sum())
+
+
+def _local(near: _Near) -> _Local | None:
+    """The loss and the constraints with their margins; None if no trend is determined."""
+    found = _fitted(near)
+    if not found:
+        return None
+    errors = np.array([near.weight @ s.left_out**2 for s in found])
+    choice = errors.argmin(0)
+    columns = np.arange(len(choice))
+    margin = _CAUTION * np.stack([s.scale for s in found])[choice, columns]
+    margin[0] = 0.0
+
+    @lru_cache(maxsize=2)
+    def known(key: bytes) -> tuple[Array, Array]:
+        u = np.frombuffer(key)
+        value, gradient = np.empty(len(choice)), np.empty((len(choice), len(u)))
+        for k in set(choice.tolist()):
+            mine = choice == k
+            means, slopes, deviation, slope = found[k].at(u)
+            value[mine] = means[mine] + margin[mine] * deviation
+            gradient[mine] = slopes[mine] + margin[mine, None] * slope
+        value[1:] += _ROUNDING
+        return value, gradient
+
+    return lambda u: known(u.tobytes())
+
+
+def _fitted(near: _Near) -> list[Splines]:
+    found = []
+    for trend in Trend:
+        if len(near.u) >= max(_SPARE * trend.size(near.u.shape[1]), trend.size(near.u.shape[1]) + 2):
+            try:
+                found.append(splines(near.u, near.values, trend, near.weight))
+            except NumericalError:
+                continue
+    return found
+
+
+def _solved(local: _Local, low: Array, high: Array, *, feasible: bool) -> Array | None:
+    """The optimum from the centre, or where least is missing; None if neither is better."""
+    start = np.zeros(len(low))
+    if not feasible:
+        before = _violation(local(start)[0][1:])
+        start = _least_violated(local, low, high)
+        after = _violation(local(start)[0][1:])
+        if after > _ROUNDING**2:
+            return start if after < _BETTER * before else None
+    u = _programmed(local, start, low, high)
+    value, _ = local(u)
+    holds = np.isfinite(value).all() and value[1:].max(initial=0.0) <= _TOLERATED
+    gains = not feasible or value[0] < -_ROUNDING
+    return u if holds and gains else None
+
+
+def _violation(constraints: Array) -> Array:
+    """Sum of the squares of what is above 0 over the last axis."""
+    found: Array = (np.maximum(constraints, 0) ** 2).sum(-1)
+    return found
+
+
+def _least_violated(local: _Local, low: Array, high: Array) -> Array:
+    """By damped Gauss–Newton steps in a box that contains the origin."""
+
+    def loss(u: Array) -> Likelihood:
+        value, gradient = local(u)
+        missing, slope = np.maximum(value[1:], 0), gradient[1:] * (value[1:, None] > 0)
+        information = 2 * slope.T @ slope
+        information.flat[:: len(u) + 1] += _ROUNDING
+        return Likelihood(float(missing @ missing), 2 * missing @ slope, information)
+
+    return descend(loss, np.zeros(len(low)), (low, high), _STEPS, _ROUNDING**2)[0]
+
+
+def _programmed(local: _Local, start: Array, low: Array, high: Array) -> Array:
+    """By SLSQP. The box is told as constraints, since with bounds it warns of rounding errors."""
+    from scipy.optimize import minimize  # imported on first use: slow to import
+
+    moves = (high > low).nonzero()[0]
+    u = start.copy()
+
+    def at(free: Array) -> tuple[Array, Array]:
+        u[moves] = free
+        value, gradient = local(u)
+        return value, gradient[:, moves].copy("C")  # SLSQP reads it as if it were contiguous
+
+    def room(free: Array) -> Array:
+        return np.concatenate([-at(free)[0][1:], free - low[moves], high[moves] - free])
+
+    def slopes(free: Array) -> Array:
+        box = np.eye(len(free))
+        return np.concatenate([-at(free)[1][1:], box, -box])
+
+    found = minimize(
+        lambda free: at(free)[0][0],
+        start[moves],
+        jac=lambda free: at(free)[1][0],
+        constraints={"type": "ineq", "fun": room, "jac": slopes},
+        method="SLSQP",
+        options={"maxiter": _STEPS, "ftol": 1e-10},
+    )
+    u[moves] = np.clip(np.where(np.isfinite(found.x), found.x, 0.0), low[moves], high[moves])
+    return u
