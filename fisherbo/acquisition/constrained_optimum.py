@@ -35,7 +35,7 @@ from fisherbo.errors import NumericalError
 from fisherbo.gp.fit import descend
 from fisherbo.gp.likelihood import Likelihood
 from fisherbo.gp.spline import Splines, Trend, splines
-from fisherbo.space import Array, Mask, distinct
+from fisherbo.space import Array, Mask, Space, distinct
 
 _MOST_POINTS = 128
 _SPARE = 1.1  # points for each polynomial of a trend
@@ -50,7 +50,7 @@ _Local = Callable[[Array], tuple[Array, Array]]
 """From ``u`` ``(d,)`` to what is minimised, constraints that hold at 0 or less, and gradients."""
 
 
-def constrained_optimum(x: Array, y: Array, told: Array, movable: Mask) -> Array | None:
+def constrained_optimum(x: Array, y: Array, told: Array, space: Space) -> Array | None:
     """The best point that holds all constraints, as splines expect it, shape ``(d,)``.
 
     None if the points do not determine a spline, or it expects nothing better.
@@ -59,31 +59,38 @@ def constrained_optimum(x: Array, y: Array, told: Array, movable: Mask) -> Array
         x: Points of the unit cube, shape ``(n, d)``.
         y: Their values, finite, larger is better, shape ``(n,)``.
         told: Their constraints, finite, which hold where at most 0, shape ``(n, m)``.
-        movable: Coordinates that may differ from those of the best point, shape ``(d,)``.
+        space: The search space, of numbers; some of them are continuous.
     """
     first, _ = distinct(x)
-    x, told, loss = x[first], told[first], -y[first]
+    x, told, loss = x[first], _at_most_one(told[first]), _at_most_one(-y[first])
     feasible = (told <= 0).all(1)
     told = told[:, np.ptp(told, axis=0) > 0]
     centre = int(np.argmin(np.where(feasible, loss, np.inf)))
     if not feasible.any():
-        centre = int(np.argmin(_violation(told / np.median(np.abs(told), 0))))
+        typical = np.maximum(np.median(np.abs(told), 0), _ROUNDING)
+        centre = int(np.argmin(_violation(told / typical)))
     inputs = np.ptp(x, axis=0) > 0
-    free = movable[inputs]
-    if not free.any():
-        return None
+    whole = space.discrete[inputs]
     near = _near(x[:, inputs], np.column_stack([loss - loss[centre], told]), centre)
     local = None if near is None else _local(near)
-    if near is None or local is None:
+    if near is None or local is None or whole.all():
         return None
-    low = np.where(free, -near.origin / near.width, 0.0)
-    high = np.where(free, (1 - near.origin) / near.width, 0.0)
-    u = _solved(local, low, high, feasible=bool(feasible.any()))
+
+    def point(u: Array) -> Array:
+        found = x[centre].copy()
+        found[inputs] = np.clip(near.origin + u * near.width, 0, 1)
+        return found
+
+    def on_grid(u: Array) -> Array:
+        found: Array = (space.snap(point(u)[None])[0, inputs] - near.origin) / near.width
+        return found
+
+    box = -near.origin / near.width, (1 - near.origin) / near.width
+    u = _optimum(local, box, whole, on_grid) if feasible.any() else _least(local, box, whole)
     if u is None:
         return None
-    point = x[centre].copy()
-    point[inputs] = np.clip(near.origin + u * near.width, 0, 1)
-    return None if np.abs(x - point).max(1).min() < _KNOWN else point
+    found = space.snap(point(u)[None])[0]
+    return None if np.abs(x - found).max(1).min() < _KNOWN else found
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,12 @@ class _Near:
     u: Array
     values: Array
     weight: Array
+
+
+def _at_most_one(values: Array) -> Array:
+    """Values divided by the largest size of their column, so that no square overflows."""
+    found: Array = values / np.maximum(np.abs(values).max(0), np.finfo(float).tiny)
+    return found
 
 
 def _near(x: Array, values: Array, centre: int) -> _Near | None:
@@ -149,7 +162,9 @@ def _local(near: _Near) -> _Local | None:
 def _fitted(near: _Near) -> list[Splines]:
     found = []
     for trend in Trend:
-        if len(near.u) >= max(_SPARE * trend.size(near.u.shape[1]), trend.size(near.u.shape[1]) + 2):
+        if len(near.u) >= max(
+            _SPARE * trend.size(near.u.shape[1]), trend.size(near.u.shape[1]) + 2
+        ):
             try:
                 found.append(splines(near.u, near.values, trend, near.weight))
             except NumericalError:
@@ -157,20 +172,50 @@ def _fitted(near: _Near) -> list[Splines]:
     return found
 
 
-def _solved(local: _Local, low: Array, high: Array, *, feasible: bool) -> Array | None:
-    """The optimum from the centre, or where least is missing; None if neither is better."""
-    start = np.zeros(len(low))
-    if not feasible:
-        before = _violation(local(start)[0][1:])
-        start = _least_violated(local, low, high)
-        after = _violation(local(start)[0][1:])
-        if after > _ROUNDING**2:
-            return start if after < _BETTER * before else None
-    u = _programmed(local, start, low, high)
+_Box = tuple[Array, Array]
+"""Least and largest coordinates, shape ``(d,)`` each."""
+
+
+def _optimum(
+    local: _Local, box: _Box, whole: Mask, on_grid: Callable[[Array], Array]
+) -> Array | None:
+    """The optimum from the centre; None if nothing better than the centre is expected.
+
+    Integers stay as they are there, or are those that the optimum among real numbers rounds to.
+    """
+    centre = np.zeros(len(whole))
+    found = [_programmed(local, centre, _held(box, whole, centre))]
+    if whole.any():
+        rounded = on_grid(_programmed(local, centre, box))
+        beside = _held(box, whole, rounded)
+        found.append(_programmed(local, _least_violated(local, beside), beside))
+    losses = [_loss_if_feasible(local, u) for u in found]
+    best = int(np.argmin(losses))
+    return found[best] if losses[best] < -_ROUNDING else None
+
+
+def _least(local: _Local, box: _Box, whole: Mask) -> Array | None:
+    """The optimum, or where least is missing if no point is feasible; None if that is not less."""
+    centre = np.zeros(len(whole))
+    held = _held(box, whole, centre)
+    start = _least_violated(local, held)
+    before, after = (_violation(local(u)[0][1:]) for u in (centre, start))
+    if after > _ROUNDING**2:
+        return start if after < _BETTER * before else None
+    u = _programmed(local, start, held)
+    return u if _loss_if_feasible(local, u) < np.inf else start
+
+
+def _held(box: _Box, whole: Mask, u: Array) -> _Box:
+    """The box with the coordinates of integers held at those of a point."""
+    return np.where(whole, u, box[0]), np.where(whole, u, box[1])
+
+
+def _loss_if_feasible(local: _Local, u: Array) -> float:
+    """The loss; infinite where a constraint is broken."""
     value, _ = local(u)
     holds = np.isfinite(value).all() and value[1:].max(initial=0.0) <= _TOLERATED
-    gains = not feasible or value[0] < -_ROUNDING
-    return u if holds and gains else None
+    return float(value[0]) if holds else math.inf
 
 
 def _violation(constraints: Array) -> Array:
@@ -179,8 +224,8 @@ def _violation(constraints: Array) -> Array:
     return found
 
 
-def _least_violated(local: _Local, low: Array, high: Array) -> Array:
-    """By damped Gauss–Newton steps in a box that contains the origin."""
+def _least_violated(local: _Local, box: _Box) -> Array:
+    """Where least is missing, by damped Gauss–Newton steps from the centre, kept in a box."""
 
     def loss(u: Array) -> Likelihood:
         value, gradient = local(u)
@@ -189,13 +234,14 @@ def _least_violated(local: _Local, low: Array, high: Array) -> Array:
         information.flat[:: len(u) + 1] += _ROUNDING
         return Likelihood(float(missing @ missing), 2 * missing @ slope, information)
 
-    return descend(loss, np.zeros(len(low)), (low, high), _STEPS, _ROUNDING**2)[0]
+    return descend(loss, np.zeros(len(box[0])), box, _STEPS, _ROUNDING**2)[0]
 
 
-def _programmed(local: _Local, start: Array, low: Array, high: Array) -> Array:
+def _programmed(local: _Local, start: Array, box: _Box) -> Array:
     """By SLSQP. The box is told as constraints, since with bounds it warns of rounding errors."""
     from scipy.optimize import minimize  # imported on first use: slow to import
 
+    low, high = box
     moves = (high > low).nonzero()[0]
     u = start.copy()
 

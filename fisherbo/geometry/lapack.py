@@ -95,7 +95,7 @@ def householder(matrix: Array) -> Array:
 
 
 def full_qr(matrix: Array) -> tuple[Array, Array]:
-    """Q, orthogonal, ``(n, n)``, and R, upper triangular, ``(p, p)``, with ``Q[:, :p] R`` the matrix.
+    """Orthogonal ``Q (n, n)`` and upper triangular ``R (p, p)`` with ``Q[:, :p] R`` the matrix.
 
     The last ``n − p`` columns of Q span what is orthogonal to the matrix's ``p ≤ n`` columns.
     """

@@ -5,8 +5,8 @@ coefficients, all terms before the third vanish from the posterior as ℓ → �
 covariance |δ|³. It has no scale: observations at distances of 1e-5 are told apart as those across
 the whole space are, where a stationary model with a floor of its noise sees no difference.
 
-Symbols: Φ_ij = |x_i − x_j|³; P (n, p) the trend's polynomials at the data, Q an orthonormal basis of
-what is orthogonal to its columns; at a point, φ and π are the same, v = (φ, π).
+Symbols: Φ_ij = |x_i − x_j|³; P (n, p) the trend's polynomials at the data, P⁺ its pseudo-inverse, Q
+an orthonormal basis of what is orthogonal to its columns; v = (φ, π), Φ and P at another point.
 
     G = Q (QᵀΦQ + ν I)⁻¹ Qᵀ                            positive semidefinite
     A⁻¹ = [G, Hᵀ; H, −E]                               of A = [Φ, P; Pᵀ, 0]
@@ -32,7 +32,7 @@ import numpy as np
 
 from fisherbo.errors import NumericalError
 from fisherbo.geometry import lapack
-from fisherbo.space import Array
+from fisherbo.space import Array, Integers
 
 _NOISE = 1e-10  # ν, of the mean diagonal of QᵀΦQ
 _DETERMINED = 1e-9  # of the largest diagonal of R, the least
@@ -67,11 +67,11 @@ class Trend(Enum):
         found[row, j] += x[i]
         return found
 
-    def _pairs(self, d: int) -> tuple[Array, Array]:
+    def _pairs(self, d: int) -> tuple[Integers, Integers]:
         """Indices of the coordinates whose products are in the trend."""
-        if self is Trend.QUADRATIC:
-            return np.triu_indices(d)
-        return np.diag_indices(d if self is Trend.SEPARABLE else 0)
+        i, j = np.triu_indices(d)
+        kept = {Trend.LINEAR: i < 0, Trend.SEPARABLE: i == j, Trend.QUADRATIC: i >= 0}[self]
+        return i[kept], j[kept]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Splines:
         return np.concatenate([distance**3, self.trend(points)], 1) @ self.coefficients
 
     def at(self, point: Array) -> tuple[Array, Array, float, Array]:
-        """At a point ``(d,)``: means ``(m,)``, their gradients ``(m, d)``, ``s/σ``, its gradient."""
+        """At a point ``(d,)``: means ``(m,)``, gradients ``(m, d)``, ``s/σ`` and its gradient."""
         difference = point - self.x
         distance = np.sqrt((difference**2).sum(1))
         v = np.append(distance**3, self.trend(point[None])[0])

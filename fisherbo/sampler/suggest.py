@@ -104,7 +104,7 @@ def _expected_optimum(request: Request, models: Models) -> Array | None:
         if told is None or not np.isfinite(told[own]).all():
             return None
         y = observations.y[own, 0]
-        x = constrained_optimum(observations.x[own], y, told[own], target.continuous)
+        x = constrained_optimum(observations.x[own], y, told[own], target)
     return None if x is None or _exceeds_budget(request, models, x) else x
 
 
