@@ -10,7 +10,8 @@ Final and development problems are different functions, divided before anything 
 - COCO: its functions are nine objectives with six numbers of constraints each. Those with 3 and 9
   constraints are used in 5-D, those with 3 in 10-D. Final are the first, third, … of the nine
   (sphere, slope, discus, different powers, rotated Rastrigin), development the others (two
-  ellipsoids, bent cigar, Rastrigin).
+  ellipsoids, bent cigar, Rastrigin). Final runs are of instance 2: those of instance 1 were made
+  with two earlier versions of the sampler, and its author knew their result.
 - Designs (`experiments.designs`): final are the first, third, … of their names in alphabetical
   order.
 

@@ -6,14 +6,16 @@ acquisition does not converge so: the models' noise is bounded from below, and t
 all constraints hold keeps it at a distance. Here cubic splines (`fisherbo.gp.spline`) of the values
 as they were told take the place of the models, and
 
-    maximise μ_0(u)   subject to   μ_j(u) ≥ κ s_j(u),   j = 1 … m,   u in the unit cube
+    minimise μ_0(u)   subject to   μ_j(u) + κ s_j(u) ≤ 0,   j = 1 … m,   u in the unit cube
 
 is solved by sequential quadratic programming (SLSQP, Kraft 1988), from the best feasible point. s_j
 is 0 at the observations and grows with the distance to them, so that the step stays where the
 constraints are known. Surrogates of this kind with margins are those of COBRA (Regis 2014).
 
 Every function has the trend that predicts observations near the centre best when these are left
-out. If no point is feasible, the sum of squares of what is missing is minimised first.
+out. Constraints, of which some are orders of magnitude larger elsewhere, are splines of asinh of
+their values where that predicts better. If no point is feasible, the sum of squares of what is
+missing is minimised first.
 
 What this gains is in experiments/results/tried.md.
 
@@ -35,15 +37,19 @@ from fisherbo.errors import NumericalError
 from fisherbo.gp.fit import descend
 from fisherbo.gp.likelihood import Likelihood
 from fisherbo.gp.spline import Splines, Trend, splines
-from fisherbo.space import Array, Mask, Space, distinct
+from fisherbo.space import Array, Integers, Mask, Space, distinct
 
 _MOST_POINTS = 128
+_ENOUGH = 1.5  # nearest points for each polynomial of a quadratic, whatever their distances
+_FARTHEST = 10.0  # distance from the centre of the others, in that of the 2d-th
 _SPARE = 1.1  # points for each polynomial of a trend
 _CAUTION = 0.5  # κ
 _ROUNDING = 1e-8  # least margin and gain, in units of the values near the centre
 _TOLERATED = 1e-4  # violation of the margin that the search may leave
 _BETTER = 0.9  # of the violation at the centre, the most while no point is feasible
-_STEPS = 60
+_STEPS = 30
+_SEPARATION = 0.03  # of points, in distances to the centre
+_NEAREST = 1e-4  # distance of two points, in that of the 2d-th from the centre
 _KNOWN = 1e-10  # distance to a known point
 
 _Local = Callable[[Array], tuple[Array, Array]]
@@ -119,12 +125,18 @@ def _at_most_one(values: Array) -> Array:
 
 
 def _near(x: Array, values: Array, centre: int) -> _Near | None:
-    d, squared = x.shape[1], ((x - x[centre]) ** 2).sum(1)
-    chosen = np.argsort(squared, kind="stable")[:_MOST_POINTS]
+    """The distinct points that are nearest; None if they are too few."""
+    d, distance = x.shape[1], np.sqrt(((x - x[centre]) ** 2).sum(1))
+    nearest = np.argsort(distance, kind="stable")[:_MOST_POINTS]
+    if len(nearest) <= d + 1:
+        return None
+    width = float(distance[nearest[min(2 * d, len(nearest) - 1)]])
+    enough = math.ceil(_ENOUGH * Trend.QUADRATIC.size(d))
+    nearest = nearest[(distance[nearest] <= _FARTHEST * width) | (np.arange(len(nearest)) < enough)]
+    chosen = _separate(x, distance, nearest, _NEAREST * width)
     if len(chosen) <= d + 1:
         return None
-    squared, values = squared[chosen], values[chosen]
-    width = math.sqrt(squared[min(2 * d, len(chosen) - 1)])
+    squared, values = distance[chosen] ** 2, values[chosen]
     weight = 1 / (squared[d] + squared)
     spread = np.sqrt(weight @ (values - values[0]) ** 2 / weight.sum())
     if not (spread > 0).all():
@@ -133,40 +145,74 @@ def _near(x: Array, values: Array, centre: int) -> _Near | None:
     return _Near(x[centre], width, u, values / spread, weight / weight.sum())
 
 
+def _separate(x: Array, distance: Array, nearest: Integers, least: float) -> Integers:
+    """Those of the points that are not too close to a nearer one, the centre first.
+
+    Splines cannot use distances of all sizes at once: rounding errors of the cubes of the long ones
+    exceed the cubes of the short ones.
+    """
+    kept = [int(nearest[0])]
+    for i in nearest[1:].tolist():
+        gap = np.sqrt(((x[kept] - x[i]) ** 2).sum(1).min())
+        if gap > max(_SEPARATION * distance[i], least):
+            kept.append(i)
+    return np.array(kept)
+
+
 def _local(near: _Near) -> _Local | None:
     """The loss and the constraints with their margins; None if no trend is determined."""
     found = _fitted(near)
     if not found:
         return None
-    errors = np.array([near.weight @ s.left_out**2 for s in found])
-    choice = errors.argmin(0)
-    columns = np.arange(len(choice))
-    margin = _CAUTION * np.stack([s.scale for s in found])[choice, columns]
+    count = near.values.shape[1]
+    errors = np.concatenate([_errors(near, s) for s in found])  # (2 trends, 1 + m)
+    trend, warped = np.divmod(errors.argmin(0), 2)
+    column = warped * (count - 1) + np.arange(count)
+    margin = _CAUTION * np.stack([s.scale for s in found])[trend, column]
     margin[0] = 0.0
 
     @lru_cache(maxsize=2)
     def known(key: bytes) -> tuple[Array, Array]:
         u = np.frombuffer(key)
-        value, gradient = np.empty(len(choice)), np.empty((len(choice), len(u)))
-        for k in set(choice.tolist()):
-            mine = choice == k
+        value, gradient = np.empty(count), np.empty((count, len(u)))
+        for k in set(trend.tolist()):
+            mine = trend == k
             means, slopes, deviation, slope = found[k].at(u)
-            value[mine] = means[mine] + margin[mine] * deviation
-            gradient[mine] = slopes[mine] + margin[mine, None] * slope
+            value[mine] = means[column[mine]] + margin[mine] * deviation
+            gradient[mine] = slopes[column[mine]] + margin[mine, None] * slope
         value[1:] += _ROUNDING
         return value, gradient
 
     return lambda u: known(u.tobytes())
 
 
+def _errors(near: _Near, fitted: Splines) -> Array:
+    """Mean squares of errors left out, by values and by warped ones, shape ``(2, 1 + m)``.
+
+    Those of constraints are errors of asinh of the values, which counts what is far from 0 less.
+    The loss is not warped.
+    """
+    m = near.values.shape[1] - 1
+    predicted = _plain_and_warped(near.values) - fitted.left_out
+    predicted[:, 1 : 1 + m] = np.arcsinh(predicted[:, 1 : 1 + m])
+    loss, truth = near.values[:, :1], np.arcsinh(near.values[:, 1:])
+    errors = near.weight @ (predicted - np.concatenate([loss, truth, truth], 1)) ** 2
+    return np.stack([errors[: 1 + m], np.append(np.inf, errors[1 + m :])])
+
+
+def _plain_and_warped(values: Array) -> Array:
+    """The loss, constraints ``(k, 1 + m)``, and asinh of these side by side, ``(k, 1 + 2 m)``."""
+    return np.concatenate([values, np.arcsinh(values[:, 1:])], 1)
+
+
 def _fitted(near: _Near) -> list[Splines]:
-    found = []
+    """Splines of values and of warped ones, with each trend that the points determine."""
+    found, values = [], _plain_and_warped(near.values)
     for trend in Trend:
-        if len(near.u) >= max(
-            _SPARE * trend.size(near.u.shape[1]), trend.size(near.u.shape[1]) + 2
-        ):
+        size = trend.size(near.u.shape[1])
+        if len(near.u) >= max(_SPARE * size, size + 2):
             try:
-                found.append(splines(near.u, near.values, trend, near.weight))
+                found.append(splines(near.u, values, trend, near.weight))
             except NumericalError:
                 continue
     return found

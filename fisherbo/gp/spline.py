@@ -36,7 +36,9 @@ from fisherbo.space import Array, Integers
 
 _NOISE = 1e-10  # ν, of the mean diagonal of QᵀΦQ
 _DETERMINED = 1e-9  # of the largest diagonal of R, the least
-_VARIANCE_FLOOR = 1e-14
+_VARIANCE_FLOOR = (
+    1e-10  # added to s²/σ², so that rounding errors of its slope at the data are small
+)
 
 
 class Trend(Enum):
@@ -106,7 +108,7 @@ class Splines:
         v = np.append(distance**3, self.trend(point[None])[0])
         slope = np.concatenate([3 * distance[:, None] * difference, self.trend.slopes(point)])
         weights = self.inverse @ v
-        deviation = math.sqrt(max(-float(v @ weights), _VARIANCE_FLOOR))
+        deviation = math.sqrt(max(-float(v @ weights), 0.0) + _VARIANCE_FLOOR)
         means, gradients = v @ self.coefficients, self.coefficients.T @ slope
         return means, gradients, deviation, -(weights @ slope) / deviation
 

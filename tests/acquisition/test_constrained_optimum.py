@@ -87,7 +87,7 @@ def test_repeated_steps_converge_on_curved_constraints():
         options={"ftol": 1e-12},
     ).fun
     x = np.concatenate([points(d, 15), np.full((1, d), 0.1)])
-    for _ in range(12):
+    for _ in range(16):
         found = constrained_optimum(x, -loss(x), told(x), cube(d))
         x = x if found is None else np.concatenate([x, found[None]])
     feasible = (told(x) <= 0).all(1)
