@@ -10,7 +10,8 @@ Final and development problems are different functions, divided before anything 
 - COCO: its functions are nine objectives with six numbers of constraints each. Those with 3 and 9
   constraints are used in 5-D, those with 3 in 10-D. Final are the first, third, … of the nine
   (sphere, slope, discus, different powers, rotated Rastrigin), development the others (two
-  ellipsoids, bent cigar, Rastrigin).
+  ellipsoids, bent cigar, Rastrigin). Final runs are of instance 2: those of instance 1 were made
+  with two earlier versions of the sampler, and its author knew their result.
 - Designs (`experiments.designs`): final are the first, third, … of their names in alphabetical
   order.
 
@@ -48,6 +49,7 @@ Array = NDArray[np.float64]
 BUDGET = 60
 LEVELS = 6  # numbers of constraints that COCO's objectives have: 1, 3, 9, 12, 16, 31 in 5-D
 OBJECTIVES = 9
+FINAL_INSTANCE, DEVELOPMENT_INSTANCE = 2, 1
 SOLVED, LARGEST, INFEASIBLE = 1e-6, 1e2, 1e3
 
 
@@ -79,9 +81,10 @@ def design(name: str) -> Constrained:
     return Constrained(space, evaluate, value, abs(value))
 
 
-def coco_name(objective: int, level: int, dimension: int) -> str:
+def coco_name(objective: int, level: int, dimension: int, instance: int = 1) -> str:
     """Of the objective (from 0) with COCO's number of constraints (from 0)."""
-    return f"bbob-constrained_f{objective * LEVELS + level + 1:03d}_i01_d{dimension:02d}"
+    function = objective * LEVELS + level + 1
+    return f"bbob-constrained_f{function:03d}_i{instance:02d}_d{dimension:02d}"
 
 
 def coco(name: str) -> Constrained:
@@ -162,7 +165,8 @@ def names(first: int) -> tuple[str, ...]:
     """Every second problem, from this one on (0: final, 1: development)."""
     objectives = range(first, OBJECTIVES, 2)
     kinds = ((1, 5), (2, 5), (1, 10))
-    found = (coco_name(o, level, dimension) for level, dimension in kinds for o in objectives)
+    instance = DEVELOPMENT_INSTANCE if first else FINAL_INSTANCE
+    found = (coco_name(o, level, n, instance) for level, n in kinds for o in objectives)
     return (*sorted(DESIGNS)[first::2], *found)
 
 

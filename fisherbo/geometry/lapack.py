@@ -94,6 +94,21 @@ def householder(matrix: Array) -> Array:
     return packed
 
 
+def full_qr(matrix: Array) -> tuple[Array, Array]:
+    """Orthogonal ``Q (n, n)`` and upper triangular ``R (p, p)`` with ``Q[:, :p] R`` the matrix.
+
+    The last ``n − p`` columns of Q span what is orthogonal to the matrix's ``p ≤ n`` columns.
+    """
+    orthogonal, upper = qr(matrix)
+    return orthogonal, upper[: matrix.shape[1]]
+
+
+def solve_upper(factor: Array, right: Array) -> Array:
+    """``R⁻¹ right`` for an upper triangular ``(p, p)`` and right sides ``(p,)`` or ``(p, m)``."""
+    solution: Array = solve_triangular(factor, right)
+    return solution
+
+
 def inverse(factor: Array) -> Array:
     """``(L Lᵀ)⁻¹``, symmetric, shape ``(n, n)``."""
     lower = dpotri(factor, lower=1)[0]  # zeros above the diagonal

@@ -39,6 +39,10 @@ One suggestion:
 8. `acquisition.quadratic`: from ten observations for each parameter, every other trial is the
    optimum of a quadratic through the best points, if that predicts them; in continuous spaces,
    for one objective without constraints, while no other trial is running.
+   `acquisition.constrained_optimum`: under constraints that every trial tells, from 1.5
+   observations for each parameter, it is the best feasible point that cubic splines of the
+   objective and the constraints expect, by sequential quadratic programming (Kraft 1988; Regis
+   2014); integers are allowed, categories are not.
 9. `acquisition.propose`: otherwise maximise the acquisition by natural-gradient ascent
    (`optimize.descent`) in the Fisher metric of the posterior (`gp.fisher`), from the best of a
    set of quasi-random points; in mixed spaces, after a natural-gradient search (Ollivier et al.

@@ -44,12 +44,14 @@ class ConstraintData:
         y: One for each row of the table, at least 0 where feasible, NaN where not known, ``(n,)``.
         prior_mean: Prior mean of the model.
         noise: Variance of those that are guessed about the truth, else 0, shape ``(n,)``.
+        told: Values as told, NaN where none is; None of failures, shape ``(n,)``.
     """
 
     label: str
     y: Array
     prior_mean: float
     noise: Array
+    told: Array | None = None
 
 
 def constraint_data(table: TrialTable) -> list[ConstraintData]:
@@ -65,7 +67,8 @@ def constraint_data(table: TrialTable) -> list[ConstraintData]:
             if untold.any() and not (c <= 0).any():
                 y = _GRADE * y - _STEP
             noise = np.where(untold, _UNTOLD_NOISE, 0.0)
-            found.append(ConstraintData(_label(name), np.where(untold, _UNTOLD, y), 0.0, noise))
+            y = np.where(untold, _UNTOLD, y)
+            found.append(ConstraintData(_label(name), y, 0.0, noise, c))
     return found
 
 

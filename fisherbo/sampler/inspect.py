@@ -38,8 +38,8 @@ class Inspection:
         next: Coordinates of the next trial, shape ``(d,)``; None where an independent sampler is to
             draw it.
         designed: Whether the next trial is one of the initial design, so that the model has no say.
-        quadratic: Whether it is the optimum of a quadratic through the best trials, and not where
-            the acquisition is largest.
+        quadratic: Whether it is the optimum of a quadratic through the best trials, or under
+            constraints of splines, and not where the acquisition is largest.
         cost: Model of the standardised log cost (`fisherbo.sampler.costs`); None where costs are
             alike or do not matter.
     """

@@ -141,6 +141,11 @@ def _improvement(
 def _reason(seen: Inspection, objectives: int, probability: float | None) -> str:
     if objectives > 1:
         reason = "The point has the largest expected gain in hypervolume of the Pareto front"
+    elif seen.quadratic and seen.constraints:
+        return (
+            "Convergence: splines of the objective and the constraints expect the point to be the "
+            "best that meets all constraints."
+        )
     elif probability is None:
         return (
             "No trial meets all constraints yet: the point has the largest probability that it "

@@ -139,6 +139,15 @@ class Observations:
         return usable
 
     @property
+    def told(self) -> Array | None:
+        """Values of all constraints as told, feasible where at most 0, shape ``(n, c)``.
+
+        None without constraints, or where failures are one of them.
+        """
+        told = [c.told[self.row] for c in self.constraints if c.told is not None]
+        return np.stack(told, 1) if len(told) == len(self.constraints) > 0 else None
+
+    @property
     def age_of_best(self) -> int:
         """Observations after the first of the best usable value."""
         usable = np.where(self.usable, self.y[:, 0], -np.inf)
@@ -172,10 +181,10 @@ class Observations:
     def _has_exact_values(self) -> bool:
         """Whether there is one objective, without noise, and its values are all known."""
         alone = self.objectives == 1 and not len(self.pending)
-        return alone and len(self) > 0 and not self._noisy
+        return alone and len(self) > 0 and not self.noisy
 
     @cached_property
-    def _noisy(self) -> bool:
+    def noisy(self) -> bool:
         """Whether values of one point differ, or some trial tells its noise."""
         if self.noise.any():
             return True

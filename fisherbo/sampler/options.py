@@ -20,6 +20,7 @@ class AlgorithmOptions:
             kind of space if None (`models.prior_mean`).
         quadratic_from: Observations for each parameter from which on every other trial may be the
             optimum of a quadratic.
+        splines_from: The same for the optimum that splines expect under constraints.
         refit_after: New observations from one fit of the hyperparameters to the next; more of them
             as observations grow if None.
         plateaus: Whether points where equal values show a plateau are avoided.
@@ -40,6 +41,7 @@ class AlgorithmOptions:
     half_rank: bool = True
     prior_mean: float | None = None
     quadratic_from: float = 10.0
+    splines_from: float = 1.5
     refit_after: int | None = None
     plateaus: bool = True
     stalls: bool = True

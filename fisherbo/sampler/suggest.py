@@ -1,4 +1,4 @@
-"""From models to the next point: the largest acquisition found, or a quadratic's optimum."""
+"""From models to the next point: the largest acquisition found, or an expected optimum."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from fisherbo.acquisition.constrained_optimum import constrained_optimum
 from fisherbo.acquisition.exclusion import ExclusionZones, exclusion_zones, stall_radius
 from fisherbo.acquisition.feasibility import Feasibility, Restricted, product
 from fisherbo.acquisition.log_ehvi import improvement_over, non_dominated, wide_reference_point
@@ -56,7 +57,7 @@ def suggested_point(
         rng: Source of randomness.
         concurrent: Earlier trials whose points are being chosen at this moment from the same data.
     """
-    optimum = None if concurrent else _optimum_of_quadratic(request, models)
+    optimum = None if concurrent else _expected_optimum(request, models)
     if optimum is not None:
         return optimum
     x, _ = best_point(request, models, rng)
@@ -69,29 +70,41 @@ def suggested_point(
 def next_point(
     request: Request, models: Models, rng: np.random.Generator
 ) -> tuple[Array, Acquisition, bool]:
-    """The next point, the acquisition, and whether the point is the optimum of a quadratic."""
+    """The next point, the acquisition, and whether the point is an expected optimum instead."""
     x, acquisition = best_point(request, models, rng)
-    optimum = _optimum_of_quadratic(request, models)
+    optimum = _expected_optimum(request, models)
     return (x, acquisition, False) if optimum is None else (optimum, acquisition, True)
 
 
-def _optimum_of_quadratic(request: Request, models: Models) -> Array | None:
-    """Where a quadratic through the best trials is best, ``(d,)``; None if that is not asked for.
+def _expected_optimum(request: Request, models: Models) -> Array | None:
+    """Where a quadratic, or under constraints splines, expect the optimum, shape ``(d,)``.
 
-    Every other trial asks for it, once there are enough observations, in spaces without discrete or
-    conditional parameters, for a single objective without constraints, and while no other trial is
-    under evaluation.
+    Every other trial asks for it, once there are enough observations, for a single objective, and
+    while no other trial is under evaluation; None in the others. A quadratic is for spaces without
+    discrete or conditional parameters. With splines integers stay as they are at the best point,
+    and all trials must have told all constraints, without noise.
     """
     target, observations = request.target, request.observations
-    late = len(observations) >= request.options.quadratic_from * target.dimension
-    if not late or request.number % 2 or len(models.objectives) != 1 or models.constraints:
+    if request.number % 2 or len(models.objectives) != 1 or request.candidates is not None:
         return None
-    if request.rule is not None or len(observations.pending) or not target.continuous.all():
+    if request.rule is not None or len(observations.pending):
         return None
-    if request.candidates is not None:
-        return None
-    own = observations.own
-    x = quadratic_optimum(observations.x[own], observations.y[own, 0])
+    own, options = observations.own, request.options
+    if not models.constraints:
+        late = len(observations) >= options.quadratic_from * target.dimension
+        if not late or not target.continuous.all():
+            return None
+        x = quadratic_optimum(observations.x[own], observations.y[own, 0])
+    else:
+        late = own.sum() >= options.splines_from * target.dimension
+        ordered = not (target.conditions or target.listed.any() or target.simplices)
+        if not late or not ordered or not target.free.all() or observations.noisy:
+            return None
+        told = observations.told
+        if told is None or not np.isfinite(told[own]).all():
+            return None
+        y = observations.y[own, 0]
+        x = constrained_optimum(observations.x[own], y, told[own], target)
     return None if x is None or _exceeds_budget(request, models, x) else x
 
 

@@ -137,14 +137,12 @@ def test_the_next_trial_says_that_it_is_the_optimum_of_a_quadratic():
     assert told.reason.startswith("Convergence")
 
 
-@pytest.mark.parametrize("kind", ["integer", "constraint", "objectives", "worker"])
+@pytest.mark.parametrize("kind", ["integer", "objectives", "worker"])
 def test_a_study_that_a_quadratic_does_not_fit_has_none(kind):
     def objective(trial):
         value = bowl(trial)
         if kind == "integer":
             value += trial.suggest_int("n", 1, 5)
-        if kind == "constraint":
-            trial.set_constraint("c", -1.0)
         return (value, value) if kind == "objectives" else value
 
     directions = ["minimize"] * (2 if kind == "objectives" else 1)

@@ -112,7 +112,7 @@ def test_next_trial_of_a_constrained_study_improves_on_a_feasible_value():
         trial.set_constraint("ceiling", 0.5 - x)  # what is best is not feasible
         return x
 
-    study.optimize(objective, n_trials=16)
+    study.optimize(objective, n_trials=10)
     found = next_trial(study)
     assert 0 < found.probability_of_feasibility < 1
     assert 0 < found.expected_improvement < 0.1
