@@ -171,17 +171,18 @@ def margin_of(request: Request) -> float:
 
     Expected improvement refines a basin by ever smaller gains. A margin rules such steps out, so
     that half of the trials look for a better basin and the others refine the best one (several
-    targets in turn: Jones 2001, J. Global Optimization 21). It is for tuning: a single objective
-    without constraints, in spaces where unexplored regions may well be better and where some
-    parameter is a number. Costs, beliefs and lists of candidates guide the search in other ways.
+    targets in turn: Jones 2001, J. Global Optimization 21). It is for tuning one objective in
+    spaces where unexplored regions may well be better and some parameter is a number. There is none
+    where constraints, costs, a belief, a list of candidates or running trials guide the search too.
     """
     space, observations = request.target, request.observations
-    alone = observations.objectives == 1 and not observations.constraints
     guides = (request.costs, request.belief, request.candidates)
-    guided = any(guide is not None for guide in guides)
-    numeric = bool((space.free & ~space.categorical).any())
-    looks = request.number % 2 and alone and not guided and numeric and equally_plausible(space)
-    return request.options.margin if looks else 0.0
+    alone = observations.objectives == 1 and all(guide is None for guide in guides)
+    alone = alone and not observations.constraints and not len(observations.pending)
+    chosen = (space.log | space.listed) & space.free
+    numeric = space.free & ~space.categorical
+    suited = equally_plausible(space) and chosen.any() and numeric.any()
+    return request.options.margin if request.number % 2 and alone and suited else 0.0
 
 
 def acquisition_of(

@@ -39,21 +39,24 @@ def both(trial):
     return tuned(trial), -tuned(trial)
 
 
+def improvement(study):
+    """The factor of the next trial's acquisition that is an expected improvement; None if none."""
+    acquisition = unrestricted(study.sampler.inspect(study).acquisition)
+    parts = getattr(acquisition, "factors", (acquisition,))
+    return next((part for part in parts if isinstance(part, ExpectedImprovement)), None)
+
+
 def improvements(objective, sampler, directions=("minimize",)):
-    """The acquisitions of two trials in a row, without those factors that are no improvement."""
+    """Those of two trials in a row."""
     study = optuna.create_study(directions=directions, sampler=sampler)
     study.optimize(objective, n_trials=13)
-    found = []
-    for _ in range(2):
-        acquisition = unrestricted(study.sampler.inspect(study).acquisition)
-        parts = getattr(acquisition, "factors", (acquisition,))
-        found.append([part for part in parts if isinstance(part, ExpectedImprovement)])
-        study.optimize(objective, n_trials=1)
-    return found
+    first = improvement(study)
+    study.optimize(objective, n_trials=1)
+    return first, improvement(study)
 
 
-def margins(objective, sampler, directions=("minimize",)):
-    return [part.margin for parts in improvements(objective, sampler, directions) for part in parts]
+def margins(objective, sampler):
+    return [part.margin for part in improvements(objective, sampler)]
 
 
 def test_every_other_trial_must_gain_a_margin():
@@ -76,11 +79,32 @@ def test_no_margin_where_something_else_guides_the_search():
     assert margins(tuned, FisherSampler(seed=0, candidates=rows)) == [0.0, 0.0]
     assert margins(tuned, FisherSampler(seed=0, priors=believed)) == [0.0, 0.0]
     assert margins(tuned, FisherSampler(seed=0, cost="seconds")) == [0.0, 0.0]
-    assert margins(both, FisherSampler(seed=0), ("minimize", "minimize")) == []
+    assert improvements(both, FisherSampler(seed=0), ("minimize", "minimize")) == (None, None)
+
+
+def test_no_margin_while_another_trial_runs():
+    study = optuna.create_study(sampler=FisherSampler(seed=0))
+    study.optimize(tuned, n_trials=13)
+    assert improvement(study).margin > 0
+    for _ in range(2):
+        tuned(study.ask())
+    assert len(study.trials) % 2
+    assert improvement(study).margin == 0
+
+
+def test_no_margin_where_what_makes_it_a_tuning_space_is_fixed():
+    def with_a_number(trial):
+        return tuned(trial) + trial.suggest_float("x", 0, 1) ** 2
+
+    def late(trial):
+        return with_a_number(trial) if trial.number < 9 else trial.suggest_float("x", 0, 1) ** 2
+
+    assert margins(with_a_number, FisherSampler(seed=0)) == [0.3, 0.0]
+    assert margins(late, FisherSampler(seed=0)) == [0.0, 0.0]
 
 
 def test_the_acquisition_is_the_expected_gain_beyond_the_margin():
-    (found,), (without,) = improvements(tuned, FisherSampler(seed=0))
+    found, without = improvements(tuned, FisherSampler(seed=0))
     x = np.concatenate([found.surrogate.x, np.random.default_rng(0).random((99, 3))])
     x = x[np.argsort(-found.value(x))[:9]]
     mean, sd = found.surrogate.predict(x)
