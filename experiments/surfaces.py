@@ -1,7 +1,7 @@
 """Real tuning surfaces of YAHPO Gym: 82 tasks for development and 61 others, of ten spaces.
 
     python -m experiments.surfaces --data FOLDER --dev      methods are chosen on these only
-    python -m experiments.surfaces --data FOLDER            other data sets: nothing is chosen on these
+    python -m experiments.surfaces --data FOLDER            the others: nothing is chosen there
     python -m experiments.surfaces --data FOLDER --scale    renew the best and median values
 
 FOLDER holds the scenarios of the public repository slds-lmu/yahpo_data (lcbench, rbv2_xgboost and
