@@ -52,6 +52,7 @@ VARIANTS: Mapping[str, AlgorithmOptions] = {
     "no-quadratic": AlgorithmOptions(quadratic_from=math.inf),
     "no-plateaus": AlgorithmOptions(plateaus=False),
     "no-stalls": AlgorithmOptions(stalls=False),
+    "no-margin": AlgorithmOptions(margin=0.0),
     "no-ascent": AlgorithmOptions(effort=Effort(steps=0)),
     "no-search": AlgorithmOptions(effort=Effort(generations=1, count=1, neighboured=0)),
     "no-neighbours": AlgorithmOptions(effort=Effort(neighboured=0)),
@@ -65,7 +66,7 @@ DISCRETE = ("no-search", "no-neighbours")
 TRAINING = ("no-plateaus",)
 """Variants that differ where values are equal."""
 
-TUNING = ("prior-mean-low",)
+TUNING = ("prior-mean-low", "no-margin")
 """Variants that differ in spaces with logarithmic or categorical parameters only."""
 
 CONTINUOUS = ("no-quadratic",)

@@ -46,6 +46,7 @@ class ExpectedImprovement:
             noise but a part of the objective that the kernel does not resolve.
         metric: Metric of the natural-gradient ascent.
         curved: Whether its metric is the Gauss–Newton part of the curvature instead.
+        margin: By how much a value must exceed ``best`` to count as an improvement.
     """
 
     surrogate: Surrogate
@@ -53,26 +54,31 @@ class ExpectedImprovement:
     noise: float = 0.0
     metric: MetricRule = posterior_metric
     curved: bool = False
+    margin: float = 0.0
 
     def value(self, x: Array) -> Array:
         """Log expected improvement at points ``(b, d)``, shape ``(b,)``."""
         mean, sd = self.surrogate.predict(x)
-        return log_expected_improvement(mean, np.hypot(sd, self._noise_sd), self.best)[0]
+        return log_expected_improvement(mean, np.hypot(sd, self._noise_sd), self._goal)[0]
 
     def evaluate(self, x: Array) -> LocalModel:
         """The same with gradient and metric."""
         at = self.surrogate.predict_with_gradient(x)
         sd = np.hypot(at.sd, self._noise_sd)
-        value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self.best)
+        value, by_mean, by_sd = log_expected_improvement(at.mean, sd, self._goal)
         gradient = at.gradient(by_mean, by_sd * at.sd / sd)
         if self.curved:
-            sd_gradient, z = at.sd_gradient * (at.sd / sd)[:, None], (at.mean - self.best) / sd
+            sd_gradient, z = at.sd_gradient * (at.sd / sd)[:, None], (at.mean - self._goal) / sd
             weight = np.clip((by_mean * sd) ** 2 - by_sd * sd, 0, 1)
             slope = margin_gradient(at, sd, sd_gradient, z)
             along = np.sqrt(weight)[:, None] * slope, sd_gradient / sd[:, None]
             factors = np.stack(along, -1)
             return LocalModel(value, gradient, *gauss_newton_metric(self.surrogate, factors))
         return LocalModel(value, gradient, *self.metric(self.surrogate, x, at))
+
+    @property
+    def _goal(self) -> float:
+        return self.best + self.margin
 
     @cached_property
     def _noise_sd(self) -> float:

@@ -26,7 +26,9 @@ One suggestion:
    count as observed at their posterior means (kriging believer: Ginsbourger et al. 2010).
 6. `suggest`: the acquisition is log expected improvement (Ament et al. 2023) over the best
    value, or over the best posterior mean if values are noisy (a point has two, or
-   :data:`NOISE_VARIANCE` is given) or trials are running. With several objectives it is log
+   :data:`NOISE_VARIANCE` is given) or trials are running. For a single objective, in spaces with
+   logarithmic or categorical parameters, every other trial must gain a margin beyond that, which
+   leads it to other basins (several targets in turn: Jones 2001). With several objectives it is log
    expected hypervolume improvement (Daulton et al. 2020); with three or more, from ten
    observations for each, in every other trial along a random direction (Zhang & Golovin 2020).
    The log probability of feasibility is added, and the expected log cost of a trial subtracted

@@ -144,9 +144,12 @@ def prior_mean(space: Space, *, single: bool = True) -> float:
         space: The search space.
         single: Whether there is one objective.
     """
-    plausible = bool((space.log | space.listed).any()) and space.dimension < _MANY_PARAMETERS
-    uninformed = single and plausible
-    return 0.0 if uninformed else PRIOR_MEAN
+    return 0.0 if single and equally_plausible(space) else PRIOR_MEAN
+
+
+def equally_plausible(space: Space) -> bool:
+    """Whether regions without points are as plausible as any: see `prior_mean`."""
+    return bool((space.log | space.listed).any()) and space.dimension < _MANY_PARAMETERS
 
 
 def fit_constraint(

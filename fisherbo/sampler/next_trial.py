@@ -95,14 +95,15 @@ def next_trial(study: Study, sampler: FisherSampler | None = None) -> NextTrial:
     expected = tuple(_expectation(seen, seen.next, j) for j in range(len(seen.objectives)))
     factors = _factors(seen.acquisition)
     improvement = next((f for f in factors if isinstance(f, ExpectedImprovement)), None)
-    probability, gain = (None, None)
+    probability, gain, margin = None, None, False
     if improvement is not None:
+        margin = improvement.margin > 0
         probability, gain = _improvement(seen, improvement, seen.next)
     constraints = [f.value(seen.next[None])[0] for f in factors if isinstance(f, Feasibility)]
     return NextTrial(
         params,
         expected,
-        _reason(seen, len(expected), probability),
+        _reason(seen, len(expected), probability, margin=margin),
         probability,
         gain,
         math.exp(sum(constraints)) if constraints else None,
@@ -138,7 +139,7 @@ def _improvement(
     return float(ndtr((mean - improvement.best) / sd)), gain
 
 
-def _reason(seen: Inspection, objectives: int, probability: float | None) -> str:
+def _reason(seen: Inspection, objectives: int, probability: float | None, *, margin: bool) -> str:
     if objectives > 1:
         reason = "The point has the largest expected gain in hypervolume of the Pareto front"
     elif seen.quadratic and seen.constraints:
@@ -163,7 +164,7 @@ def _reason(seen: Inspection, objectives: int, probability: float | None) -> str
         reason = (
             "Exploration: the model does not expect it to be better than the best value so far, "
             f"but is uncertain enough ({probability:.0%} probability of an improvement) for the "
-            "largest expected improvement"
+            f"largest expected improvement{' beyond a margin' if margin else ''}"
         )
     if seen.constraints:
         reason += ", weighed by the probability that all constraints hold"

@@ -25,6 +25,8 @@ class AlgorithmOptions:
             as observations grow if None.
         plateaus: Whether points where equal values show a plateau are avoided.
         stalls: Whether known points are avoided while the best value is old.
+        margin: By how much every other trial must exceed the best value, in standard deviations of
+            the warped values, in the spaces of `suggest.margin_of`.
         metric: In which the acquisition is climbed.
         spread_from: Observations for each objective from which on, with three or more objectives,
             the search fills the front: every other trial improves along a random direction.
@@ -45,6 +47,7 @@ class AlgorithmOptions:
     refit_after: int | None = None
     plateaus: bool = True
     stalls: bool = True
+    margin: float = 0.3
     metric: MetricRule = posterior_metric
     spread_from: float = 10.0
     effort: Effort = field(default_factory=Effort)

@@ -23,7 +23,7 @@ from fisherbo.gp.kernel import Embedding, turned
 from fisherbo.gp.protocol import Surrogate
 from fisherbo.gp.rotation import kernel_axes
 from fisherbo.gp.subset import Region, active_set
-from fisherbo.sampler.models import FittedModel, Models
+from fisherbo.sampler.models import FittedModel, Models, equally_plausible
 from fisherbo.sampler.observations import KnownPoints
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.priors import belief_factor, drawn_points
@@ -140,6 +140,7 @@ def best_point(
         cost,
         spread=spread,
         curved=effort.curved,
+        margin=margin_of(request),
     )
     if request.belief is not None:
         factor = belief_factor(request.belief, models, observations, request.options.belief, rng)
@@ -178,6 +179,25 @@ def best_point(
     return best(full)[0], full
 
 
+def margin_of(request: Request) -> float:
+    """What the trial must gain beyond the best value; more than 0 in every other trial.
+
+    Expected improvement refines a basin by ever smaller gains. A margin rules such steps out, so
+    that half of the trials look for a better basin and the others refine the best one (several
+    targets in turn: Jones 2001, J. Global Optimization 21). It is for tuning one objective in
+    spaces where unexplored regions may well be better and some parameter is a number. There is none
+    where constraints, costs, a belief, a list of candidates or running trials guide the search too.
+    """
+    space, observations = request.target, request.observations
+    guides = (request.costs, request.belief, request.candidates)
+    alone = observations.objectives == 1 and all(guide is None for guide in guides)
+    alone = alone and not observations.constraints and not len(observations.pending)
+    chosen = (space.log | space.listed) & space.free
+    numeric = space.free & ~space.categorical
+    suited = equally_plausible(space) and chosen.any() and numeric.any()
+    return request.options.margin if request.number % 2 and alone and suited else 0.0
+
+
 def acquisition_of(
     objectives: Sequence[FittedModel],
     constraints: Sequence[FittedModel],
@@ -188,6 +208,7 @@ def acquisition_of(
     *,
     spread: Spread = Spread.NOT_YET,
     curved: bool = False,
+    margin: float = 0.0,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -204,6 +225,7 @@ def acquisition_of(
         further: Factors of the acquisition beside those.
         spread: How a search of several objectives fills the front.
         curved: Whether it is climbed in its own curvature instead; not with several objectives.
+        margin: What a value must gain beyond the incumbent's, of a single objective.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
@@ -223,7 +245,8 @@ def acquisition_of(
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
     noise = surrogate.noise if exact else 0.0
-    improvement = ExpectedImprovement(surrogate, float(value.max()), noise, metric, curved)
+    best = float(value.max())
+    improvement = ExpectedImprovement(surrogate, best, noise, metric, curved, margin)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
     return product((improvement, *factors)), feasible[leaders]
 
