@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from fisherbo.sampler.budget import StopWhenSpent as StopWhenSpent
     from fisherbo.sampler.categories import ordered as ordered
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
+    from fisherbo.sampler.pruner import should_prune as should_prune
     from fisherbo.sampler.recommend import Recommendation as Recommendation
+    from fisherbo.sampler.reports import report as report
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
     from fisherbo.sampler.simplex import simplex_params as simplex_params
     from fisherbo.sampler.simplex import simplex_weights as simplex_weights
@@ -54,7 +56,9 @@ _HOME = {
     "default_point": "fisherbo.tuning.suggestions",
     "load_model": "fisherbo.tuning.tables.model",
     "ordered": "fisherbo.sampler.categories",
+    "report": "fisherbo.sampler.reports",
     "search_space": "fisherbo.tuning.suggestions",
+    "should_prune": "fisherbo.sampler.pruner",
     "simplex_params": "fisherbo.sampler.simplex",
     "simplex_weights": "fisherbo.sampler.simplex",
     "suggest": "fisherbo.tuning.suggestions",
@@ -85,7 +89,9 @@ __all__ = [
     "default_point",
     "load_model",
     "ordered",
+    "report",
     "search_space",
+    "should_prune",
     "simplex_params",
     "simplex_weights",
     "suggest",

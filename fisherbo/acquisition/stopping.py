@@ -15,6 +15,7 @@ gain per step of any rule that starts trials and stops them (renewal reward: Ros
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,13 +110,23 @@ def start_rate(start: Stages, mean: Array) -> float:
         start: Stages of a trial before its first step.
         mean: Means of the ends of the trials that may be started, each as likely, shape ``(m,)``.
     """
-    high = float(start.gain(mean, 0.0).mean()) / float(start.cost[0])
+    return break_even(lambda rate: float(start.gain(mean, rate).mean()), float(start.cost[0]))
+
+
+def break_even(gain: Callable[[float], float], cost: float) -> float:
+    """The rate λ at which a gain that falls with it is 0.
+
+    Args:
+        gain: From λ to the expected gain.
+        cost: Steps to the first stop, at the least.
+    """
+    high = gain(0.0) / cost
     if not high > 0:
         return 0.0
     low = _LEAST_RATE * high
     for _ in range(_BISECTIONS):
         middle = math.sqrt(low * high)
-        if start.gain(mean, middle).mean() > 0:
+        if gain(middle) > 0:
             low = middle
         else:
             high = middle

@@ -77,6 +77,26 @@ class EndPrediction:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What speaks for going on with a trial.
+
+    Attributes:
+        gain: Expected gain of going on, less what a start makes of as many steps.
+        low: Low end of the central 95 % interval of its end, in units of reports; of several
+            objectives a list, as are the next two.
+        median: Median of its end.
+        high: High end.
+        improvement: Probability of an end better than the best, or that none dominates.
+    """
+
+    gain: float
+    low: float | list[float]
+    median: float | list[float]
+    high: float | list[float]
+    improvement: float
+
+
+@dataclass(frozen=True)
 class CurveBeliefs:
     """The curves of a study's finished trials, and what they let expect of others.
 
@@ -99,12 +119,23 @@ class CurveBeliefs:
         """The best end of a complete trial, on the scale."""
         return float(self.ends.max())
 
+    @property
+    def last(self) -> float:
+        """The step at which curves end."""
+        return self.curves.axis.last
+
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]
         curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
         _, before = self.model.before(x)
         return EndPrediction(*self.model.end(x, curve), before)
+
+    def judge(self, trial: FrozenTrial, step: int, patience: float) -> Judgement:
+        """What speaks for going on with a running trial from its last step."""
+        found = self.predict(trial)
+        known = *self.quantiles(found), self.improvement_probability(found)
+        return Judgement(self.gain(found, step, patience), *known)
 
     def gain(self, found: EndPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.
@@ -114,8 +145,7 @@ class CurveBeliefs:
             step: Its last step.
             patience: What the gain per step of a start is divided by.
         """
-        done = self.curves.axis.place(step)
-        stages = self._stages(done, found.before, found.variance)
+        stages = self.stages_after(step, found)
         return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
 
     def quantiles(self, found: EndPrediction) -> tuple[float, float, float]:
@@ -132,8 +162,22 @@ class CurveBeliefs:
     @cached_property
     def rate(self) -> float:
         """Gain per step of starting another trial."""
+        return start_rate(*self.starts)
+
+    @cached_property
+    def starts(self) -> tuple[Stages, Array]:
+        """Stages of a trial yet to be started, and means of the ends that it may have, ``(s,)``."""
         mean, variance = self.model.starts(_RECENT)
-        return start_rate(self._stages(0, variance, variance), mean)
+        return self._stages(0, variance, variance), mean
+
+    def stages_after(self, step: int, found: EndPrediction) -> Stages:
+        """Where a trial may be stopped that is at a step.
+
+        Args:
+            step: Its last step.
+            found: What is believed of its end.
+        """
+        return self._stages(self.curves.axis.place(step), found.before, found.variance)
 
     def _stages(self, done: int, before: float, now: float) -> Stages:
         """Where a trial of so many reports may be stopped.
@@ -164,9 +208,13 @@ class CurveReader:
     """Reads the curves of one study's finished trials; what it keeps saves time only.
 
     Threads may share it.
+
+    Args:
+        objective: Which of several objectives; None for the only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objective: int | None = None) -> None:
+        self._objective = objective
         self._lock = threading.Lock()
         self._reader = StudyReader()
         self._curves: StudyCurves | None = None
@@ -194,7 +242,8 @@ class CurveReader:
             max_step: The step at which curves end; the largest of complete trials if None.
             categories: Order and distances of choices, by the parameter's name.
         """
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        direction = study.directions[self._objective or 0]
+        sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
         axis = curve_axis(trials, sign, max_step)
         if axis is None:
             return None
@@ -224,9 +273,10 @@ class CurveReader:
     ) -> StudyCurves:
         """The last fit while it is recent enough, else a new one."""
         names = labels(place.search_space)
-        known = curve_store.latest([*trials, trial], names)
+        key = curve_store.key_of(self._objective)
+        known = curve_store.latest([*trials, trial], names, key)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
         start = None if known is None else known.fit
         found = fit_study(trials, axis, sign, place(trials), place.kinds, start)
-        return curve_store.write(study, trial, names, found)
+        return curve_store.write(study, trial, names, found, key)

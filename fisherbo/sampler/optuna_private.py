@@ -37,7 +37,7 @@ def trial_id(trial: FrozenTrial | Trial) -> int:
     return trial._trial_id
 
 
-def set_system_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+def set_system_attr(study: Study, trial: FrozenTrial | Trial, key: str, value: Any) -> None:
     """Keep an attribute with a trial, for the sampler alone.
 
     Optuna deprecates the public setter. Without this fitted hyperparameters and failures would have
@@ -63,6 +63,19 @@ def set_study_system_attr(study: Study, key: str, value: Any) -> None:
 def study_system_attrs(study: Study) -> dict[str, Any]:
     """What is kept with a study: without it no worker would know what the others have found."""
     return storage_of(study).get_study_system_attrs(study_id(study))
+
+
+def as_begun(trial: Trial) -> FrozenTrial:
+    """The trial as it was when its objective began, in which Optuna notes what it reports.
+
+    Without it every report would read the trial from the storage, to see what it reported before.
+    """
+    return trial._cached_frozen_trial
+
+
+def get_trial(study: Study, identity: int) -> FrozenTrial:
+    """A trial as the storage has it: without it attributes set since it began would be missing."""
+    return storage_of(study).get_trial(identity)
 
 
 def get_trials(

@@ -8,24 +8,38 @@ from functools import partial
 
 import numpy as np
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
-from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction
-from fisherbo.sampler.optuna_private import get_trials, innermost, set_user_attr
+from fisherbo.sampler.curve_beliefs import CurveReader
+from fisherbo.sampler.front_beliefs import FrontReader
+from fisherbo.sampler.optuna_private import (
+    get_trial,
+    get_trials,
+    innermost,
+    set_user_attr,
+    trial_id,
+)
+from fisherbo.sampler.reports import Reports, reports_of
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.trials import ReadersByStudy
 
 PREDICTED_END = "fisherbo:predicted_end"
-"""User attribute of a trial: the median of the last report that was predicted for it."""
+"""User attribute of a trial: the median of the last report that was predicted for it.
+
+Of several objectives, a list of them."""
 
 PREDICTED_INTERVAL = "fisherbo:predicted_interval"
-"""User attribute of a trial: ends of the central 95 % interval of its last report, low and high."""
+"""User attribute of a trial: ends of the central 95 % interval of its last report, low and high.
+
+Of several objectives, a list of low ends and one of high ends."""
 
 IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
-"""User attribute of a trial: the probability that it ends better than the best complete trial."""
+"""User attribute of a trial: the probability that it ends better than the best complete trial.
+
+Of several objectives, that no complete trial dominates it."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOGGER = logging.getLogger("optuna.fisherbo")
@@ -50,6 +64,10 @@ class FisherPruner(BasePruner):
     What was predicted is kept with the trial, in the units of its reports, after 1, 2, 4, 8 …
     reports and when it is pruned: :data:`PREDICTED_END`, :data:`PREDICTED_INTERVAL`,
     :data:`IMPROVEMENT_PROBABILITY`.
+
+    Studies of several objectives, which Optuna's pruners do not serve, report by `fisherbo.report`
+    and ask `fisherbo.should_prune`. A trial's worth is then its expected hypervolume improvement on
+    the ends of the complete trials, and predictions are kept as lists, one entry an objective.
 
     Only reports are compared with each other, so the value that a trial returns may be something
     else. If complete trials returned their best report, the best report of a trial counts,
@@ -97,49 +115,100 @@ class FisherPruner(BasePruner):
         self._max_step = max_step
         self._patience = patience
         self._readers = ReadersByStudy(CurveReader)
+        self._front_readers = ReadersByStudy(FrontReader)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether a trial should stop after its last report."""
-        reports = trial.intermediate_values
-        if len(reports) < max(self._n_warmup_steps, 1):
+        reports = reports_of(trial, len(study.directions))
+        if len(reports[0]) < max(self._n_warmup_steps, 1):
             return False
-        trials = [t for t in get_trials(study, _FINISHED, use_cache=False) if t.intermediate_values]
+        trials = [
+            t for t in get_trials(study, _FINISHED, use_cache=False) if _has_reports(study, t)
+        ]
         if sum(t.state == TrialState.COMPLETE for t in trials) < self._n_startup_trials:
             return False
         try:
             with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
-                return self._decide(study, trial, trials)
+                return self._decide(study, trial, trials, reports)
         except NumericalError as error:
             optuna.logging.get_verbosity()  # sets up Optuna's handler
             _LOGGER.warning("trial %d goes on: %s", trial.number, error)
             return False
 
-    def _decide(self, study: Study, trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
+    def _decide(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        trials: list[FrozenTrial],
+        reports: tuple[Reports, ...],
+    ) -> bool:
         sampler = innermost(study.sampler)
         known = sampler.settings.categories if isinstance(sampler, FisherSampler) else {}
-        beliefs = self._readers.of(study).beliefs(study, trial, trials, self._max_step, known)
+        readers = self._readers if len(reports) == 1 else self._front_readers
+        beliefs = readers.of(study).beliefs(study, trial, trials, self._max_step, known)
         if beliefs is None:
             return False
-        reports = trial.intermediate_values
-        step = max(reports)
-        if not math.isfinite(reports[step]):
+        step = max(reports[0])
+        if not all(math.isfinite(told[step]) for told in reports):
             return True
-        if step >= beliefs.curves.axis.last:
+        if step >= beliefs.last:
             return False
-        found = beliefs.predict(trial)
-        stops = beliefs.gain(found, step, self._patience) < 0
-        if stops or len(reports) & (len(reports) - 1) == 0:
-            _tell(study, trial, beliefs, found)
+        found = beliefs.judge(trial, step, self._patience)
+        stops, count = found.gain < 0, len(reports[0])
+        if stops or count & (count - 1) == 0:
+            tell = partial(set_user_attr, study, trial)
+            tell(PREDICTED_END, found.median)
+            tell(PREDICTED_INTERVAL, [found.low, found.high])
+            tell(IMPROVEMENT_PROBABILITY, found.improvement)
         return stops
 
 
-def _tell(study: Study, trial: FrozenTrial, beliefs: CurveBeliefs, found: EndPrediction) -> None:
-    """Keep what was predicted with the trial."""
-    tell = partial(set_user_attr, study, trial)
-    low, median, high = beliefs.quantiles(found)
-    tell(PREDICTED_END, median)
-    tell(PREDICTED_INTERVAL, [low, high])
-    tell(IMPROVEMENT_PROBABILITY, beliefs.improvement_probability(found))
+def should_prune(trial: BaseTrial) -> bool:
+    """Whether a trial should stop, in studies of one or several objectives.
+
+    With one objective it is ``trial.should_prune()``. Optuna does not offer that with several:
+    there the study's `FisherPruner` decides by what `fisherbo.report` told of the objectives. If it
+    is True, raise `optuna.TrialPruned`. Optuna leaves such trials out of the Pareto front; samplers
+    that know nothing of `fisherbo.report` ignore them or count them as bad, and
+    `fisherbo.FisherSampler` learns from their predicted ends.
+
+    Args:
+        trial: The objective's trial.
+
+    Raises:
+        InvalidInputError: If there are several objectives, and the study's pruner is neither a
+            `FisherPruner` nor `optuna.pruners.NopPruner`: others know one value a step.
+
+    Example:
+        >>> import optuna
+        >>> from fisherbo import FisherPruner, report, should_prune
+        >>> def objective(trial):
+        ...     width = trial.suggest_int("width", 1, 64)
+        ...     for epoch in range(5):
+        ...         error = 1 / (width * (epoch + 1))
+        ...         report(trial, {"error": error, "size": width}, epoch)
+        ...         if should_prune(trial):
+        ...             raise optuna.TrialPruned
+        ...     return error, width
+        >>> study = optuna.create_study(directions=["minimize"] * 2, pruner=FisherPruner())
+        >>> study.optimize(objective, n_trials=2)
+    """
+    if not isinstance(trial, Trial) or len(trial.study.directions) == 1:
+        return trial.should_prune()
+    study, pruner = trial.study, trial.study.pruner
+    if isinstance(pruner, NopPruner):
+        return False
+    if not isinstance(pruner, FisherPruner):
+        raise InvalidInputError(
+            f"the pruner of a study of several objectives must be a FisherPruner, got "
+            f"{type(pruner).__name__}, which knows one value a step; create the study with "
+            "pruner=fisherbo.FisherPruner(), or with optuna.pruners.NopPruner() for none"
+        )
+    return pruner.prune(study, get_trial(study, trial_id(trial)))
+
+
+def _has_reports(study: Study, trial: FrozenTrial) -> bool:
+    return bool(reports_of(trial, len(study.directions))[0])
 
 
 def _require_at_least(name: str, value: int, least: int) -> None:

@@ -81,7 +81,7 @@ def recommend(
         raise InvalidInputError(NOTHING_VARIES)
     space, table = reader.table(search_space, trials)
     read = trials, table, space, labels(search_space), study.directions
-    told = curves.ends(*read) if options.curve_ends else None
+    told = curves.ends(*read) if options.curve_ends else ()
     seen = observe(
         space, table, study.directions, separate_failures=False, options=options, ends=told
     )

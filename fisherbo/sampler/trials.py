@@ -27,6 +27,7 @@ from fisherbo.sampler.optuna_private import (
     storage_of,
     study_id,
 )
+from fisherbo.sampler.reports import Reports, reports_of
 from fisherbo.sampler.search_space import (
     Parameters,
     SearchSpace,
@@ -89,7 +90,7 @@ class TrialTable:
         value: Values of complete trials in units of the objectives, NaN for others, ``(n, m)``.
         noise: Noise variances of the values, 0 where none is given, shape ``(n,)``.
         constraints: Values of the constraints that each finished trial tells, by name.
-        reports: Intermediate values of finished trials, by step.
+        reports: What finished trials reported of each objective, by step.
     """
 
     number: Integers
@@ -98,7 +99,7 @@ class TrialTable:
     value: Array
     noise: Array
     constraints: tuple[Mapping[str, float], ...]
-    reports: tuple[Mapping[int, float], ...]
+    reports: tuple[tuple[Reports, ...], ...]
 
     def __len__(self) -> int:
         return len(self.number)
@@ -144,6 +145,7 @@ def read(
     for row, trial in zip(value, trials, strict=True):
         if trial.state == TrialState.COMPLETE:
             row[:] = trial.values
+    nothing: tuple[Reports, ...] = ({},) * objectives
     return TrialTable(
         np.array([t.number for t in trials], dtype=np.int64),
         np.array([status_of(t) for t in trials], dtype=np.int64),
@@ -151,7 +153,7 @@ def read(
         value,
         np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials], dtype=np.float64),
         tuple(_constraints(t) for t in trials),
-        tuple(t.intermediate_values if t.state.is_finished() else {} for t in trials),
+        tuple(reports_of(t, objectives) if t.state.is_finished() else nothing for t in trials),
     )
 
 
