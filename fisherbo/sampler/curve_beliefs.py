@@ -225,7 +225,7 @@ class CurveReader:
     def beliefs(
         self,
         study: Study,
-        trial: FrozenTrial,
+        trial: FrozenTrial | None,
         trials: Sequence[FrozenTrial],
         max_step: int | None,
         categories: Categories,
@@ -237,7 +237,7 @@ class CurveReader:
 
         Args:
             study: The study.
-            trial: The trial that is asked about.
+            trial: The trial that is asked about; None where nothing may be written.
             trials: The finished trials that have reports, in order of their numbers.
             max_step: The step at which curves end; the largest of complete trials if None.
             categories: Order and distances of choices, by the parameter's name.
@@ -251,7 +251,8 @@ class CurveReader:
         if not np.isfinite(ends).any():
             return None
         with self._lock:
-            parameters = self._reader.parameters([*trials, trial]).varying
+            every = [*trials] if trial is None else [*trials, trial]
+            parameters = self._reader.parameters(every).varying
             place = Coordinates(described(parameters, categories))
             curves = self._fitted(study, trial, trials, axis, sign, place)
             numbers = tuple(t.number for t in trials)
@@ -265,7 +266,7 @@ class CurveReader:
     def _fitted(
         self,
         study: Study,
-        trial: FrozenTrial,
+        trial: FrozenTrial | None,
         trials: Sequence[FrozenTrial],
         axis: CurveAxis,
         sign: float,
@@ -274,7 +275,8 @@ class CurveReader:
         """The last fit while it is recent enough, else a new one."""
         names = labels(place.search_space)
         key = curve_store.key_of(self._objective)
-        known = curve_store.latest([*trials, trial], names, key)
+        every = [*trials] if trial is None else [*trials, trial]
+        known = curve_store.latest(every, names, key)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
         start = None if known is None else known.fit

@@ -47,19 +47,24 @@ def key_of(objective: int | None) -> str:
 
 
 def write(
-    study: Study, trial: FrozenTrial, names: Sequence[str], found: StudyCurves, key: str = KEY
+    study: Study,
+    trial: FrozenTrial | None,
+    names: Sequence[str],
+    found: StudyCurves,
+    key: str = KEY,
 ) -> StudyCurves:
     """Keep a fit with a trial; what is read of it, which is rounded, is returned.
 
     Args:
         study: The trial's study.
-        trial: The trial.
+        trial: The trial; None: the fit is kept with none.
         names: Names of the parameters, in the order of the lengthscales.
         found: What was fitted.
         key: Of the attribute.
     """
     text = encode(found, names)
-    set_system_attr(study, trial, key, text)
+    if trial is not None:
+        set_system_attr(study, trial, key, text)
     read = decode(text, tuple(names))
     assert read is not None  # it is of these very parameters
     return read

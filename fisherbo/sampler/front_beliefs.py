@@ -140,7 +140,7 @@ class FrontReader:
     def beliefs(
         self,
         study: Study,
-        trial: FrozenTrial,
+        trial: FrozenTrial | None,
         trials: Sequence[FrozenTrial],
         max_step: int | None,
         categories: Categories,
@@ -149,7 +149,7 @@ class FrontReader:
 
         Args:
             study: The study.
-            trial: The trial that is asked about.
+            trial: The trial that is asked about; None where nothing may be written.
             trials: The finished trials that have reports, in order of their numbers.
             max_step: The step at which curves end; the largest of complete trials if None.
             categories: Order and distances of choices, by the parameter's name.
@@ -158,7 +158,8 @@ class FrontReader:
         with self._lock:
             if len(self._readers) != m:
                 self._readers = tuple(CurveReader(j) for j in range(m))
-        asked, columns = self.views.of(trial, m), self.views.columns(trials, m)
+        asked = (None,) * m if trial is None else self.views.of(trial, m)
+        columns = self.views.columns(trials, m)
         parts = []
         for reader, own, told in zip(self._readers, asked, columns, strict=True):
             part = reader.beliefs(study, own, told, max_step, categories)

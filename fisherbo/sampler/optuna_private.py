@@ -98,6 +98,16 @@ def get_all_trials(study: Study, states: tuple[TrialState, ...]) -> list[FrozenT
     return storage_of(study).get_all_trials(study_id(study), deepcopy=False, states=states)
 
 
+def fail_waiting(study: Study, trial: FrozenTrial) -> None:
+    """End a trial that waits, unless some worker has just begun it.
+
+    Without it a trial that two workers enqueued would be run twice.
+    """
+    storage, identity = storage_of(study), trial_id(trial)
+    if storage.set_trial_state_values(identity, TrialState.RUNNING):
+        storage.set_trial_state_values(identity, TrialState.FAIL)
+
+
 def enqueued_values(trial: FrozenTrial) -> dict[str, Any]:
     """Values that ``Study.enqueue_trial`` fixed.
 

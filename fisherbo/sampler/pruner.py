@@ -13,8 +13,8 @@ from optuna.study import Study
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
-from fisherbo.sampler.curve_beliefs import CurveReader
-from fisherbo.sampler.front_beliefs import FrontReader
+from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader
+from fisherbo.sampler.front_beliefs import FrontBeliefs, FrontReader
 from fisherbo.sampler.optuna_private import (
     get_trial,
     get_trials,
@@ -24,7 +24,7 @@ from fisherbo.sampler.optuna_private import (
 )
 from fisherbo.sampler.reports import Reports, reports_of
 from fisherbo.sampler.sampler import FisherSampler
-from fisherbo.sampler.trials import ReadersByStudy
+from fisherbo.sampler.trials import ReadersByStudy, not_resumed
 
 PREDICTED_END = "fisherbo:predicted_end"
 """User attribute of a trial: the median of the last report that was predicted for it.
@@ -114,17 +114,15 @@ class FisherPruner(BasePruner):
         self._n_warmup_steps = n_warmup_steps
         self._max_step = max_step
         self._patience = patience
-        self._readers = ReadersByStudy(CurveReader)
-        self._front_readers = ReadersByStudy(FrontReader)
+        self._readers = _Readers()
+        self._readers_without = _Readers()
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether a trial should stop after its last report."""
         reports = reports_of(trial, len(study.directions))
         if len(reports[0]) < max(self._n_warmup_steps, 1):
             return False
-        trials = [
-            t for t in get_trials(study, _FINISHED, use_cache=False) if _has_reports(study, t)
-        ]
+        trials = self._finished(study, trial)
         if sum(t.state == TrialState.COMPLETE for t in trials) < self._n_startup_trials:
             return False
         try:
@@ -142,10 +140,7 @@ class FisherPruner(BasePruner):
         trials: list[FrozenTrial],
         reports: tuple[Reports, ...],
     ) -> bool:
-        sampler = innermost(study.sampler)
-        known = sampler.settings.categories if isinstance(sampler, FisherSampler) else {}
-        readers = self._readers if len(reports) == 1 else self._front_readers
-        beliefs = readers.of(study).beliefs(study, trial, trials, self._max_step, known)
+        beliefs = self._beliefs(self._readers, study, trial, trials)
         if beliefs is None:
             return False
         step = max(reports[0])
@@ -161,6 +156,60 @@ class FisherPruner(BasePruner):
             tell(PREDICTED_INTERVAL, [found.low, found.high])
             tell(IMPROVEMENT_PROBABILITY, found.improvement)
         return stops
+
+    def gain_of_resuming(self, study: Study, trial: FrozenTrial) -> float:
+        """What going on with a pruned trial gains over new trials of as many steps; negative: none.
+
+        In units of the curve model's standardised ends; −inf where its curve says nothing. Nothing
+        is written. The model is trusted fully here, as by a `patience` of 1.
+
+        Args:
+            study: The study.
+            trial: One of its pruned trials.
+        """
+        reports = reports_of(trial, len(study.directions))
+        if not reports[0] or not all(math.isfinite(told[max(told)]) for told in reports):
+            return -math.inf
+        others = [t for t in self._finished(study, None) if t.number != trial.number]
+        try:
+            with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+                beliefs = self._beliefs(self._readers_without, study, None, others)
+                if beliefs is None or max(reports[0]) >= beliefs.last:
+                    return -math.inf
+                return beliefs.judge(trial, max(reports[0]), patience=1.0).gain
+        except NumericalError:
+            return -math.inf
+
+    def _finished(self, study: Study, trial: FrozenTrial | None) -> list[FrozenTrial]:
+        """Finished trials with reports, less those that others, or this one, go on with."""
+        trials = get_trials(study, _FINISHED, use_cache=False)
+        known = not_resumed(trials if trial is None else [*trials, trial])
+        finished = (t for t in known if t.state in _FINISHED)
+        return [t for t in finished if reports_of(t, len(study.directions))[0]]
+
+    def _beliefs(
+        self,
+        readers: _Readers,
+        study: Study,
+        trial: FrozenTrial | None,
+        trials: list[FrozenTrial],
+    ) -> CurveBeliefs | FrontBeliefs | None:
+        sampler = innermost(study.sampler)
+        known = sampler.settings.categories if isinstance(sampler, FisherSampler) else {}
+        reader = readers.of(study)
+        return reader.beliefs(study, trial, trials, self._max_step, known)
+
+
+class _Readers:
+    """Readers of curves by study, for one objective or several."""
+
+    def __init__(self) -> None:
+        self._single = ReadersByStudy(CurveReader)
+        self._several = ReadersByStudy(FrontReader)
+
+    def of(self, study: Study) -> CurveReader | FrontReader:
+        """The reader of a study's curves."""
+        return (self._single if len(study.directions) == 1 else self._several).of(study)
 
 
 def should_prune(trial: BaseTrial) -> bool:
@@ -205,10 +254,6 @@ def should_prune(trial: BaseTrial) -> bool:
             "pruner=fisherbo.FisherPruner(), or with optuna.pruners.NopPruner() for none"
         )
     return pruner.prune(study, get_trial(study, trial_id(trial)))
-
-
-def _has_reports(study: Study, trial: FrozenTrial) -> bool:
-    return bool(reports_of(trial, len(study.directions))[0])
 
 
 def _require_at_least(name: str, value: int, least: int) -> None:

@@ -52,6 +52,9 @@ Noise that the model infers from the data comes on top, for what the variance le
 number that is no variance counts as not given.
 """
 
+RESUME = "fisherbo:resume"
+"""User attribute of a trial that goes on with a pruned one: the number of that trial."""
+
 _FAR = 10.5  # from the centre, in widths of the range
 _MOST_STUDIES = 8  # of a storage, that are remembered at a time
 _NO_CONSTRAINTS: Mapping[str, float] = {}
@@ -159,7 +162,7 @@ def read(
 
 def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
     """All trials of the study that were begun, less one."""
-    trials = get_trials(study, _BEGUN, use_cache=use_cache)
+    trials = not_resumed(get_trials(study, _BEGUN, use_cache=use_cache))
     if trials and trials[-1].number == trial.number:
         return trials[:-1]
     return [t for t in trials if t.number != trial.number]
@@ -168,6 +171,13 @@ def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[F
 def other_trials_of_all_brackets(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     """The same, also where a `HyperbandPruner` shows the sampler a part of them only."""
     return [t for t in get_all_trials(study, _BEGUN) if t.number != trial.number]
+
+
+def not_resumed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials less those that another one, which did not fail, goes on with."""
+    alive = (t for t in trials if RESUME in t.user_attrs and t.state != TrialState.FAIL)
+    resumed = {t.user_attrs[RESUME] for t in alive}
+    return [t for t in trials if t.number not in resumed] if resumed else list(trials)
 
 
 def status_of(trial: FrozenTrial) -> Status:
