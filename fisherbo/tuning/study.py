@@ -114,7 +114,9 @@ def tune_training(
         progress: whether to draw a progress bar on standard error.
         checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
             that was interrupted or whose worker was killed then goes on in a new trial of the same
-            parameters; without it such a trial is run again from the beginning.
+            parameters; without it such a trial is run again from the beginning. With a
+            `fisherbo.FisherPruner`, trials that it stopped are gone on with once they promise more
+            than new ones; their files, 8 at most, are removed when the study ends.
         measure: function from the model to the metric, lower is better; None is the mean loss of
             the validation rows, or of the training rows without them.
         schedule: "constant" learning rate, or "linear": down to zero at the last step.
@@ -287,6 +289,8 @@ def run_study(
         ):
             claiming = _claiming(study, objective, n_trials)
             _loop(study, claiming, n_trials, update, checkpoints, deadline)
+            if checkpoints is not None:
+                checkpoints.clear(study)
             return result_of(study)
     except BaseException:
         sampler.give_up(study)
@@ -308,6 +312,7 @@ def _loop(
             _age_out(study)
         if checkpoints is not None:
             checkpoints.requeue(study)
+            checkpoints.thaw(study)
         result = result_of(study)
         update(result)
         if time.monotonic() >= deadline:
