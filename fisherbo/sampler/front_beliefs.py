@@ -23,11 +23,14 @@ from fisherbo.acquisition.log_ehvi import (
     spread_out,
     wide_reference_point,
 )
-from fisherbo.acquisition.stopping import break_even
+from fisherbo.acquisition.stopping import Stages, break_even
 from fisherbo.sampler.categories import Categories
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction, Judgement
 from fisherbo.sampler.reports import ObjectiveViews
 from fisherbo.space import Array
+
+_FEW = 1.0
+"""Standard deviations below the least mean of the trials to come."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,15 @@ class FrontBeliefs:
     @cached_property
     def rate(self) -> float:
         """Gain per step of starting another trial."""
+        mean, stages = self._starts
+        return break_even(futures(mean, stages, self._cells).gain, float(stages[0].cost[0]))
+
+    @cached_property
+    def _starts(self) -> tuple[Array, tuple[Stages, ...]]:
+        """Means of the ends of trials yet to be started, ``(s, m)``, and their stages."""
         stages, means = zip(*(part.starts for part in self.parts), strict=True)
         count = min(map(len, means))
-        mean = np.stack([each[-count:] for each in means], 1)
-        return break_even(futures(mean, stages, self._cells).gain, float(stages[0].cost[0]))
+        return np.stack([each[-count:] for each in means], 1), stages
 
     @cached_property
     def _ends(self) -> Array:
@@ -122,7 +130,17 @@ class FrontBeliefs:
     def _cells(self) -> Cells:
         from fisherbo.botorch.hypervolume import decompose  # imported on first use: slow to import
 
-        return decompose(spread_out(self._front), wide_reference_point(self._ends))
+        return decompose(spread_out(self._front), self._reference)
+
+    @property
+    def _reference(self) -> Array:
+        """The reference point: the worst complete end, or where few of the trials to come end.
+
+        Of one complete trial, or a few alike, the first would leave no room for trade-offs.
+        """
+        mean, stages = self._starts
+        sd = np.sqrt([each.variance[0] for each in stages])
+        return np.minimum(wide_reference_point(self._ends), mean.min(0) - _FEW * sd)
 
 
 class FrontReader:

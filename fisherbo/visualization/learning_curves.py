@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 BEST, FRONT = "best", "Pareto front"
+_UNNAMED = "reported value"
 _MOST = 200
 _SHOWN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -135,9 +136,10 @@ def plot_learning_curves(study: Study, *, objective: int = 0, metric: str | None
     ends = [c for c in shown if c.state != TrialState.COMPLETE and c.end is not None]
     better = "better than the best" if len(study.directions) == 1 else "not dominated"
     _add_ends(figure, ends, last, better)
-    title = "Learning curves, and predicted ends of stopped trials" if ends else "Learning curves"
-    lay_out(figure, title, "step")
-    figure.update_yaxes(title=metric or _name(study, objective))
+    name = metric or _name(study, objective)
+    title = "Learning curves" if name == _UNNAMED else f"Learning curves: {name}"
+    lay_out(figure, f"{title}, and predicted ends of stopped trials" if ends else title, "step")
+    figure.update_yaxes(title=name)
     return figure
 
 
@@ -157,7 +159,7 @@ def _name(study: Study, objective: int) -> str:
     if study.metric_names is not None:
         return study.metric_names[objective]
     if len(study.directions) == 1:
-        return "reported value"
+        return _UNNAMED
     told = (metrics_of(t) for t in study.get_trials(deepcopy=False, states=_SHOWN))
     first = next((list(names) for names in told if names), [])
     return first[objective] if first else f"objective {objective}"
