@@ -49,6 +49,7 @@ Array = NDArray[np.float64]
 
 DEVELOPMENT, FINAL = ("wine", "breast_cancer"), ("digits", "iris")
 CONFIGURATIONS, EPOCHS, BUDGET = 120, 27, 10
+MOST_ROWS = 400  # of training
 CHECKPOINTS = (3, 6, 10)  # whole trials
 NAMES = ("lr", "alpha", "batch", "width", "depth")
 PRUNERS: Mapping[str, Callable[[], BasePruner]] = {"none": NopPruner, "fisher": FisherPruner}
@@ -70,6 +71,7 @@ def train(data: str, u: Array, seed: int) -> tuple[list[float], float]:
     x, y = getattr(datasets, f"load_{data}")(return_X_y=True)
     classes = np.unique(y)
     x, held, y, target = train_test_split(x, y, test_size=0.4, random_state=0, stratify=y)
+    x, y = x[:MOST_ROWS], y[:MOST_ROWS]
     scaler = StandardScaler().fit(x)
     x, held = scaler.transform(x), scaler.transform(held)
     model, losses = network(u, seed), []
