@@ -36,7 +36,8 @@ def report(trial: BaseTrial, values: Mapping[str, float], step: int) -> None:
     Optuna's ``trial.report`` takes one number, and none in a study of several objectives. The
     metrics of the objectives are those that ``study.set_metric_names`` names; otherwise the first
     ones, in the order of the objectives. They decide whether a trial is stopped (`should_prune`);
-    further metrics are kept and shown.
+    further metrics are kept and shown. All are system attributes, one a step, which
+    ``study.trials_dataframe`` leaves out if ``"system_attrs"`` is not in its ``attrs``.
 
     Args:
         trial: The objective's trial. One that Optuna keeps no study of, such as a `FixedTrial`, is
