@@ -116,7 +116,7 @@ def tune_training(
             that was interrupted or whose worker was killed then goes on in a new trial of the same
             parameters; without it such a trial is run again from the beginning. With a
             `fisherbo.FisherPruner`, trials that it stopped are gone on with once they promise more
-            than new ones; their files, 8 at most, are removed when the study ends.
+            than new ones; their files, 8 at most, are removed when the study has its trials.
         measure: function from the model to the metric, lower is better; None is the mean loss of
             the validation rows, or of the training rows without them.
         schedule: "constant" learning rate, or "linear": down to zero at the last step.
@@ -289,9 +289,10 @@ def run_study(
         ):
             claiming = _claiming(study, objective, n_trials)
             _loop(study, claiming, n_trials, update, checkpoints, deadline)
-            if checkpoints is not None:
+            result = result_of(study)
+            if checkpoints is not None and result.counts.done >= n_trials:
                 checkpoints.clear(study)
-            return result_of(study)
+            return result
     except BaseException:
         sampler.give_up(study)
         raise
@@ -312,12 +313,13 @@ def _loop(
             _age_out(study)
         if checkpoints is not None:
             checkpoints.requeue(study)
-            checkpoints.thaw(study)
         result = result_of(study)
         update(result)
         if time.monotonic() >= deadline:
             return
         if result.counts.done + result.counts.running < n_trials:
+            if checkpoints is not None:
+                checkpoints.thaw(study)
             study.optimize(objective, n_trials=1, catch=(*FAILURES, _SurplusError))
         elif result.counts.done < n_trials and has_heartbeat:
             time.sleep(POLL_SECONDS)  # others run the last trials; if they die, these age out
