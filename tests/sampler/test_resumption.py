@@ -1,6 +1,8 @@
 """Freeze–thaw: what is gone on with, once, with a whole curve, and counted once."""
 
 import math
+import multiprocessing
+import warnings
 
 import numpy as np
 import optuna
@@ -8,7 +10,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 import fisherbo
@@ -215,6 +218,68 @@ def test_the_sampler_counts_a_trial_that_was_gone_on_with_once():
         studies.append(study)
     counts = [len(s.sampler.inspect(s).observations) for s in studies]
     assert counts[0] == counts[1] + 1
+
+
+class Eager(FisherPruner):
+    """Stops every new trial at step 3, and prefers any of them to another new one."""
+
+    def prune(self, study, trial):
+        return max(trial.intermediate_values) == 3 and RESUME not in trial.user_attrs
+
+    def gain_of_resuming(self, study, trial):
+        return 1.0
+
+
+def shared(folder):
+    """A storage of which no two processes begin the same enqueued trial, as SQLite lets them."""
+    return JournalStorage(JournalFileBackend(f"{folder}/s.log"))
+
+
+def work(folder):
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler, pruner = RandomSampler(), Eager()
+    study = optuna.load_study(
+        study_name="s", storage=shared(folder), sampler=sampler, pruner=pruner
+    )
+
+    def objective(trial):
+        curve = losses(trial.suggest_float("x", 0, 1))
+        old = frozen(trial)
+        begin = 0 if old is None else int((folder / f"{old.number}").read_text())
+        for step in range(begin, STEPS):
+            trial.report(curve[step], step)
+            if trial.should_prune():
+                (folder / f"{trial.number}").write_text(str(step + 1))
+                raise optuna.TrialPruned
+        return curve[-1]
+
+    def go_on(study, trial):
+        thaw(study, lambda pruned: (folder / f"{pruned.number}").exists())
+
+    study.optimize(objective, n_trials=10, callbacks=[go_on])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_two_processes_go_on_with_each_trial_once(tmp_path):
+    study = optuna.create_study(storage=shared(tmp_path), study_name="s")
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work, args=(tmp_path,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    alive = [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len(alive) == 20
+    resumed = [t.user_attrs[RESUME] for t in alive if RESUME in t.user_attrs]
+    assert len(resumed) == len(set(resumed)) >= 8
+    for trial in alive:
+        if RESUME in trial.user_attrs:
+            old = study.trials[trial.user_attrs[RESUME]]
+            assert old.params == trial.params and old.state == TrialState.PRUNED
+            assert trial.intermediate_values == dict(enumerate(losses(trial.params["x"])))
 
 
 def test_the_public_names_are_those_of_the_package():
