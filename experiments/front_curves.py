@@ -52,6 +52,7 @@ CONFIGURATIONS, EPOCHS, BUDGET = 120, 27, 10
 MOST_ROWS = 400  # of training
 CHECKPOINTS = (3, 6, 10)  # whole trials
 NAMES = ("lr", "alpha", "batch", "width", "depth")
+LABELS = {"none": "none", "fisher": "FisherPruner"}
 PRUNERS: Mapping[str, Callable[[], BasePruner]] = {"none": NopPruner, "fisher": FisherPruner}
 
 
@@ -172,7 +173,7 @@ def compare(console: Console, found: Mapping[Cell, rows.Row]) -> None:
             p = f"{wilcoxon_p(gain):.3f}"
         trials = float(np.median([found[c]["trials"] for c in mine]))
         cells = (*(f"{v:.3f}" for v in shares.mean(0)), better, p, f"{trials:.0f}")
-        shown.add_row(sampler, pruner, *cells)
+        shown.add_row(sampler, LABELS[pruner], *cells)
     console.print(shown)
 
 
