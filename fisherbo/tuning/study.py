@@ -189,7 +189,9 @@ def default_pruner(budget: Budget) -> BasePruner:
     """Ends runs in the worst quarter at their step, after five complete trials.
 
     It waits for a sixth of the step budget. Replayed on 40 random K-FAC runs in 30 orders (digits),
-    it ended none of the runs that reach the target and saved 38 % of the steps.
+    it ended none of the runs that reach the target and saved 38 % of the steps. `FisherPruner` ends
+    more of them: in replays of 36 K-FAC runs on each of two tables it took a third of this rule's
+    steps, but where the number of trials is given, the best run that came to its end was worse.
     """
     return PercentilePruner(75.0, n_startup_trials=5, n_warmup_steps=budget.max_steps // 6)
 
