@@ -22,7 +22,7 @@ from fisherbo.sampler.optuna_private import (
     set_user_attr,
     trial_id,
 )
-from fisherbo.sampler.reports import Reports, reports_of
+from fisherbo.sampler.reports import Reports, has_reports, reports_of
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.trials import ReadersByStudy, not_resumed
 
@@ -185,7 +185,7 @@ class FisherPruner(BasePruner):
         trials = get_trials(study, _FINISHED, use_cache=False)
         known = not_resumed(trials if trial is None else [*trials, trial])
         finished = (t for t in known if t.state in _FINISHED)
-        return [t for t in finished if reports_of(t, len(study.directions))[0]]
+        return [t for t in finished if has_reports(t, len(study.directions))]
 
     def _beliefs(
         self,

@@ -92,6 +92,13 @@ def metrics_of(trial: FrozenTrial) -> dict[str, Reports]:
     return dict(found)
 
 
+def has_reports(trial: FrozenTrial, objectives: int) -> bool:
+    """Whether a trial reported something of its objectives."""
+    if objectives == 1:
+        return bool(trial.intermediate_values)
+    return any(key.startswith(REPORT) for key in trial.system_attrs)
+
+
 def reports_of(trial: FrozenTrial, objectives: int) -> tuple[Reports, ...]:
     """What a trial reported of each objective.
 

@@ -11,7 +11,7 @@ from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from fisherbo.sampler.reports import reports_of
+from fisherbo.sampler.reports import has_reports
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.stopping import probabilities
 from fisherbo.visualization.calibration import plot_calibration
@@ -128,7 +128,7 @@ def _drawings_of_several(study: Study, sampler: FisherSampler) -> dict[str, Draw
             target_name=name, beside=_fanova(),
         )  # fmt: skip
         drawn[f"calibration_{j}"] = partial(plot_calibration, study, sampler, objective=j)
-    if any(reports_of(t, count)[0] for t in study.get_trials(deepcopy=False)):
+    if any(has_reports(t, count) for t in study.get_trials(deepcopy=False)):
         for j in range(count):
             drawn[f"intermediate_{j}"] = partial(plot_learning_curves, study, objective=j)
         drawn |= _further(study)
