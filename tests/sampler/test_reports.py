@@ -170,14 +170,16 @@ def test_other_pruners_are_refused_with_several_objectives_and_none_never_prunes
 
 
 @pytest.mark.parametrize("make", [RandomSampler, TPESampler, NSGAIISampler])
-def test_any_sampler_finds_as_good_a_front_in_fewer_steps(make):
+def test_any_sampler_finds_as_good_a_front_at_equal_steps(make):
     study, whole = study_of(make(seed=0)), study_of(make(seed=0), optuna.pruners.NopPruner())
-    study.optimize(learning, n_trials=20)
-    whole.optimize(learning, n_trials=20)
+    study.optimize(learning, n_trials=16)
+    whole.optimize(learning, n_trials=16)
     assert used(study) < 0.75 * used(whole)
-    assert hypervolume(study) > hypervolume(whole) - 0.02
     if make is RandomSampler:
         assert front(study) == front(whole)
+    while used(study) < used(whole):
+        study.optimize(learning, n_trials=1)
+    assert hypervolume(study) >= hypervolume(whole) - 0.01
 
 
 def hypervolume(study):
