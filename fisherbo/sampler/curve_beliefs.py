@@ -31,6 +31,11 @@ _GROWTH = 1.15  # of the number of curves from one fit to the next
 _RECENT = 20
 """Trials whose expected ends, before they began, stand for those of trials yet to be started."""
 
+_GROUPS = 5
+"""Groups of these by their variance. With the mean variance for all, trials that are sure to end a
+little below the best would count as likely to end far above it: no trial in hand is worth as much
+as such starts, and all are stopped."""
+
 _STOPS = (1, 2, 4, 7, 12, 20, 30, 45, 70)  # steps from now at which a stop is considered
 
 
@@ -133,7 +138,10 @@ class CurveBeliefs:
     def rate(self) -> float:
         """Gain per step of starting another trial."""
         mean, variance = self.model.starts(_RECENT)
-        return start_rate(self._stages(0, variance, variance), mean)
+        groups = np.array_split(np.argsort(variance, kind="stable"), min(_GROUPS, len(mean)))
+        typical = [float(variance[group].mean()) for group in groups]
+        stages = [self._stages(0, each, each) for each in typical]
+        return start_rate([(s, mean[g]) for s, g in zip(stages, groups, strict=True)])
 
     def _stages(self, done: int, before: float, now: float) -> Stages:
         """Where a trial of so many reports may be stopped.

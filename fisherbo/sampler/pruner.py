@@ -16,6 +16,7 @@ from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction
 from fisherbo.sampler.optuna_private import get_trials, innermost, set_user_attr
 from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.sampler.step_costs import STEPS, relative_cost
 from fisherbo.sampler.trials import ReadersByStudy
 
 PREDICTED_END = "fisherbo:predicted_end"
@@ -28,6 +29,7 @@ IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
 """User attribute of a trial: the probability that it ends better than the best complete trial."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_LIKELY = 0.5
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
@@ -40,7 +42,8 @@ class FisherPruner(BasePruner):
     Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
     the best complete trial is worth less than its remaining steps would be if spent on other
     trials, which may be stopped early themselves (optimal stopping:
-    :mod:`fisherbo.acquisition.stopping`).
+    :mod:`fisherbo.acquisition.stopping`). One that more likely than not ends better than the best
+    complete trial is never stopped, so that a study ends with a complete trial of what it found.
 
     It works with any sampler, storage and number of workers: a decision depends only on the study's
     finished trials and on the trial's own reports. Fitted hyperparameters are kept in the study. At
@@ -71,6 +74,10 @@ class FisherPruner(BasePruner):
         patience: Number by which the worth of other trials' steps is divided, so that larger ones
             stop a trial later. 1 is optimal if the model is right; the default is 2 because a model
             of few curves is too sure of itself.
+        cost: What is to be saved: ``"steps"``; ``"seconds"``, where steps of some trials take
+            longer than those of others; or the name of a user attribute in which the objective
+            keeps what a trial cost so far, set before it reports, as with ``cost`` of
+            :class:`~fisherbo.FisherSampler`. Where costs are not known, steps count.
 
     Raises:
         InvalidInputError: If an argument is out of its range.
@@ -83,6 +90,7 @@ class FisherPruner(BasePruner):
         n_warmup_steps: int = 2,
         max_step: int | None = None,
         patience: float = 2.0,
+        cost: str = STEPS,
     ) -> None:
         _require_at_least("n_startup_trials", n_startup_trials, 1)
         _require_at_least("n_warmup_steps", n_warmup_steps, 0)
@@ -92,10 +100,15 @@ class FisherPruner(BasePruner):
             raise InvalidInputError(
                 f"patience must be a finite number > 0, got {patience!r}; 1 to 5 are typical"
             )
+        if not isinstance(cost, str) or not cost:
+            raise InvalidInputError(
+                f'cost must be "steps", "seconds" or the name of a user attribute, got {cost!r}'
+            )
         self._n_startup_trials = n_startup_trials
         self._n_warmup_steps = n_warmup_steps
         self._max_step = max_step
         self._patience = patience
+        self._cost = cost
         self._readers = ReadersByStudy(CurveReader)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -127,7 +140,9 @@ class FisherPruner(BasePruner):
         if step >= beliefs.curves.axis.last:
             return False
         found = beliefs.predict(trial)
-        stops = beliefs.gain(found, step, self._patience) < 0
+        likely = beliefs.improvement_probability(found) >= _LIKELY
+        slowness = relative_cost(trial, trials, beliefs.curves.axis, self._cost)
+        stops = not likely and beliefs.gain(found, step, self._patience / slowness) < 0
         if stops or len(reports) & (len(reports) - 1) == 0:
             _tell(study, trial, beliefs, found)
         return stops
