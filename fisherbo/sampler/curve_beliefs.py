@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from fisherbo.acquisition.stopping import Stages, start_rate
+from fisherbo.acquisition.stopping import Stages, expected_improvement, start_rate
 from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
 from fisherbo.kinds import Kinds
@@ -73,12 +73,14 @@ class EndPrediction:
     Attributes:
         mean: Mean.
         variance: Variance.
-        before: Variance before the trial reported anything.
+        prior_mean: Mean before the trial reported anything.
+        prior_variance: Variance before that.
     """
 
     mean: float
     variance: float
-    before: float
+    prior_mean: float
+    prior_variance: float
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,7 @@ class CurveBeliefs:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]
         curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
-        _, before = self.model.before(x)
-        return EndPrediction(*self.model.end(x, curve), before)
+        return EndPrediction(*self.model.end(x, curve), *self.model.before(x))
 
     def gain(self, found: EndPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.
@@ -120,8 +121,15 @@ class CurveBeliefs:
             patience: What the gain per step of a start is divided by.
         """
         done = self.curves.axis.place(step)
-        stages = self._stages(done, found.before, found.variance)
+        stages = self._stages(done, found.prior_variance, found.variance)
         return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
+
+    def lowered(self, found: EndPrediction) -> float:
+        """What a trial's reports multiplied its expected improvement by."""
+        now = expected_improvement(np.array([found.mean]), found.variance, self.best)
+        prior = np.array([found.prior_mean])
+        before = expected_improvement(prior, found.prior_variance, self.best)
+        return float(now[0] / before[0]) if before[0] > 0 else 1.0
 
     def quantiles(self, found: EndPrediction) -> tuple[float, float, float]:
         """Low end of the central 95 % interval, median, and high end, in units of reports."""

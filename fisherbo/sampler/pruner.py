@@ -29,7 +29,7 @@ IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
 """User attribute of a trial: the probability that it ends better than the best complete trial."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LIKELY = 0.5
+_UNLIKELY, _LIKELY = 0.05, 0.5
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
@@ -140,9 +140,10 @@ class FisherPruner(BasePruner):
         if step >= beliefs.curves.axis.last:
             return False
         found = beliefs.predict(trial)
-        likely = beliefs.improvement_probability(found) >= _LIKELY
-        slowness = relative_cost(trial, trials, beliefs.curves.axis, self._cost)
-        stops = not likely and beliefs.gain(found, step, self._patience / slowness) < 0
+        probability = beliefs.improvement_probability(found)
+        patience = self._patience / relative_cost(trial, trials, beliefs.curves.axis, self._cost)
+        told = probability < _UNLIKELY or beliefs.lowered(found) < 1 / self._patience
+        stops = told and probability < _LIKELY and beliefs.gain(found, step, patience) < 0
         if stops or len(reports) & (len(reports) - 1) == 0:
             _tell(study, trial, beliefs, found)
         return stops
