@@ -30,6 +30,9 @@ IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNLIKELY, _LIKELY = 0.05, 0.5
+"""Chances of an improvement below which a trial may be stopped whatever its reports say, and from
+which on it goes on."""
+
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
 
@@ -42,8 +45,13 @@ class FisherPruner(BasePruner):
     Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
     the best complete trial is worth less than its remaining steps would be if spent on other
     trials, which may be stopped early themselves (optimal stopping:
-    :mod:`fisherbo.acquisition.stopping`). One that more likely than not ends better than the best
-    complete trial is never stopped, so that a study ends with a complete trial of what it found.
+    :mod:`fisherbo.acquisition.stopping`). Two things are asked beside that, for a model can err:
+
+    - A trial that more likely than not ends better than the best complete one goes on, so that a
+      study ends with a complete trial of the best that it found.
+    - Its reports must have lowered its expected improvement, by the factor ``patience``, unless the
+      chance of an improvement is below 5 %. What was believed before it began does not stop it: the
+      sampler chose it in spite of that.
 
     It works with any sampler, storage and number of workers: a decision depends only on the study's
     finished trials and on the trial's own reports. Fitted hyperparameters are kept in the study. At
@@ -71,9 +79,10 @@ class FisherPruner(BasePruner):
         max_step: The last step of a trial that is not stopped; if None, the largest step that a
             complete trial reported. Give it if trials may end early by themselves, for example on
             convergence.
-        patience: Number by which the worth of other trials' steps is divided, so that larger ones
-            stop a trial later. 1 is optimal if the model is right; the default is 2 because a model
-            of few curves is too sure of itself.
+        patience: Number by which the worth of other trials' steps is divided, and by which reports
+            must have lowered a trial's expected improvement, so that larger ones stop a trial
+            later. 1 is optimal if the model is right; the default is 2 because a model of few
+            curves is too sure of itself.
         cost: What is to be saved: ``"steps"``; ``"seconds"``, where steps of some trials take
             longer than those of others; or the name of a user attribute in which the objective
             keeps what a trial cost so far, set before it reports, as with ``cost`` of
