@@ -40,7 +40,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from experiments.curves import SAMPLERS, CurveTable, FromTable
+from experiments.curve_tasks import CurveTable
+from experiments.curves import SAMPLERS, FromTable
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherPruner, report, should_prune
@@ -124,7 +125,8 @@ def run(cell: Cell) -> rows.Row:
     used, found, shares = 0, [], []
     while used < BUDGET * EPOCHS:
         trial = study.ask(curves.space)
-        row = curves.row(trial.params)
+        u = np.array([trial.params[name] for name in NAMES])
+        row = int(np.abs(curves.u - u).sum(1).argmin())
         for epoch, loss in enumerate(curves.loss[row].tolist()):
             report(trial, {"loss": loss, "log weights": float(sizes[row])}, epoch)
             used += 1

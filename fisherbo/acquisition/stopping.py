@@ -15,7 +15,7 @@ gain per step of any rule that starts trials and stops them (renewal reward: Ros
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from fisherbo.space import Array
 _STEPS = 16  # of the grid of means in a standard deviation
 _REACH = 5  # standard deviations of the grid on both sides of b
 _FARTHEST = 6  # standard deviations of a move
-_BISECTIONS = 24
+_BISECTIONS = 12
 _LEAST_SD = 1e-9
 _LEAST_RATE = 1e-6  # as a share of the largest
 
@@ -103,14 +103,19 @@ def expected_improvement(mean: Array, variance: float, best: float) -> Array:
     return improvement
 
 
-def start_rate(start: Stages, mean: Array) -> float:
+def start_rate(starts: Sequence[tuple[Stages, Array]]) -> float:
     """λ: the gain per step at which starting a trial is worth nothing.
 
     Args:
-        start: Stages of a trial before its first step.
-        mean: Means of the ends of the trials that may be started, each as likely, shape ``(m,)``.
+        starts: Stages before the first step, of the same cost of that, and means of the ends of the
+            trials that may be started with them, ``(m,)``; every trial is as likely.
     """
-    return break_even(lambda rate: float(start.gain(mean, rate).mean()), float(start.cost[0]))
+    first, count = float(starts[0][0].cost[0]), sum(len(mean) for _, mean in starts)
+
+    def gain(rate: float) -> float:
+        return sum(float(stages.gain(mean, rate).sum()) for stages, mean in starts) / count
+
+    return break_even(gain, first)
 
 
 def break_even(gain: Callable[[float], float], cost: float) -> float:

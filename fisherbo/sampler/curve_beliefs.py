@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from fisherbo.acquisition.stopping import Stages, start_rate
+from fisherbo.acquisition.stopping import Stages, expected_improvement, start_rate
 from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
 from fisherbo.kinds import Kinds
@@ -30,6 +30,15 @@ from fisherbo.space import Array, Space
 _GROWTH = 1.15  # of the number of curves from one fit to the next
 _RECENT = 20
 """Trials whose expected ends, before they began, stand for those of trials yet to be started."""
+
+_GROUPS = 5
+"""Groups of these by their variance. With the mean variance for all, trials that are sure to end a
+little below the best would count as likely to end far above it: no trial in hand is worth as much
+as such starts, and all are stopped."""
+
+_UNLIKELY, _LIKELY = 0.05, 0.5
+"""Chances of an improvement below which a trial may be stopped whatever its reports say, and from
+which on it goes on."""
 
 _STOPS = (1, 2, 4, 7, 12, 20, 30, 45, 70)  # steps from now at which a stop is considered
 
@@ -68,12 +77,14 @@ class EndPrediction:
     Attributes:
         mean: Mean.
         variance: Variance.
-        before: Variance before the trial reported anything.
+        prior_mean: Mean before the trial reported anything.
+        prior_variance: Variance before that.
     """
 
     mean: float
     variance: float
-    before: float
+    prior_mean: float
+    prior_variance: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,7 @@ class Judgement:
         median: Median of its end.
         high: High end.
         improvement: Probability of an end better than the best, or that none dominates.
+        stops: Whether the trial should stop.
     """
 
     gain: float
@@ -94,6 +106,7 @@ class Judgement:
     median: float | list[float]
     high: float | list[float]
     improvement: float
+    stops: bool
 
 
 @dataclass(frozen=True)
@@ -120,22 +133,31 @@ class CurveBeliefs:
         return float(self.ends.max())
 
     @property
-    def last(self) -> float:
-        """The step at which curves end."""
-        return self.curves.axis.last
+    def axis(self) -> CurveAxis:
+        """What reports mean."""
+        return self.curves.axis
 
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]
         curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
-        _, before = self.model.before(x)
-        return EndPrediction(*self.model.end(x, curve), before)
+        return EndPrediction(*self.model.end(x, curve), *self.model.before(x))
 
-    def judge(self, trial: FrozenTrial, step: int, patience: float) -> Judgement:
-        """What speaks for going on with a running trial from its last step."""
+    def judge(self, trial: FrozenTrial, step: int, patience: float, cost: float = 1.0) -> Judgement:
+        """What speaks for going on with a running trial.
+
+        Args:
+            trial: The trial.
+            step: Its last step.
+            patience: What the gain per step of a start is divided by.
+            cost: Of a step of the trial, relative to that of others.
+        """
         found = self.predict(trial)
-        known = *self.quantiles(found), self.improvement_probability(found)
-        return Judgement(self.gain(found, step, patience), *known)
+        gain = self.gain(found, step, patience / cost)
+        improvement = self.improvement_probability(found)
+        told = improvement < _UNLIKELY or self.lowered(found) < 1 / patience
+        stops = told and improvement < _LIKELY and gain < 0
+        return Judgement(gain, *self.quantiles(found), improvement, stops)
 
     def gain(self, found: EndPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.
@@ -147,6 +169,13 @@ class CurveBeliefs:
         """
         stages = self.stages_after(step, found)
         return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
+
+    def lowered(self, found: EndPrediction) -> float:
+        """What a trial's reports multiplied its expected improvement by."""
+        now = expected_improvement(np.array([found.mean]), found.variance, self.best)
+        prior = np.array([found.prior_mean])
+        before = expected_improvement(prior, found.prior_variance, self.best)
+        return float(now[0] / before[0]) if before[0] > 0 else 1.0
 
     def quantiles(self, found: EndPrediction) -> tuple[float, float, float]:
         """Low end of the central 95 % interval, median, and high end, in units of reports."""
@@ -162,13 +191,18 @@ class CurveBeliefs:
     @cached_property
     def rate(self) -> float:
         """Gain per step of starting another trial."""
-        return start_rate(*self.starts)
+        mean, variance = self.model.starts(_RECENT)
+        groups = np.array_split(np.argsort(variance, kind="stable"), min(_GROUPS, len(mean)))
+        typical = [float(variance[group].mean()) for group in groups]
+        stages = [self._stages(0, each, each) for each in typical]
+        return start_rate([(s, mean[g]) for s, g in zip(stages, groups, strict=True)])
 
     @cached_property
     def starts(self) -> tuple[Stages, Array]:
-        """Stages of a trial yet to be started, and means of the ends that it may have, ``(s,)``."""
+        """Stages of a typical trial to be started, and means of the ends it may have, ``(s,)``."""
         mean, variance = self.model.starts(_RECENT)
-        return self._stages(0, variance, variance), mean
+        typical = float(variance.mean())
+        return self._stages(0, typical, typical), mean
 
     def stages_after(self, step: int, found: EndPrediction) -> Stages:
         """Where a trial may be stopped that is at a step.
@@ -177,7 +211,8 @@ class CurveBeliefs:
             step: Its last step.
             found: What is believed of its end.
         """
-        return self._stages(self.curves.axis.place(step), found.before, found.variance)
+        done = self.curves.axis.place(step)
+        return self._stages(done, found.prior_variance, found.variance)
 
     def _stages(self, done: int, before: float, now: float) -> Stages:
         """Where a trial of so many reports may be stopped.

@@ -26,6 +26,7 @@ from fisherbo.acquisition.log_ehvi import (
 from fisherbo.acquisition.stopping import Stages, break_even
 from fisherbo.sampler.categories import Categories
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader, EndPrediction, Judgement
+from fisherbo.sampler.learning_curves import CurveAxis
 from fisherbo.sampler.reports import ObjectiveViews
 from fisherbo.space import Array
 
@@ -67,20 +68,28 @@ class FrontBeliefs:
     views: ObjectiveViews
 
     @property
-    def last(self) -> float:
-        """The step at which curves end."""
-        return self.parts[0].last
+    def axis(self) -> CurveAxis:
+        """What reports mean."""
+        return self.parts[0].axis
 
     def predict(self, trial: FrozenTrial) -> FrontPrediction:
         """What is to be expected of a running trial's ends."""
         seen = zip(self.parts, self.views.of(trial, len(self.parts)), strict=True)
         return FrontPrediction(tuple(part.predict(view) for part, view in seen))
 
-    def judge(self, trial: FrozenTrial, step: int, patience: float) -> Judgement:
-        """What speaks for going on with a running trial from its last step."""
+    def judge(self, trial: FrozenTrial, step: int, patience: float, cost: float = 1.0) -> Judgement:
+        """What speaks for going on with a running trial.
+
+        Args:
+            trial: The trial.
+            step: Its last step.
+            patience: What the gain per step of a start is divided by.
+            cost: Of a step of the trial, relative to that of others.
+        """
         found = self.predict(trial)
+        gain = self.gain(found, step, patience / cost)
         known = *self.quantiles(found), self.improvement_probability(found)
-        return Judgement(self.gain(found, step, patience), *known)
+        return Judgement(gain, *known, gain < 0)
 
     def gain(self, found: FrontPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.

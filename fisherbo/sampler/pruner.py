@@ -24,6 +24,7 @@ from fisherbo.sampler.optuna_private import (
 )
 from fisherbo.sampler.reports import Reports, has_reports, reports_of
 from fisherbo.sampler.sampler import FisherSampler
+from fisherbo.sampler.step_costs import STEPS, relative_cost
 from fisherbo.sampler.trials import ReadersByStudy, not_resumed
 
 PREDICTED_END = "fisherbo:predicted_end"
@@ -54,7 +55,13 @@ class FisherPruner(BasePruner):
     Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
     the best complete trial is worth less than its remaining steps would be if spent on other
     trials, which may be stopped early themselves (optimal stopping:
-    :mod:`fisherbo.acquisition.stopping`).
+    :mod:`fisherbo.acquisition.stopping`). Two things are asked beside that, for a model can err:
+
+    - A trial that more likely than not ends better than the best complete one goes on, so that a
+      study ends with a complete trial of the best that it found.
+    - Its reports must have lowered its expected improvement, by the factor ``patience``, unless the
+      chance of an improvement is below 5 %. What was believed before it began does not stop it: the
+      sampler chose it in spite of that.
 
     It works with any sampler, storage and number of workers: a decision depends only on the study's
     finished trials and on the trial's own reports. Fitted hyperparameters are kept in the study. At
@@ -86,9 +93,14 @@ class FisherPruner(BasePruner):
         max_step: The last step of a trial that is not stopped; if None, the largest step that a
             complete trial reported. Give it if trials may end early by themselves, for example on
             convergence.
-        patience: Number by which the worth of other trials' steps is divided, so that larger ones
-            stop a trial later. 1 is optimal if the model is right; the default is 2 because a model
-            of few curves is too sure of itself.
+        patience: Number by which the worth of other trials' steps is divided, and by which reports
+            must have lowered a trial's expected improvement, so that larger ones stop a trial
+            later. 1 is optimal if the model is right; the default is 2 because a model of few
+            curves is too sure of itself.
+        cost: What is to be saved: ``"steps"``; ``"seconds"``, where steps of some trials take
+            longer than those of others; or the name of a user attribute in which the objective
+            keeps what a trial cost so far, set before it reports, as with ``cost`` of
+            :class:`~fisherbo.FisherSampler`. Where costs are not known, steps count.
 
     Raises:
         InvalidInputError: If an argument is out of its range.
@@ -101,6 +113,7 @@ class FisherPruner(BasePruner):
         n_warmup_steps: int = 2,
         max_step: int | None = None,
         patience: float = 2.0,
+        cost: str = STEPS,
     ) -> None:
         _require_at_least("n_startup_trials", n_startup_trials, 1)
         _require_at_least("n_warmup_steps", n_warmup_steps, 0)
@@ -110,10 +123,15 @@ class FisherPruner(BasePruner):
             raise InvalidInputError(
                 f"patience must be a finite number > 0, got {patience!r}; 1 to 5 are typical"
             )
+        if not isinstance(cost, str) or not cost:
+            raise InvalidInputError(
+                f'cost must be "steps", "seconds" or the name of a user attribute, got {cost!r}'
+            )
         self._n_startup_trials = n_startup_trials
         self._n_warmup_steps = n_warmup_steps
         self._max_step = max_step
         self._patience = patience
+        self._cost = cost
         self._readers = _Readers()
         self._readers_without = _Readers()
 
@@ -146,10 +164,11 @@ class FisherPruner(BasePruner):
         step = max(reports[0])
         if not all(math.isfinite(told[step]) for told in reports):
             return True
-        if step >= beliefs.last:
+        if step >= beliefs.axis.last:
             return False
-        found = beliefs.judge(trial, step, self._patience)
-        stops, count = found.gain < 0, len(reports[0])
+        cost = relative_cost(trial, trials, beliefs.axis, self._cost)
+        found = beliefs.judge(trial, step, self._patience, cost)
+        stops, count = found.stops, len(reports[0])
         if stops or count & (count - 1) == 0:
             tell = partial(set_user_attr, study, trial)
             tell(PREDICTED_END, found.median)
@@ -174,7 +193,7 @@ class FisherPruner(BasePruner):
         try:
             with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
                 beliefs = self._beliefs(self._readers_without, study, None, others)
-                if beliefs is None or max(reports[0]) >= beliefs.last:
+                if beliefs is None or max(reports[0]) >= beliefs.axis.last:
                     return -math.inf
                 return beliefs.judge(trial, max(reports[0]), patience=1.0).gain
         except NumericalError:

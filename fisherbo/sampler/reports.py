@@ -99,6 +99,12 @@ def has_reports(trial: FrozenTrial, objectives: int) -> bool:
     return any(key.startswith(REPORT) for key in trial.system_attrs)
 
 
+def last_step(trial: FrozenTrial) -> int:
+    """The last step at which a trial reported something, which it did."""
+    keys = (key for key in trial.system_attrs if key.startswith(REPORT))
+    return max(trial.intermediate_values or (int(key[len(REPORT) :]) for key in keys))
+
+
 def reports_of(trial: FrozenTrial, objectives: int) -> tuple[Reports, ...]:
     """What a trial reported of each objective.
 

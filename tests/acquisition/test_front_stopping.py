@@ -37,7 +37,7 @@ def test_with_one_objective_starts_have_the_rate_of_the_dynamic_program():
     for best in (0.0, 1.0):
         stages = Stages(COST, VARIANCE, best)
         found = break_even(futures(mean[:, None], [stages], above(best)).gain, COST[0])
-        assert found == pytest.approx(start_rate(stages, mean), rel=0.1)
+        assert found == pytest.approx(start_rate([(stages, mean)]), rel=0.1)
 
 
 @settings(max_examples=20)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import front_curves
-from experiments.curves import CurveTable
+from experiments.curve_tasks import CurveTable
 from experiments.front_curves import EPOCHS, NAMES, Cell, area, dominated, run
 
 

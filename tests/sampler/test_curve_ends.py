@@ -191,7 +191,12 @@ def test_without_pruned_trials_nothing_changes():
     assert params_of(studies[0]) == params_of(studies[1])
 
 
-@pytest.mark.parametrize("make", [MedianPruner, SuccessiveHalvingPruner, FisherPruner])
+def late_median():
+    """Trials that it stops have enough reports to tell their ends."""
+    return MedianPruner(n_warmup_steps=8)
+
+
+@pytest.mark.parametrize("make", [late_median, SuccessiveHalvingPruner, FisherPruner])
 def test_a_resumed_study_goes_on_as_one_that_was_not_interrupted(make):
     storage = optuna.storages.InMemoryStorage()
     whole = study_of(make())
