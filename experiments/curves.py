@@ -1,24 +1,24 @@
-"""Pruners on learning curves: pruners and samplers at equal numbers of training steps.
+"""Pruners on learning curves: pruners and samplers at equal numbers of training steps, or seconds.
 
-    python -m experiments.curves --data DIR --quick     one task, one seed, four pruners
-    python -m experiments.curves --data DIR             development tasks, seeds 100 to 102
-    python -m experiments.curves --data DIR --final     final tasks, seeds 0 to 4; once
+    python -m experiments.curves --taskset DIR --yahpo DIR --quick    one task each, few pruners
+    python -m experiments.curves --taskset DIR --yahpo DIR            development tasks
+    python -m experiments.curves --taskset DIR --yahpo DIR --final --write    final tasks; once
 
-TaskSet (Metz et al. 2020, the files of the DyHPO authors): real validation losses at 51 steps of
-1,000 Adam configurations of 8 parameters on each of 8 text tasks. DIR has them as NAME.npz with
-`parameters`, `x` and `valid_loss`. Of the tasks in alphabetical order the odd ones are for
-development and the even ones are final. Parameters are mapped to the unit interval in their
-logarithm (betas as 1 − beta). A study chooses among the 1,000: a suggestion moves to the nearest
-configuration of the table in the unit cube that was not tried yet, and the sampler is told of that.
-`experiments.curve_tables` makes such tables of lcbench, which have `u` in place of `x`, each folder
-of development or of final tasks alone: --all takes every file.
+The tasks are those of `experiments.curve_tasks`, of the folders that are given; those that cross
+need none. On TaskSet a suggestion moves to the nearest configuration of the table in the unit cube
+that was not tried yet, and the sampler is told of that.
 
-Without pruning a study has 50 trials. The others have the steps of 20, and are scored by the steps
-until they have a complete trial as good as the best of FisherSampler's 50 (of the same task and
-seed), and by the share of the table that is better than their best complete trial at equal steps.
-The sampler "ranks" is FisherSampler without predicted ends of pruned and running trials.
-With several workers a simulated clock runs, on which every step takes a unit of time; steps are
-counted all the same. Rows are kept in runs/curves.jsonl.
+The yardstick of a task and seed is FisherSampler without a pruner: the best of its 50 trials, and
+what they cost. A study with another sampler or pruner gets two fifths of that, and up to a tenth
+more than all of it while it has no complete trial that is as good (up to a hundredth of what the
+median configuration is worse by). It is scored by the share of the yardstick's steps that it needs
+for that, and by its best complete trial at equal steps, for which the share of random
+configurations that end better is told too.
+
+With `--cost seconds` all of this is in seconds, which a trial keeps in its user attribute
+"seconds". With several workers a simulated clock runs, on which every step takes its seconds, or a
+unit of time. The sampler "ranks" is FisherSampler without predicted ends of pruned and running
+trials. Rows are kept in runs/curves.jsonl.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -55,6 +55,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from experiments import curve_tasks, surfaces
+from experiments.curve_tasks import Curve, CurveTable
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherPruner, FisherSampler
@@ -62,7 +64,9 @@ from fisherbo.sampler.options import AlgorithmOptions
 
 Array = NDArray[np.float64]
 
-WHOLE_TRIALS, BUDGET = 50, 20  # trials without pruning; steps of whole trials with it
+WHOLE_TRIALS = 50  # of the yardstick
+LEAST, MOST = 0.4, 1.1  # of its cost, for other studies
+MARKS = (0.1, 0.2, 0.4)  # of its cost, at which studies are compared
 
 
 class EarlyDiscarding(BasePruner):
@@ -87,16 +91,16 @@ class EarlyDiscarding(BasePruner):
         return not (math.isfinite(value) and value <= kept)
 
 
-PRUNERS: Mapping[str, Callable[[], BasePruner]] = {
-    "none": NopPruner,
-    "median": MedianPruner,
-    "percentile75": lambda: PercentilePruner(75.0),
-    "halving": SuccessiveHalvingPruner,
-    "hyperband": lambda: HyperbandPruner(min_resource=1, max_resource=51),
-    "patient": lambda: PatientPruner(MedianPruner(), patience=3),
-    "early1": lambda: EarlyDiscarding(1),
-    "early5": lambda: EarlyDiscarding(5),
-    "fisher": FisherPruner,
+PRUNERS: Mapping[str, Callable[[str], BasePruner]] = {
+    "none": lambda _: NopPruner(),
+    "median": lambda _: MedianPruner(),
+    "percentile75": lambda _: PercentilePruner(75.0),
+    "halving": lambda _: SuccessiveHalvingPruner(),
+    "hyperband": lambda _: HyperbandPruner(min_resource=1),
+    "patient": lambda _: PatientPruner(MedianPruner(), patience=3),
+    "early1": lambda _: EarlyDiscarding(1),
+    "early5": lambda _: EarlyDiscarding(5),
+    "fisher": lambda cost: FisherPruner(cost=cost),
 }
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "fisher": lambda seed: FisherSampler(seed=seed),
@@ -104,50 +108,6 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-
-
-@dataclass(frozen=True)
-class CurveTable:
-    """Configurations with their curves.
-
-    Attributes:
-        names: Of the parameters.
-        u: Configurations in the unit cube, shape ``(n, d)``.
-        loss: Losses at each step, which may be NaN, shape ``(n, t)``.
-    """
-
-    names: tuple[str, ...]
-    u: Array
-    loss: Array
-
-    @property
-    def space(self) -> dict[str, BaseDistribution]:
-        """The parameters' distributions."""
-        return {name: FloatDistribution(0, 1) for name in self.names}
-
-    def row(self, params: Mapping[str, Any]) -> int:
-        """Which configuration has these parameters exactly."""
-        u = np.array([params[name] for name in self.names])
-        return int(np.abs(self.u - u).sum(1).argmin())
-
-    def better(self, loss: float) -> float:
-        """Share of the configurations that end below a loss."""
-        return float((self.loss[:, -1] < loss).mean())
-
-
-@cache
-def table(path: str) -> CurveTable:
-    """The table of a file of TaskSet."""
-    data = np.load(path)
-    names = tuple(str(name) for name in data["parameters"])
-    if "u" in data:
-        return CurveTable(names, data["u"], data["valid_loss"].astype(float))
-    x = np.array(
-        [c if not n.startswith("beta") else 1 - c for n, c in zip(names, data["x"].T, strict=True)]
-    ).T
-    logarithm = np.log(np.maximum(x, 1e-12))
-    low, high = logarithm.min(0), logarithm.max(0)
-    return CurveTable(names, (logarithm - low) / (high - low), data["valid_loss"].astype(float))
 
 
 class FromTable(BaseSampler):
@@ -195,58 +155,90 @@ class FromTable(BaseSampler):
 class Cell:
     """One study."""
 
-    path: str
+    task: str
     sampler: str
     pruner: str
     seed: int
     workers: int = 1
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-        return Path(self.path).stem
+    cost: str = "steps"
 
     def key(self) -> str:
         """Text that tells this cell from every other."""
-        parts = {**asdict(self), "path": self.task}
-        return " ".join(f"{name}={value}" for name, value in parts.items())
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+    @property
+    def problem(self) -> tuple[str, int]:
+        """What it is compared on."""
+        return self.task, self.seed
+
+    @property
+    def method(self) -> tuple[str, str]:
+        """What is compared."""
+        return self.sampler, self.pruner
+
+
+YARDSTICK = ("fisher", "none")
+
+
+@cache
+def yardstick(task: str, seed: int, cost: str) -> tuple[float, float]:
+    """A loss as good as the best of FisherSampler's whole trials, and what they cost."""
+    row = simulated(Cell(task, *YARDSTICK, seed, 1, cost), lambda _, __, ended: ended)
+    return curve_tasks.nearly(task, row["trace"][-1][1]), row["used"]
 
 
 def run(cell: Cell) -> rows.Row:
-    """The steps at which a study's best complete loss fell, with what it fell to."""
+    """What a study's best complete loss fell to, and at which share of the yardstick's cost."""
+    target, whole = yardstick(cell.task, cell.seed, cell.cost)
+
+    def ends(used: float, best: float, ended: bool) -> bool:
+        if cell.method == YARDSTICK:
+            return ended
+        return used >= LEAST * whole and (best <= target or used >= MOST * whole)
+
+    row = simulated(cell, ends)
+    row["trace"] = [(used / whole, loss) for used, loss in row["trace"]]
+    return row
+
+
+def simulated(cell: Cell, ends: Callable[[float, float, bool], bool]) -> rows.Row:
+    """A study until it ends, by what it used, its best loss and whether it has 50 trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    curves = table(cell.path)
+    task = curve_tasks.task(cell.task)
+    sampler = SAMPLERS[cell.sampler](cell.seed)
     study = optuna.create_study(
-        sampler=FromTable(SAMPLERS[cell.sampler](cell.seed), curves),
-        pruner=PRUNERS[cell.pruner](),
+        sampler=FromTable(sampler, task) if isinstance(task, CurveTable) else sampler,
+        pruner=PRUNERS[cell.pruner](cell.cost),
         study_name="curves",  # Hyperband draws a trial's bracket from it
     )
-    began, length = time.perf_counter(), curves.loss.shape[1]
-    budget = (WHOLE_TRIALS if cell.pruner == "none" else BUDGET) * length
-    trace: list[tuple[int, float]] = []
-    used, best, asked, complete = 0, math.inf, 0, 0
-    running: list[tuple[int, int, int, Trial, Array]] = []  # now, number, when it began …
+    began, used, best, asked, complete = time.process_time(), 0.0, math.inf, 0, 0
+    trace: list[tuple[float, float]] = []
+    running: list[tuple[float, int, int, Trial, Curve]] = []  # when a step ends, number, step …
 
-    def start(now: int) -> None:
+    def step_cost(curve: Curve, step: int) -> float:
+        return float(curve.seconds[step] - (curve.seconds[step - 1] if step else 0.0))
+
+    def start(now: float) -> None:
         nonlocal asked
-        if asked < len(curves.u):
-            trial = study.ask(curves.space)
-            losses = curves.loss[curves.row(trial.params)]
-            heapq.heappush(running, (now + 1, asked, now + 1, trial, losses))
-            asked += 1
+        trial = study.ask()
+        curve = task.curve(task.suggest(trial))
+        if cell.cost == "steps":
+            curve = Curve(curve.loss, np.arange(1.0, len(curve.loss) + 1))
+        heapq.heappush(running, (now + step_cost(curve, 0), asked, 0, trial, curve))
+        asked += 1
 
     for _ in range(cell.workers):
-        start(0)
-    while running and used < budget:
-        now, number, begin, trial, losses = heapq.heappop(running)
-        used += 1
-        step = now - begin
-        trial.report(float(losses[step]), step)
-        if step + 1 == length:
-            end = float(losses[-1])
+        start(0.0)
+    while not ends(used, best, complete >= WHOLE_TRIALS):
+        now, number, step, trial, curve = heapq.heappop(running)
+        used += step_cost(curve, step)
+        trial.set_user_attr("seconds", float(curve.seconds[step]))
+        trial.report(float(curve.loss[step]), step)
+        if step + 1 == len(curve.loss):
+            end = float(curve.loss[-1])
             failed = not math.isfinite(end)
             study.tell(trial, None if failed else end, TrialState.FAIL if failed else None)
-            complete += not failed
+            complete += 1
             if end < best:
                 best = end
                 trace.append((used, best))
@@ -255,97 +247,132 @@ def run(cell: Cell) -> rows.Row:
             study.tell(trial, state=TrialState.PRUNED)
             start(now)
         else:
-            heapq.heappush(running, (now + 1, number, begin, trial, losses))
-    seconds = time.perf_counter() - began
-    return {"trace": trace, "trials": asked, "complete": complete, "seconds": seconds}
+            heapq.heappush(
+                running, (now + step_cost(curve, step + 1), number, step + 1, trial, curve)
+            )
+    seconds = time.process_time() - began
+    return {"trace": trace, "used": used, "trials": asked, "complete": complete, "seconds": seconds}
 
 
-def best_at(trace: Sequence[Sequence[float]], steps: float) -> float:
-    """The best loss after so many steps."""
-    return min((loss for used, loss in trace if used <= steps), default=math.inf)
+def best_at(row: rows.Row, share: float) -> float:
+    """The best loss at a share of the yardstick's cost."""
+    return min((loss for used, loss in row["trace"] if used <= share), default=math.inf)
 
 
-def steps_until(trace: Sequence[Sequence[float]], loss: float) -> float:
-    """Steps until a loss is reached; infinite if it never is."""
-    return next((used for used, found in trace if found <= loss), math.inf)
+def share_until(row: rows.Row, loss: float) -> float:
+    """The share of the yardstick's cost until a loss is reached; infinite if it never is."""
+    return next((used for used, found in row["trace"] if found <= loss), math.inf)
 
 
-def report(console: Console, found: Mapping[Cell, rows.Row], length: int = 51) -> None:
-    """Tables of all methods, over tasks and seeds."""
-    methods = sorted({(c.sampler, c.pruner) for c in found})
-    problems = sorted({(c.path, c.seed) for c in found})
-    base = {
-        (c.path, c.seed): r for c, r in found.items() if (c.sampler, c.pruner) == ("fisher", "none")
-    }
-    rows_of = {(c.sampler, c.pruner, c.path, c.seed): r for c, r in found.items()}
-    shown = Table(title="By method; medians over tasks and seeds")
-    for name in ("sampler", "pruner", "steps / 50 trials", "reached", "better % @5", "@10", "@20",
-                 "trials", "complete", "fisher's wins @10", "p"):  # fmt: skip
-        shown.add_column(name, justify="left" if name in ("sampler", "pruner") else "right")
-    for method in methods:
-        mine = [p for p in problems if (*method, *p) in rows_of and p in base]
-        if not mine:
-            continue
-        shares, ranks, own = [], [], []
-        for p in mine:
-            row = rows_of[(*method, *p)]
-            target = best_at(base[p]["trace"], math.inf)
-            shares.append(steps_until(row["trace"], target) / (WHOLE_TRIALS * length))
-            curves = table(p[0])
-            ranks.append([curves.better(best_at(row["trace"], k * length)) for k in (5, 10, 20)])
-            other = rows_of.get(("fisher", "fisher", *p))
-            if other is not None:
-                own.append(curves.better(best_at(other["trace"], 10 * length)) - ranks[-1][1])
-        difference = np.array(own)
-        wins = (difference < 0).mean() + 0.5 * (difference == 0).mean() if own else math.nan
-        ranked = 100 * np.median(np.array(ranks), 0)
-        counts = [
-            np.median([rows_of[(*method, *p)][k] for p in mine]) for k in ("trials", "complete")
+def median_interval(values: Array) -> tuple[float, float, float]:
+    """Median with its 95 % bootstrap interval; infinite values are larger than any other."""
+    rng = np.random.default_rng(0)
+    drawn = values[rng.integers(len(values), size=(4000, len(values)))]
+    medians = np.sort(np.median(np.minimum(drawn, 1e9), 1))
+    low, high = medians[[100, 3899]]
+    return float(np.median(np.minimum(values, 1e9))), float(low), float(high)
+
+
+def shown(value: float) -> str:
+    """A share of the yardstick's cost."""
+    return f"{value:.2f}" if value <= MOST else f">{MOST}"
+
+
+def by_task(problems: Sequence[tuple[str, int]], values: Sequence[float]) -> Array:
+    """Means over seeds, by task."""
+    return np.array(
+        [
+            np.mean([v for (t, _), v in zip(problems, values, strict=True) if t == task])
+            for task in sorted({task for task, _ in problems})
         ]
-        shown.add_row(
-            *method, f"{np.median(shares):.2f}", f"{np.isfinite(shares).sum()}/{len(mine)}",
-            *(f"{v:.1f}" for v in ranked), *(f"{v:.0f}" for v in counts),
-            f"{wins:.0%}", f"{wilcoxon_p(difference):.3f}",
-        )  # fmt: skip
-    console.print(shown)
+    )
 
 
-def paths(folder: Path, final: bool, every: bool = False) -> list[str]:
-    """Files of the tasks: of the alphabetical order, the odd ones, or the even ones if final."""
-    found = sorted(folder.glob("*.npz"))
-    if not found:
-        raise SystemExit(f"no .npz file in {folder}; give the folder of TaskSet's tables by --data")
-    return [str(path) for path in (found if every else found[int(final) :: 2])]
+def report(console: Console, title: str, found: Mapping[Cell, rows.Row]) -> None:
+    """A table of all methods over the tasks and seeds of one suite."""
+    own = {c.problem: r for c, r in found.items() if c.method == ("fisher", "fisher")}
+    base = {c.problem: r for c, r in found.items() if c.method == YARDSTICK}
+    problems = sorted(base)
+    tasks = len({task for task, _ in problems})
+    table = Table(title=f"{title}: {tasks} tasks, {len(problems)} runs")
+    marks = [f"better % @{mark}" for mark in MARKS]
+    for name in ("sampler", "pruner", "share [95 %]", "reached", "worst task", *marks,
+                 "complete", "wins @0.2", "p"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("sampler", "pruner") else "right")
+    for method in sorted({c.method for c in found}):
+        mine = {c.problem: r for c, r in found.items() if c.method == method and c.problem in base}
+        targets = {p: curve_tasks.nearly(p[0], best_at(base[p], math.inf)) for p in mine}
+        shares = np.array([share_until(mine[p], targets[p]) for p in mine])
+        if method == YARDSTICK:
+            shares = np.ones(len(mine))
+        worst = max(
+            float(np.median([min(s, 9.0) for p, s in zip(mine, shares, strict=True) if p[0] == t]))
+            for t in {task for task, _ in mine}
+        )
+        ranks = 100 * np.array(
+            [[curve_tasks.better(p[0], best_at(r, k)) for k in MARKS] for p, r in mine.items()]
+        )
+        paired = [p for p in mine if p in own]
+        losses = [(best_at(own[p], MARKS[1]), best_at(mine[p], MARKS[1])) for p in paired]
+        wins = by_task(paired, [float(np.sign(b - a)) if a != b else 0.0 for a, b in losses])
+        median, low, high = median_interval(shares)
+        table.add_row(
+            *method,
+            f"{shown(median)} [{shown(low)}, {shown(high)}]",
+            f"{(shares <= MOST).sum()}/{len(mine)}",
+            shown(worst),
+            *(f"{v:.1f}" for v in np.median(ranks, 0)),
+            f"{np.median([r['complete'] for r in mine.values()]):.0f} of "
+            f"{np.median([r['trials'] for r in mine.values()]):.0f}",
+            "" if method == ("fisher", "fisher") else f"{(1 + wins.mean()) / 2:.0%}",
+            "" if method == ("fisher", "fisher") else f"{wilcoxon_p(wins):.3f}",
+        )
+    console.print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of TaskSet's tables")
+    parser.add_argument("--taskset", type=Path, help="folder of TaskSet's files")
+    parser.add_argument("--yahpo", type=Path, help="folder of YAHPO's scenarios")
     parser.add_argument("--final", action="store_true", help="final tasks in place of development")
-    parser.add_argument("--all", action="store_true", help="every task of the folder")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a task of each suite, one seed")
+    parser.add_argument("--suites", nargs="+", help="some of them; all that there are by default")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["fisher", "tpe"])
     parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=list(PRUNERS))
     parser.add_argument("--workers", type=int, default=1, help="of a study, on a simulated clock")
+    parser.add_argument("--cost", choices=("steps", "seconds"), default="steps")
     parser.add_argument("--write", action="store_true", help="write experiments/results/curves.md")
     args = parser.parse_args(argv)
-    seeds = args.seeds or (range(5) if args.final else range(100, 103))
-    files = paths(args.data, args.final, args.all)
-    pruners = args.pruners
+    for folder, variable, pattern in (
+        (args.taskset, curve_tasks.TASKSET, "*.npz"),
+        (args.yahpo, surfaces.DATA, "lcbench/model.onnx"),
+    ):
+        if folder is not None:
+            if not any(folder.glob(pattern)):
+                parser.error(f"there is no {pattern} in {folder}")
+            os.environ[variable] = str(folder.resolve())
+    suites = curve_tasks.names(args.final)
+    if unknown := set(args.suites or ()) - set(suites):
+        parser.error(f"no suites {sorted(unknown)} with these folders; there are {list(suites)}")
+    seeds = args.seeds or ((0, 1) if args.final else (100, 101))
+    pruners, count = args.pruners, None
     if args.quick:
-        files, seeds, pruners = files[:1], seeds[:1], ["none", "median", "early5", "fisher"]
-    cells = [
-        Cell(path, sampler, pruner, seed, args.workers)
-        for seed in seeds for pruner in pruners for path in files for sampler in args.samplers
-    ]  # fmt: skip
-    base = [Cell(path, "fisher", "none", seed, args.workers) for seed in seeds for path in files]
-    found = rows.collect("curves", list(dict.fromkeys([*base, *cells])), run)
-    console = Console(record=True, width=130)
-    report(console, found)
+        seeds, pruners, count = seeds[:1], ["none", "median", "early5", "fisher"], 1
+    console = Console(record=True, width=150)
+    for suite in args.suites or suites:
+        cells = [
+            Cell(task, sampler, pruner, seed, args.workers, args.cost)
+            for seed in seeds
+            for task in suites[suite][:count]
+            for sampler, pruner in dict.fromkeys(
+                [YARDSTICK, *((s, p) for p in pruners for s in args.samplers)]
+            )
+        ]
+        report(console, suite, rows.collect("curves", cells, run))
     if args.write:
         made_by = f"Made by `{rows.command('curves', argv)}`."
-        rows.write(console, "curves", "Pruners on learning curves (TaskSet)", made_by)
+        rows.write(console, "curves", "Pruners on learning curves", made_by)
 
 
 if __name__ == "__main__":

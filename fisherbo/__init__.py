@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from fisherbo.sampler.budget import StopWhenSpent as StopWhenSpent
     from fisherbo.sampler.categories import ordered as ordered
     from fisherbo.sampler.pruner import FisherPruner as FisherPruner
+    from fisherbo.sampler.pruner import should_prune as should_prune
     from fisherbo.sampler.recommend import Recommendation as Recommendation
+    from fisherbo.sampler.reports import report as report
+    from fisherbo.sampler.resumption import frozen as frozen
+    from fisherbo.sampler.resumption import thaw as thaw
     from fisherbo.sampler.sampler import FisherSampler as FisherSampler
     from fisherbo.sampler.simplex import simplex_params as simplex_params
     from fisherbo.sampler.simplex import simplex_weights as simplex_weights
@@ -52,13 +56,17 @@ _HOME = {
     "TableModel": "fisherbo.tuning.tables.model",
     "TuningResult": "fisherbo.tuning",
     "default_point": "fisherbo.tuning.suggestions",
+    "frozen": "fisherbo.sampler.resumption",
     "load_model": "fisherbo.tuning.tables.model",
     "ordered": "fisherbo.sampler.categories",
+    "report": "fisherbo.sampler.reports",
     "search_space": "fisherbo.tuning.suggestions",
+    "should_prune": "fisherbo.sampler.pruner",
     "simplex_params": "fisherbo.sampler.simplex",
     "simplex_weights": "fisherbo.sampler.simplex",
     "suggest": "fisherbo.tuning.suggestions",
     "suggest_simplex": "fisherbo.sampler.simplex",
+    "thaw": "fisherbo.sampler.resumption",
     "tune_policy": "fisherbo.tuning.policy",
     "tune_training": "fisherbo.tuning",
 }
@@ -83,13 +91,17 @@ __all__ = [
     "TuningResult",
     "__version__",
     "default_point",
+    "frozen",
     "load_model",
     "ordered",
+    "report",
     "search_space",
+    "should_prune",
     "simplex_params",
     "simplex_weights",
     "suggest",
     "suggest_simplex",
+    "thaw",
     "tune_policy",
     "tune_training",
 ]

@@ -14,7 +14,7 @@ KNOWN = {"Moments", "Pass", "Rows", "Run", "TrainingResult"}
 
 PRIVATE = {
     "_storage", "_study_id", "_trial_id", "_get_trials", "_get_stale_trial_ids", "_heartbeat",
-    "_base_sampler", "_fixed_params", "_contains",
+    "_base_sampler", "_fixed_params", "_contains", "_cached_frozen_trial",
 }  # fmt: skip
 """Attributes and modules of Optuna."""
 

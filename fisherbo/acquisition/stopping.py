@@ -15,6 +15,7 @@ gain per step of any rule that starts trials and stops them (renewal reward: Ros
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +27,7 @@ from fisherbo.space import Array
 _STEPS = 16  # of the grid of means in a standard deviation
 _REACH = 5  # standard deviations of the grid on both sides of b
 _FARTHEST = 6  # standard deviations of a move
-_BISECTIONS = 24
+_BISECTIONS = 12
 _LEAST_SD = 1e-9
 _LEAST_RATE = 1e-6  # as a share of the largest
 
@@ -102,20 +103,35 @@ def expected_improvement(mean: Array, variance: float, best: float) -> Array:
     return improvement
 
 
-def start_rate(start: Stages, mean: Array) -> float:
+def start_rate(starts: Sequence[tuple[Stages, Array]]) -> float:
     """λ: the gain per step at which starting a trial is worth nothing.
 
     Args:
-        start: Stages of a trial before its first step.
-        mean: Means of the ends of the trials that may be started, each as likely, shape ``(m,)``.
+        starts: Stages before the first step, of the same cost of that, and means of the ends of the
+            trials that may be started with them, ``(m,)``; every trial is as likely.
     """
-    high = float(start.gain(mean, 0.0).mean()) / float(start.cost[0])
+    first, count = float(starts[0][0].cost[0]), sum(len(mean) for _, mean in starts)
+
+    def gain(rate: float) -> float:
+        return sum(float(stages.gain(mean, rate).sum()) for stages, mean in starts) / count
+
+    return break_even(gain, first)
+
+
+def break_even(gain: Callable[[float], float], cost: float) -> float:
+    """The rate λ at which a gain that falls with it is 0.
+
+    Args:
+        gain: From λ to the expected gain.
+        cost: Steps to the first stop, at the least.
+    """
+    high = gain(0.0) / cost
     if not high > 0:
         return 0.0
     low = _LEAST_RATE * high
     for _ in range(_BISECTIONS):
         middle = math.sqrt(low * high)
-        if start.gain(mean, middle).mean() > 0:
+        if gain(middle) > 0:
             low = middle
         else:
             high = middle

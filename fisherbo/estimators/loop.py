@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from joblib import effective_n_jobs
 from optuna.trial import Trial
 from sklearn.utils.parallel import Parallel
@@ -15,6 +15,8 @@ from sklearn.utils.parallel import Parallel
 from fisherbo.estimators.evaluation import Fold, Protocol, means, scores
 from fisherbo.estimators.journal import SearchJournal
 from fisherbo.estimators.spaces import Params
+from fisherbo.sampler.pruner import FisherPruner, should_prune
+from fisherbo.sampler.reports import report
 from fisherbo.tuning.interrupt import deferred
 
 
@@ -111,12 +113,17 @@ class Loop:
 
     def _ended(self, trials: Sequence[Trial]) -> Callable[[int, list[Fold]], bool]:
         """Whether a candidate is given up after its folds so far: pruned, or without a score."""
-        metrics = self.journal.metrics
+        metrics, pruner = self.journal.metrics, self.journal.study.pruner
 
         def ended(index: int, record: list[Fold]) -> bool:
-            if not math.isfinite(means(record, metrics)[0]):
+            trial, step = trials[index], len(record) - 1
+            found = means(record, metrics)
+            if not np.isfinite(found).all():
                 return True
-            trials[index].report(scores(record, metrics)[0][-1], step=len(record) - 1)
-            return len(record) < len(self.protocol.splits) and trials[index].should_prune()
+            if isinstance(pruner, FisherPruner):  # predicts the mean of all folds
+                report(trial, dict(zip(metrics or ("score",), found, strict=True)), step)
+            else:
+                trial.report(scores(record, metrics)[0][-1], step)
+            return len(record) < len(self.protocol.splits) and should_prune(trial)
 
         return ended

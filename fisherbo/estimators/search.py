@@ -43,6 +43,7 @@ from fisherbo.estimators.sklearn_private import (
     _warn_or_raise_about_fit_failures,
 )
 from fisherbo.estimators.spaces import SearchSpace, as_space
+from fisherbo.sampler.pruner import FisherPruner
 from fisherbo.sampler.sampler import FisherSampler
 
 _FEWEST_FIRST, _MOST_FIRST = 5, 10  # trials before the model is used
@@ -87,9 +88,11 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
             the name from the configuration, as nested cross-validation needs it.
         timeout: seconds after which no further candidate is started.
         pruning: True abandons a candidate once its folds so far show that it is worse than the best
-            one (Wilcoxon signed-rank test, after three folds at the earliest); or an Optuna pruner.
-            The mean score of such a candidate is NaN, and its ``pruned`` is True. A fold is never
-            trained in part, and neither is the refit.
+            one (Wilcoxon signed-rank test, after three folds at the earliest); or an Optuna pruner,
+            which is told the score of each fold. A `fisherbo.FisherPruner` is told the mean of the
+            folds so far, and serves several metrics too. The mean score of an abandoned
+            candidate is NaN, and its ``pruned`` is True. A fold is never trained in part, and
+            neither is the refit.
         error_score: as in scikit-learn.
         return_train_score: as in scikit-learn.
         random_state: seed of the sampler.
@@ -264,10 +267,11 @@ class FisherSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
     def _journal(self, space: SearchSpace, protocol: Protocol) -> SearchJournal:
         metrics = self._objectives()
-        if self.pruning is not False and metrics is not None and len(metrics) > 1:
+        several = metrics is not None and len(metrics) > 1
+        if several and self.pruning is not False and not isinstance(self.pruning, FisherPruner):
             raise ValueError(
-                f"pruning needs one metric, got {len(metrics)}; name it by refit, or set "
-                "pruning=False"
+                f"pruning needs one metric, got {len(metrics or ())}; name it by refit, give "
+                "pruning=fisherbo.FisherPruner(), or set pruning=False"
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         first = min(max(self.n_trials // _FIRST_SHARE, _FEWEST_FIRST), _MOST_FIRST)

@@ -189,13 +189,14 @@ def _cost(trial: FrozenTrial, name: str) -> float:
     if not trial.state.is_finished():
         return math.nan
     if name in trial.user_attrs:
-        return _number(trial.user_attrs[name])
+        return number(trial.user_attrs[name])
     if name != SECONDS or trial.duration is None:
         return math.nan
     seconds = trial.duration.total_seconds()
     return seconds if seconds > 0 else math.nan
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A cost as told; NaN if it is not a number of at least 0."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and 0 <= value < math.inf else math.nan

@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from fisherbo.acquisition.stopping import Stages, start_rate
+from fisherbo.acquisition.stopping import Stages, expected_improvement, start_rate
 from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
 from fisherbo.kinds import Kinds
@@ -30,6 +30,15 @@ from fisherbo.space import Array, Space
 _GROWTH = 1.15  # of the number of curves from one fit to the next
 _RECENT = 20
 """Trials whose expected ends, before they began, stand for those of trials yet to be started."""
+
+_GROUPS = 5
+"""Groups of these by their variance. With the mean variance for all, trials that are sure to end a
+little below the best would count as likely to end far above it: no trial in hand is worth as much
+as such starts, and all are stopped."""
+
+_UNLIKELY, _LIKELY = 0.05, 0.5
+"""Chances of an improvement below which a trial may be stopped whatever its reports say, and from
+which on it goes on."""
 
 _STOPS = (1, 2, 4, 7, 12, 20, 30, 45, 70)  # steps from now at which a stop is considered
 
@@ -68,12 +77,36 @@ class EndPrediction:
     Attributes:
         mean: Mean.
         variance: Variance.
-        before: Variance before the trial reported anything.
+        prior_mean: Mean before the trial reported anything.
+        prior_variance: Variance before that.
     """
 
     mean: float
     variance: float
-    before: float
+    prior_mean: float
+    prior_variance: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What speaks for going on with a trial.
+
+    Attributes:
+        gain: Expected gain of going on, less what a start makes of as many steps.
+        low: Low end of the central 95 % interval of its end, in units of reports; of several
+            objectives a list, as are the next two.
+        median: Median of its end.
+        high: High end.
+        improvement: Probability of an end better than the best, or that none dominates.
+        stops: Whether the trial should stop.
+    """
+
+    gain: float
+    low: float | list[float]
+    median: float | list[float]
+    high: float | list[float]
+    improvement: float
+    stops: bool
 
 
 @dataclass(frozen=True)
@@ -99,12 +132,32 @@ class CurveBeliefs:
         """The best end of a complete trial, on the scale."""
         return float(self.ends.max())
 
+    @property
+    def axis(self) -> CurveAxis:
+        """What reports mean."""
+        return self.curves.axis
+
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]
         curve = curve_of(trial, self.curves.axis, self.curves.scale, self.sign)
-        _, before = self.model.before(x)
-        return EndPrediction(*self.model.end(x, curve), before)
+        return EndPrediction(*self.model.end(x, curve), *self.model.before(x))
+
+    def judge(self, trial: FrozenTrial, step: int, patience: float, cost: float = 1.0) -> Judgement:
+        """What speaks for going on with a running trial.
+
+        Args:
+            trial: The trial.
+            step: Its last step.
+            patience: What the gain per step of a start is divided by.
+            cost: Of a step of the trial, relative to that of others.
+        """
+        found = self.predict(trial)
+        gain = self.gain(found, step, patience / cost)
+        improvement = self.improvement_probability(found)
+        told = improvement < _UNLIKELY or self.lowered(found) < 1 / patience
+        stops = told and improvement < _LIKELY and gain < 0
+        return Judgement(gain, *self.quantiles(found), improvement, stops)
 
     def gain(self, found: EndPrediction, step: int, patience: float) -> float:
         """Expected gain of going on from a step, less what a start makes of as many steps.
@@ -114,9 +167,15 @@ class CurveBeliefs:
             step: Its last step.
             patience: What the gain per step of a start is divided by.
         """
-        done = self.curves.axis.place(step)
-        stages = self._stages(done, found.before, found.variance)
+        stages = self.stages_after(step, found)
         return float(stages.gain(np.array([found.mean]), self.rate / patience)[0])
+
+    def lowered(self, found: EndPrediction) -> float:
+        """What a trial's reports multiplied its expected improvement by."""
+        now = expected_improvement(np.array([found.mean]), found.variance, self.best)
+        prior = np.array([found.prior_mean])
+        before = expected_improvement(prior, found.prior_variance, self.best)
+        return float(now[0] / before[0]) if before[0] > 0 else 1.0
 
     def quantiles(self, found: EndPrediction) -> tuple[float, float, float]:
         """Low end of the central 95 % interval, median, and high end, in units of reports."""
@@ -133,7 +192,27 @@ class CurveBeliefs:
     def rate(self) -> float:
         """Gain per step of starting another trial."""
         mean, variance = self.model.starts(_RECENT)
-        return start_rate(self._stages(0, variance, variance), mean)
+        groups = np.array_split(np.argsort(variance, kind="stable"), min(_GROUPS, len(mean)))
+        typical = [float(variance[group].mean()) for group in groups]
+        stages = [self._stages(0, each, each) for each in typical]
+        return start_rate([(s, mean[g]) for s, g in zip(stages, groups, strict=True)])
+
+    @cached_property
+    def starts(self) -> tuple[Stages, Array]:
+        """Stages of a typical trial to be started, and means of the ends it may have, ``(s,)``."""
+        mean, variance = self.model.starts(_RECENT)
+        typical = float(variance.mean())
+        return self._stages(0, typical, typical), mean
+
+    def stages_after(self, step: int, found: EndPrediction) -> Stages:
+        """Where a trial may be stopped that is at a step.
+
+        Args:
+            step: Its last step.
+            found: What is believed of its end.
+        """
+        done = self.curves.axis.place(step)
+        return self._stages(done, found.prior_variance, found.variance)
 
     def _stages(self, done: int, before: float, now: float) -> Stages:
         """Where a trial of so many reports may be stopped.
@@ -164,9 +243,13 @@ class CurveReader:
     """Reads the curves of one study's finished trials; what it keeps saves time only.
 
     Threads may share it.
+
+    Args:
+        objective: Which of several objectives; None for the only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objective: int | None = None) -> None:
+        self._objective = objective
         self._lock = threading.Lock()
         self._reader = StudyReader()
         self._curves: StudyCurves | None = None
@@ -177,7 +260,7 @@ class CurveReader:
     def beliefs(
         self,
         study: Study,
-        trial: FrozenTrial,
+        trial: FrozenTrial | None,
         trials: Sequence[FrozenTrial],
         max_step: int | None,
         categories: Categories,
@@ -189,12 +272,13 @@ class CurveReader:
 
         Args:
             study: The study.
-            trial: The trial that is asked about.
+            trial: The trial that is asked about; None where nothing may be written.
             trials: The finished trials that have reports, in order of their numbers.
             max_step: The step at which curves end; the largest of complete trials if None.
             categories: Order and distances of choices, by the parameter's name.
         """
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        direction = study.directions[self._objective or 0]
+        sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
         axis = curve_axis(trials, sign, max_step)
         if axis is None:
             return None
@@ -202,7 +286,8 @@ class CurveReader:
         if not np.isfinite(ends).any():
             return None
         with self._lock:
-            parameters = self._reader.parameters([*trials, trial]).varying
+            every = [*trials] if trial is None else [*trials, trial]
+            parameters = self._reader.parameters(every).varying
             place = Coordinates(described(parameters, categories))
             curves = self._fitted(study, trial, trials, axis, sign, place)
             numbers = tuple(t.number for t in trials)
@@ -216,7 +301,7 @@ class CurveReader:
     def _fitted(
         self,
         study: Study,
-        trial: FrozenTrial,
+        trial: FrozenTrial | None,
         trials: Sequence[FrozenTrial],
         axis: CurveAxis,
         sign: float,
@@ -224,9 +309,11 @@ class CurveReader:
     ) -> StudyCurves:
         """The last fit while it is recent enough, else a new one."""
         names = labels(place.search_space)
-        known = curve_store.latest([*trials, trial], names)
+        key = curve_store.key_of(self._objective)
+        every = [*trials] if trial is None else [*trials, trial]
+        known = curve_store.latest(every, names, key)
         if known and known.axis == axis and len(trials) < _GROWTH * known.fit.count:
             return known
         start = None if known is None else known.fit
         found = fit_study(trials, axis, sign, place(trials), place.kinds, start)
-        return curve_store.write(study, trial, names, found)
+        return curve_store.write(study, trial, names, found, key)

@@ -24,6 +24,7 @@ from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
 from fisherbo.sampler.curve_store import StudyCurves
 from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, last_report
+from fisherbo.sampler.reports import ObjectiveViews
 from fisherbo.sampler.trials import Status, TrialTable
 from fisherbo.space import Array, Integers, Mask, Space
 
@@ -101,13 +102,17 @@ class EndCache:
         return EndObservations(both[:, 0], both[:, 1])
 
 
-class EndReader:
-    """Reads what the curves of one study say of its trials' ends; what it keeps saves time only.
+class ObjectiveEnds:
+    """Reads what the curves of one study say of its trials' ends in one of its objectives.
 
-    Threads may share it.
+    What it keeps saves time only. Threads may share it.
+
+    Args:
+        objective: Which of several objectives; None for the only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objective: int | None = None) -> None:
+        self._key_of_fit = curve_store.key_of(objective)
         self._lock = threading.Lock()
         self._cache = EndCache()
         self._key: tuple[object, ...] = ()
@@ -121,26 +126,26 @@ class EndReader:
         table: TrialTable,
         space: Space,
         names: Sequence[str],
-        directions: Sequence[StudyDirection],
+        direction: StudyDirection,
     ) -> CurveEnds | None:
         """What curves say of pruned and running trials; None where they say nothing.
 
-        They say nothing with several objectives, before two trials with reports are complete, of a
+        They say nothing before two trials with reports are complete, of a
         trial with fewer than two reports, or three if it runs, of one whose last report is not
         finite or that speaks for an end below what the model can tell (it got worse than at its
         start), and where they leave more doubt than there is about any trial.
 
         Args:
-            trials: The trials of the study, in order of their numbers.
+            trials: The trials of the study in this objective, in order of their numbers.
             table: The same trials.
             space: Their space.
             names: Names of the parameters, in the order of the coordinates.
-            directions: Of the objectives.
+            direction: Of the objective.
         """
         asked = _asked(trials, table)
-        if len(directions) != 1 or not asked.any():
+        if not asked.any():
             return None
-        sign = 1.0 if directions[0] == StudyDirection.MAXIMIZE else -1.0
+        sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
         known = table.located & table.have(Status.COMPLETE, Status.PRUNED)
         known &= np.array([bool(t.intermediate_values) for t in trials])
         finished, complete = known.nonzero()[0], (known & table.have(Status.COMPLETE)).nonzero()[0]
@@ -170,7 +175,7 @@ class EndReader:
         sign: float,
     ) -> StudyCurves:
         """The pruner's last fit while it is recent enough, else our own to the first trials."""
-        kept = curve_store.latest(trials, names)
+        kept = curve_store.latest(trials, names, self._key_of_fit)
         if kept is not None and len(trials) < _GROWTH * kept.fit.count:
             if kept.axis.best == axis.best and kept.axis.last >= axis.last:
                 return kept
@@ -193,6 +198,42 @@ class EndReader:
             if trial.number not in self._reached:
                 self._reached[trial.number] = last_report(trial, axis, sign)
         return np.array([self._reached[t.number] for t in trials])
+
+
+class EndReader:
+    """Reads what the curves of one study say of its trials' ends; what it keeps saves time only.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views = ObjectiveViews()
+        self._parts: tuple[ObjectiveEnds, ...] = ()
+
+    def ends(
+        self,
+        trials: Sequence[FrozenTrial],
+        table: TrialTable,
+        space: Space,
+        names: Sequence[str],
+        directions: Sequence[StudyDirection],
+    ) -> tuple[CurveEnds | None, ...]:
+        """What curves say of pruned and running trials in each objective.
+
+        Args:
+            trials: The trials of the study, in order of their numbers.
+            table: The same trials.
+            space: Their space.
+            names: Names of the parameters, in the order of the coordinates.
+            directions: Of the objectives.
+        """
+        m = len(directions)
+        with self._lock:
+            if len(self._parts) != m:
+                self._parts = tuple(ObjectiveEnds(j if m > 1 else None) for j in range(m))
+        read = zip(self._parts, self._views.columns(trials, m), directions, strict=True)
+        return tuple(part.ends(told, table, space, names, way) for part, told, way in read)
 
 
 def _asked(trials: Sequence[FrozenTrial], table: TrialTable) -> Mask:

@@ -23,7 +23,7 @@ from fisherbo.sampler.learning_curves import CurveAxis
 from fisherbo.sampler.optuna_private import set_system_attr
 
 KEY = "fisherbo:curves"
-"""Trial attribute of a fit."""
+"""Trial attribute of a fit; of several objectives, their number follows after a colon."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,32 +41,46 @@ class StudyCurves:
     fit: CurveFit
 
 
+def key_of(objective: int | None) -> str:
+    """Trial attribute of a fit to one objective's curves; None: there is no other objective."""
+    return KEY if objective is None else f"{KEY}:{objective}"
+
+
 def write(
-    study: Study, trial: FrozenTrial, names: Sequence[str], found: StudyCurves
+    study: Study,
+    trial: FrozenTrial | None,
+    names: Sequence[str],
+    found: StudyCurves,
+    key: str = KEY,
 ) -> StudyCurves:
     """Keep a fit with a trial; what is read of it, which is rounded, is returned.
 
     Args:
         study: The trial's study.
-        trial: The trial.
+        trial: The trial; None: the fit is kept with none.
         names: Names of the parameters, in the order of the lengthscales.
         found: What was fitted.
+        key: Of the attribute.
     """
     text = encode(found, names)
-    set_system_attr(study, trial, KEY, text)
+    if trial is not None:
+        set_system_attr(study, trial, key, text)
     read = decode(text, tuple(names))
     assert read is not None  # it is of these very parameters
     return read
 
 
-def latest(trials: Sequence[FrozenTrial], names: Sequence[str]) -> StudyCurves | None:
+def latest(
+    trials: Sequence[FrozenTrial], names: Sequence[str], key: str = KEY
+) -> StudyCurves | None:
     """The fit of the most curves that a trial holds for these very parameters.
 
     Args:
         trials: In order of their numbers.
         names: Names of the parameters, in the order of the lengthscales.
+        key: Of the attribute.
     """
-    texts = (t.system_attrs[KEY] for t in trials if KEY in t.system_attrs)
+    texts = (t.system_attrs[key] for t in trials if key in t.system_attrs)
     found = (decode(text, tuple(names)) for text in texts)
     return max((f for f in found if f is not None), key=lambda f: f.fit.count, default=None)
 

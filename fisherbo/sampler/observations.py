@@ -71,7 +71,7 @@ class Observations:
         too_good: Which rows have a value that is infinite or implausibly good, shape ``(t,)``.
         half_rank: Whether the values are warped, and not only standardised.
         interval: Values one standard deviation below and above those that learning curves predict,
-            NaN for others, shape ``(n, 2)``; None if none is predicted.
+            NaN for others, shape ``(n, m, 2)``; None if none is predicted.
     """
 
     x: Array
@@ -119,15 +119,13 @@ class Observations:
     def known_noise(self, objective: int) -> Array | None:
         """Noise variances of an objective's warped values, beside the fitted one, ``(n,)``.
 
-        None if there is none. Several objectives have none.
+        None if there is none. Of several objectives only predicted values have one.
         """
-        if self.objectives > 1:
-            return None
         y, warped = self.y[:, objective], self.warped[objective]
-        told = warped_noise(self.noise, y, warped)
+        told = warped_noise(self.noise, y, warped) if self.objectives == 1 else None
         if self.interval is None:
             return told
-        predicted = interval_variance(self.interval, y, warped)
+        predicted = interval_variance(self.interval[:, objective], y, warped)
         return predicted if told is None else told + predicted
 
     @cached_property
@@ -209,7 +207,7 @@ def observe(
     *,
     separate_failures: bool = True,
     options: AlgorithmOptions = DEFAULTS,
-    ends: CurveEnds | None = None,
+    ends: Sequence[CurveEnds | None] = (),
 ) -> Observations:
     """The observations that a table of trials contains.
 
@@ -222,14 +220,17 @@ def observe(
         directions: Of the objectives.
         separate_failures: Whether many failures have a model of their own.
         options: Of the algorithm.
-        ends: What learning curves say of pruned and running trials.
+        ends: What learning curves say of pruned and running trials, of each objective; none where
+            they are not read.
     """
     value, points = objective_values(space, table, directions), table.points(space)
     observed, interval = ~np.isnan(value[:, 0]), None
-    found = None if ends is None else predicted_values(ends, value[:, 0], points)
-    if found is not None:
-        interval = np.full((len(table), 2), np.nan)
-        value[found.row, 0], interval[found.row] = found.value, found.interval
+    for j, told in enumerate(ends):
+        found = None if told is None else predicted_values(told, value[:, j], points)
+        if found is not None:
+            interval = np.full((*value.shape, 2), np.nan) if interval is None else interval
+            value[found.row, j], interval[found.row, j] = found.value, found.interval
+    value[np.isnan(value).any(1)] = np.nan  # predicted in some objectives only
     row = np.logical_not(np.isnan(value[:, 0])).nonzero()[0]
     failed = observed & ~np.isfinite(value).all(1)
     constraints = constraint_data(table)
@@ -261,9 +262,9 @@ def objective_values(
     """Values of each objective by row, larger is better, NaN where there is none, ``(t, m)``.
 
     A complete trial counts with its values; −inf stands for one that failed by itself or returned a
-    penalty, +inf for values too good to be true: the warp maps both to the last rank. With one
-    objective a pruned trial counts with the value that its rank among the trials suggests. Trials
-    without any parameter of the space are ignored.
+    penalty, +inf for values too good to be true: the warp maps both to the last rank. A pruned
+    trial counts with the value that its rank among the trials suggests; with several objectives,
+    only if it reported something. Trials without any parameter of the space are ignored.
 
     Args:
         space: The space.
@@ -274,8 +275,12 @@ def objective_values(
     failed = table.have(Status.FAILED)
     value = np.where(failed[:, None], -math.inf, table.value * sign)
     value = np.stack([without_outliers(c, penalties=len(sign) == 1) for c in value.T], 1)
-    if len(sign) == 1:
-        value[:, 0] = with_pruned(value[:, 0], table.points(space), table, float(sign[0]))
+    points = table.points(space)
+    for j, direction in enumerate(sign.tolist()):
+        value[:, j] = with_pruned(value[:, j], points, table, direction, j)
+    if len(sign) > 1:
+        silent = np.array([not told[0] for told in table.reports], dtype=bool)
+        value[table.have(Status.PRUNED) & silent] = np.nan
     return np.where(table.located[:, None], value, np.nan)
 
 

@@ -37,7 +37,7 @@ def trial_id(trial: FrozenTrial | Trial) -> int:
     return trial._trial_id
 
 
-def set_system_attr(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+def set_system_attr(study: Study, trial: FrozenTrial | Trial, key: str, value: Any) -> None:
     """Keep an attribute with a trial, for the sampler alone.
 
     Optuna deprecates the public setter. Without this fitted hyperparameters and failures would have
@@ -65,6 +65,19 @@ def study_system_attrs(study: Study) -> dict[str, Any]:
     return storage_of(study).get_study_system_attrs(study_id(study))
 
 
+def as_begun(trial: Trial) -> FrozenTrial:
+    """The trial as it was when its objective began, in which Optuna notes what it reports.
+
+    Without it every report would read the trial from the storage, to see what it reported before.
+    """
+    return trial._cached_frozen_trial
+
+
+def get_trial(study: Study, identity: int) -> FrozenTrial:
+    """A trial as the storage has it: without it attributes set since it began would be missing."""
+    return storage_of(study).get_trial(identity)
+
+
 def get_trials(
     study: Study, states: tuple[TrialState, ...], *, use_cache: bool
 ) -> list[FrozenTrial]:
@@ -83,6 +96,16 @@ def get_all_trials(study: Study, states: tuple[TrialState, ...]) -> list[FrozenT
     candidates other brackets have evaluated.
     """
     return storage_of(study).get_all_trials(study_id(study), deepcopy=False, states=states)
+
+
+def fail_waiting(study: Study, trial: FrozenTrial) -> None:
+    """End a trial that waits, unless some worker has just begun it.
+
+    Without it a trial that two workers enqueued would be run twice.
+    """
+    storage, identity = storage_of(study), trial_id(trial)
+    if storage.set_trial_state_values(identity, TrialState.RUNNING):
+        storage.set_trial_state_values(identity, TrialState.FAIL)
 
 
 def enqueued_values(trial: FrozenTrial) -> dict[str, Any]:

@@ -24,7 +24,9 @@ from fisherbo.space import Array, Integers
 _MOST_CURVES = 256
 
 
-def with_pruned(value: Array, x: Array, table: TrialTable, sign: float) -> Array:
+def with_pruned(
+    value: Array, x: Array, table: TrialTable, sign: float, objective: int = 0
+) -> Array:
     """Values of all trials with those that pruned trials stand for, larger is better, ``(n,)``.
 
     A pruned trial at the point of a complete one is ignored.
@@ -34,8 +36,9 @@ def with_pruned(value: Array, x: Array, table: TrialTable, sign: float) -> Array
         x: Coordinates, shape ``(n, d)``.
         table: The trials.
         sign: 1 where the objective is maximised, else −1.
+        objective: Which one.
     """
-    is_pruned, reports = table.have(Status.PRUNED), table.reports
+    is_pruned, reports = table.have(Status.PRUNED), [told[objective] for told in table.reports]
     if not is_pruned.any():
         return value
     complete = table.have(Status.COMPLETE).nonzero()[0]

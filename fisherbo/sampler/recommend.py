@@ -26,7 +26,7 @@ from fisherbo.sampler.fit_store import latest
 from fisherbo.sampler.models import fit_objective
 from fisherbo.sampler.observations import observe
 from fisherbo.sampler.transfer import SourceStudies
-from fisherbo.sampler.trials import StudyReader
+from fisherbo.sampler.trials import StudyReader, not_resumed
 from fisherbo.sampler.user_settings import UserSettings
 from fisherbo.space import Array
 
@@ -73,7 +73,7 @@ def recommend(
     Raises:
         InvalidInputError: If there is no such trial, or no parameter varies.
     """
-    trials = study.get_trials(deepcopy=False, states=_FINISHED)
+    trials = not_resumed(study.get_trials(deepcopy=False, states=_FINISHED))
     require_candidate(trials)
     options = settings.options
     search_space = described(reader.parameters(trials).varying, settings.categories)
@@ -81,7 +81,7 @@ def recommend(
         raise InvalidInputError(NOTHING_VARIES)
     space, table = reader.table(search_space, trials)
     read = trials, table, space, labels(search_space), study.directions
-    told = curves.ends(*read) if options.curve_ends else None
+    told = curves.ends(*read) if options.curve_ends else ()
     seen = observe(
         space, table, study.directions, separate_failures=False, options=options, ends=told
     )

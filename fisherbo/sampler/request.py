@@ -126,9 +126,8 @@ def read_request(
         given = given_values(study.sampler, trial)
         table = settings.candidates.located(table, trials, parameters, known.constant)
         rows = rows_of(settings.candidates, target, table, trials, parameters, given)
-    read, ends = (trials, table, space, labels(parameters), study.directions), None
-    if curves is not None and options.curve_ends:
-        ends = curves.ends(*read)
+    read = trials, table, space, labels(parameters), study.directions
+    ends = curves.ends(*read) if curves is not None and options.curve_ends else ()
     observations = observe(space, table, study.directions, options=options, ends=ends)
     constraint = None
     if rule is not None and rows is None:  # rows obey it already

@@ -27,6 +27,7 @@ from fisherbo.sampler.optuna_private import (
     storage_of,
     study_id,
 )
+from fisherbo.sampler.reports import Reports, reports_of
 from fisherbo.sampler.search_space import (
     Parameters,
     SearchSpace,
@@ -50,6 +51,9 @@ a cross-validated mean or a Monte Carlo estimate has it.
 Noise that the model infers from the data comes on top, for what the variance leaves out. A
 number that is no variance counts as not given.
 """
+
+RESUME = "fisherbo:resume"
+"""User attribute of a trial that goes on with a pruned one: the number of that trial."""
 
 _FAR = 10.5  # from the centre, in widths of the range
 _MOST_STUDIES = 8  # of a storage, that are remembered at a time
@@ -89,7 +93,7 @@ class TrialTable:
         value: Values of complete trials in units of the objectives, NaN for others, ``(n, m)``.
         noise: Noise variances of the values, 0 where none is given, shape ``(n,)``.
         constraints: Values of the constraints that each finished trial tells, by name.
-        reports: Intermediate values of finished trials, by step.
+        reports: What finished trials reported of each objective, by step.
     """
 
     number: Integers
@@ -98,7 +102,7 @@ class TrialTable:
     value: Array
     noise: Array
     constraints: tuple[Mapping[str, float], ...]
-    reports: tuple[Mapping[int, float], ...]
+    reports: tuple[tuple[Reports, ...], ...]
 
     def __len__(self) -> int:
         return len(self.number)
@@ -144,6 +148,7 @@ def read(
     for row, trial in zip(value, trials, strict=True):
         if trial.state == TrialState.COMPLETE:
             row[:] = trial.values
+    nothing: tuple[Reports, ...] = ({},) * objectives
     return TrialTable(
         np.array([t.number for t in trials], dtype=np.int64),
         np.array([status_of(t) for t in trials], dtype=np.int64),
@@ -151,13 +156,13 @@ def read(
         value,
         np.array([_variance(t.user_attrs.get(NOISE_VARIANCE)) for t in trials], dtype=np.float64),
         tuple(_constraints(t) for t in trials),
-        tuple(t.intermediate_values if t.state.is_finished() else {} for t in trials),
+        tuple(reports_of(t, objectives) if t.state.is_finished() else nothing for t in trials),
     )
 
 
 def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[FrozenTrial]:
     """All trials of the study that were begun, less one."""
-    trials = get_trials(study, _BEGUN, use_cache=use_cache)
+    trials = not_resumed(get_trials(study, _BEGUN, use_cache=use_cache))
     if trials and trials[-1].number == trial.number:
         return trials[:-1]
     return [t for t in trials if t.number != trial.number]
@@ -166,6 +171,13 @@ def other_trials(study: Study, trial: FrozenTrial, *, use_cache: bool) -> list[F
 def other_trials_of_all_brackets(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     """The same, also where a `HyperbandPruner` shows the sampler a part of them only."""
     return [t for t in get_all_trials(study, _BEGUN) if t.number != trial.number]
+
+
+def not_resumed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials less those that another one, which did not fail, goes on with."""
+    alive = (t for t in trials if RESUME in t.user_attrs and t.state != TrialState.FAIL)
+    resumed = {t.user_attrs[RESUME] for t in alive}
+    return [t for t in trials if t.number not in resumed] if resumed else list(trials)
 
 
 def status_of(trial: FrozenTrial) -> Status:

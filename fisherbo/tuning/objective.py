@@ -129,7 +129,7 @@ class Objective:
             record.write(trial, journal.cut_short("failed" if failed else "pruned"))
             if failed:
                 record.write_failure(trial, error)
-            self._end(trial)
+            self._end(trial, pruned=not failed)
             raise
         run = journal.complete(result, further)
         record.write(trial, run)
@@ -192,9 +192,9 @@ class Objective:
             return None
         return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / self.budget.max_steps))
 
-    def _end(self, trial: optuna.Trial) -> None:
+    def _end(self, trial: optuna.Trial, *, pruned: bool = False) -> None:
         if self.checkpoints is not None:
-            self.checkpoints.end(trial)
+            (self.checkpoints.freeze if pruned else self.checkpoints.end)(trial)
 
     def _measure(self) -> Callable[[nn.Module], float] | None:
         """Loss over all rows that the metric is about; None where the batch loss is just that."""

@@ -2,22 +2,27 @@
 
 Each trial trains with weights, actions and episodes of a seed of its own, so that a return is the
 settings' worth plus noise; what to use in the end is the best posterior mean, not the luckiest run.
+A trial reports the moving mean return of its first run's episodes after each update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from fisherbo.errors import DivergedError, InvalidInputError
 from fisherbo.rl.environments import EnvironmentLike
+from fisherbo.rl.learner import Update
+from fisherbo.rl.learning_curve import WINDOW
+from fisherbo.rl.rollout import Episode
 from fisherbo.rl.run import TrainingResult, train
 from fisherbo.rl.settings import described, settings_of
 from fisherbo.sampler import FisherSampler
@@ -62,6 +67,7 @@ def tune_policy(
     seed: int = 0,
     storage: str | BaseStorage | None = None,
     study_name: str | None = None,
+    pruner: BasePruner | None = None,
     **settings: Any,
 ) -> PolicyTuning:
     """Tune TRPO's radius, damping and trace with `FisherSampler`.
@@ -79,6 +85,9 @@ def tune_policy(
         storage: Optuna storage, database URL or path of an SQLite file; ``None`` keeps it in
             memory.
         study_name: Name in the storage. Default: the environment's.
+        pruner: Stops trials by the mean return of the last 100 episodes of their first run, such as
+            a `fisherbo.FisherPruner`. The default is none: returns are noisy, and it was not
+            measured whether stopping gains anything.
         **settings: Settings that are the same in each run; see `fisherbo.rl.Settings`.
 
     Raises:
@@ -108,6 +117,7 @@ def tune_policy(
             study_name=study_name or f"policy-{label.replace('/', '-')}",
             direction="maximize",
             sampler=sampler,
+            pruner=pruner or NopPruner(),
             load_if_exists=True,
         )
         _claim(study, config)
@@ -116,12 +126,35 @@ def tune_policy(
             tuned: dict[str, Any] = {name: _asked(trial, name) for name in SPACE}
             seeds = np.random.SeedSequence([seed, trial.number]).generate_state(runs)
             results = [
-                train(environment, steps=steps, seed=int(one), **settings, **tuned) for one in seeds
+                train(
+                    environment,
+                    steps=steps,
+                    seed=int(one),
+                    callback=_reporting(trial, steps) if run == 0 else None,
+                    **settings,
+                    **tuned,
+                )
+                for run, one in enumerate(seeds)
             ]
             return float(np.mean([_worth(result, environment, episodes) for result in results]))
 
         study.optimize(objective, n_trials=_missing(study, n_trials), catch=(DivergedError,))
         return PolicyTuning(study, sampler.recommend(study))
+
+
+def _reporting(trial: optuna.Trial, steps: int) -> Callable[[Update, tuple[Episode, ...]], None]:
+    """Reports a run's mean return after each update, and ends the run where the pruner says so."""
+    episodes: list[Episode] = []
+
+    def report(update: Update, finished: tuple[Episode, ...]) -> None:
+        episodes.extend(finished)
+        if not episodes:
+            return
+        trial.report(float(np.mean([e.value for e in episodes[-WINDOW:]])), update.step)
+        if update.step < steps and trial.should_prune():
+            raise optuna.TrialPruned(f"pruned at step {update.step}")
+
+    return report
 
 
 def _asked(trial: optuna.Trial, name: str) -> float:
@@ -135,7 +168,7 @@ def _worth(result: TrainingResult, environment: EnvironmentLike, episodes: int) 
 
 
 def _missing(study: optuna.Study, n_trials: int) -> int:
-    ended = (TrialState.COMPLETE, TrialState.FAIL)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return max(0, n_trials - len(study.get_trials(deepcopy=False, states=ended)))
 
 

@@ -114,7 +114,9 @@ def tune_training(
         progress: whether to draw a progress bar on standard error.
         checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
             that was interrupted or whose worker was killed then goes on in a new trial of the same
-            parameters; without it such a trial is run again from the beginning.
+            parameters; without it such a trial is run again from the beginning. With a
+            `fisherbo.FisherPruner`, trials that it stopped are gone on with once they promise more
+            than new ones; their files, 8 at most, are removed when the study has its trials.
         measure: function from the model to the metric, lower is better; None is the mean loss of
             the validation rows, or of the training rows without them.
         schedule: "constant" learning rate, or "linear": down to zero at the last step.
@@ -187,7 +189,9 @@ def default_pruner(budget: Budget) -> BasePruner:
     """Ends runs in the worst quarter at their step, after five complete trials.
 
     It waits for a sixth of the step budget. Replayed on 40 random K-FAC runs in 30 orders (digits),
-    it ended none of the runs that reach the target and saved 38 % of the steps.
+    it ended none of the runs that reach the target and saved 38 % of the steps. `FisherPruner` ends
+    more of them: in replays of 36 K-FAC runs on each of two tables it took a third of this rule's
+    steps, but where the number of trials is given, the best run that came to its end was worse.
     """
     return PercentilePruner(75.0, n_startup_trials=5, n_warmup_steps=budget.max_steps // 6)
 
@@ -287,7 +291,10 @@ def run_study(
         ):
             claiming = _claiming(study, objective, n_trials)
             _loop(study, claiming, n_trials, update, checkpoints, deadline)
-            return result_of(study)
+            result = result_of(study)
+            if checkpoints is not None and result.counts.done >= n_trials:
+                checkpoints.clear(study)
+            return result
     except BaseException:
         sampler.give_up(study)
         raise
@@ -313,6 +320,8 @@ def _loop(
         if time.monotonic() >= deadline:
             return
         if result.counts.done + result.counts.running < n_trials:
+            if checkpoints is not None:
+                checkpoints.thaw(study)
             study.optimize(objective, n_trials=1, catch=(*FAILURES, _SurplusError))
         elif result.counts.done < n_trials and has_heartbeat:
             time.sleep(POLL_SECONDS)  # others run the last trials; if they die, these age out

@@ -11,13 +11,14 @@ from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
+from fisherbo.sampler.reports import has_reports
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.stopping import probabilities
 from fisherbo.visualization.calibration import plot_calibration
 from fisherbo.visualization.contour import plot_posterior_contour
 from fisherbo.visualization.history import plot_optimization_history
 from fisherbo.visualization.importance import plot_param_importances
-from fisherbo.visualization.learning_curves import plot_learning_curves
+from fisherbo.visualization.learning_curves import further_metrics, plot_learning_curves
 from fisherbo.visualization.posterior import plot_acquisition_slice, plot_posterior_slice
 from fisherbo.visualization.regret import plot_regret_bound
 from fisherbo.visualization.steps import plot_kl_steps
@@ -39,6 +40,7 @@ _STATES = {
     "PRUNED": COLOURS[4],
     "RUNNING": COLOURS[2],
 }
+_MOST_METRICS = 8
 EXPERT = ("calibration", "steps", "contour", "parallel", "timeline")
 """Figures that are folded on the page."""
 MODEL = ("posterior", "contour", "acquisition", "importance", "calibration", "steps")
@@ -75,6 +77,7 @@ CAPTIONS = {
     "intermediate": "What each trial reported while it ran. Lines that end early were pruned; "
     "where FisherPruner stopped them, the bar at the last step is where they would have ended, by "
     "its prediction.",
+    "metric": "Another metric that trials reported while they ran. No decision depends on it.",
     "timeline": "A bar a trial. Long bars cost most; gaps are time in which nothing ran.",
     "run": "The loss of the best trial's run over its steps, and where its optimizer has them, the "
     "damping and the divergence of each step.",
@@ -103,7 +106,7 @@ def drawings(study: Study, sampler: FisherSampler, value: str) -> dict[str, Draw
         "timeline": partial(_timeline, study),
     }
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
-        drawn["intermediate"] = partial(plot_learning_curves, study)
+        drawn |= {"intermediate": partial(plot_learning_curves, study), **_further(study)}
     best = min(
         (t for t in study.get_trials(deepcopy=False) if "trace_loss" in t.user_attrs and t.values),
         key=lambda t: t.values[0] * (-1 if study.direction == StudyDirection.MAXIMIZE else 1),
@@ -125,7 +128,18 @@ def _drawings_of_several(study: Study, sampler: FisherSampler) -> dict[str, Draw
             target_name=name, beside=_fanova(),
         )  # fmt: skip
         drawn[f"calibration_{j}"] = partial(plot_calibration, study, sampler, objective=j)
+    if any(has_reports(t, count) for t in study.get_trials(deepcopy=False)):
+        for j in range(count):
+            drawn[f"intermediate_{j}"] = partial(plot_learning_curves, study, objective=j)
+        drawn |= _further(study)
     return drawn | {"acquisition": partial(plot_acquisition_slice, study, sampler)}
+
+
+def _further(study: Study) -> dict[str, Draw]:
+    """Curves of metrics that are no objective's."""
+    names = further_metrics(study)[:_MOST_METRICS]
+    drawn = (partial(plot_learning_curves, study, metric=name) for name in names)
+    return {f"metric_{k}": draw for k, draw in enumerate(drawn)}
 
 
 def _fanova() -> dict[str, BaseImportanceEvaluator]:

@@ -9,6 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler.next_trial import shown
+from fisherbo.sampler.reports import reports_of
 from fisherbo.visualization.notation import PLAIN, Notation
 
 _REASON = "failure"  # trial attribute that `fisherbo.tune_training` writes
@@ -49,8 +50,9 @@ def _varies(written: Sequence[Mapping[str, Any]], name: str) -> bool:
 def _values(trial: FrozenTrial, count: int) -> list[float | str]:
     if trial.values is not None:
         return [float(value) for value in trial.values]
-    if trial.state == TrialState.PRUNED and trial.intermediate_values and count == 1:
-        return [float(trial.intermediate_values[max(trial.intermediate_values)])]
+    reports = reports_of(trial, count)
+    if trial.state == TrialState.PRUNED and reports[0]:
+        return [float(told[max(told)]) for told in reports]
     return [""] * count
 
 

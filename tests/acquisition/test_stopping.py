@@ -59,15 +59,27 @@ def test_the_rule_gains_what_it_says_in_simulated_trials():
 def test_at_the_rate_of_starts_a_start_is_worth_nothing():
     stages = Stages(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.6, 0.3, 0.01]), 1.0)
     means = np.array([-0.5, 0.2, 0.9])
-    rate = start_rate(stages, means)
-    assert stages.gain(means, rate).mean() == pytest.approx(0, abs=1e-6)
+    rate = start_rate([(stages, means)])
+    assert stages.gain(means, rate).mean() == pytest.approx(0, abs=1e-3)
     whole = expected_improvement(means, 1.0, 1.0).mean() / 7
     assert rate > whole  # what is gained per step by whole trials, without a stop
 
 
+def test_starts_that_are_sure_to_end_below_the_best_add_no_gain_but_their_cost():
+    unsure = Stages(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.6, 0.3, 0.01]), 1.0)
+    sure = Stages(np.array([1.0, 2.0, 4.0]), np.array([1e-4, 1e-4, 1e-4, 1e-4]), 1.0)
+    means, hopeless = np.array([-0.5, 0.2]), np.array([0.9, 0.9])
+    alone = start_rate([(unsure, means)])
+    both = start_rate([(unsure, means), (sure, hopeless)])
+    assert 0 < both < alone
+    paid = unsure.gain(means, both).sum() + sure.gain(hopeless, both).sum()
+    assert paid == pytest.approx(0, abs=4e-3)
+    assert sure.gain(hopeless, both) == pytest.approx(-both, abs=1e-3)  # of one step each
+
+
 def test_no_hope_at_all_has_no_rate():
     stages = Stages(np.array([1.0, 2.0]), np.array([1e-6, 1e-7, 0.0]), 1e3)
-    assert start_rate(stages, np.array([0.0])) == 0
+    assert start_rate([(stages, np.array([0.0]))]) == 0
 
 
 def test_means_beyond_the_grid_gain_their_distance():

@@ -31,8 +31,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from fisherbo import FisherSearchCV
+from fisherbo import FisherPruner, FisherSearchCV
 from fisherbo.errors import InvalidInputError
+from fisherbo.sampler.reports import reports_of
 
 C = {"C": loguniform(1e-3, 1e3)}
 
@@ -265,6 +266,32 @@ def test_pruners_of_optuna_serve_and_several_objectives_do_not(cancer):
     both = quick(DummyClassifier(), {"constant": [0, 1]}, scoring=["accuracy", "f1"], refit=False)
     with pytest.raises(ValueError, match="pruning needs one metric, got 2"):
         both.set_params(pruning=True).fit(X, y)
+
+
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "f1"]])
+def test_the_pruner_of_learning_curves_is_told_the_mean_of_the_folds(cancer, scoring):
+    X, y = cancer
+    search = FisherSearchCV(
+        SVC(),
+        {"C": loguniform(1e-3, 1e3), "gamma": loguniform(1e-5, 10)},
+        n_trials=25,
+        cv=6,
+        scoring=scoring,
+        refit=False,
+        pruning=FisherPruner(),
+        random_state=0,
+    ).fit(X, y)
+    results, pruned = search.cv_results_, search.cv_results_["pruned"]
+    assert 0 < pruned.sum() < 25
+    for j, metric in enumerate(scoring or ["score"]):
+        for trial, folds in zip(search.study_.trials, zip(
+            *(results[f"split{k}_test_{metric}"] for k in range(6)), strict=True
+        ), strict=True):  # fmt: skip
+            told = list(reports_of(trial, len(scoring or [1]))[j].values())
+            expected = np.cumsum(folds)[: len(told)] / np.arange(1, len(told) + 1)
+            np.testing.assert_allclose(told, expected)
+            if trial.state == TrialState.COMPLETE:
+                assert trial.values[j] == pytest.approx(told[-1])
 
 
 def test_the_time_budget_ends_the_search(iris):

@@ -66,7 +66,7 @@ def trials_of(cut=6, complete=5, others=20, state=TrialState.PRUNED, sign=1, val
 def read_ends(trials, direction=MINIMIZE, reader=None):
     space = to_space(SPACE)
     table = read(space, SPACE, trials)
-    ends = (reader or EndReader()).ends(trials, table, space, labels(SPACE), [direction])
+    (ends,) = (reader or EndReader()).ends(trials, table, space, labels(SPACE), [direction])
     return ends, table, space, table.points(space)
 
 
@@ -156,7 +156,7 @@ def test_what_was_read_before_changes_nothing():
 def test_running_trials_count_with_their_curves_and_stay_pending():
     trials = trials_of(state=TrialState.RUNNING, others=4)
     ends, table, space, _ = read_ends(trials)
-    seen = observe(space, table, [MINIMIZE], ends=ends)
+    seen = observe(space, table, [MINIMIZE], ends=[ends])
     assert seen.row.tolist() == list(range(9))
     assert seen.count == 5 and len(seen.pending) == 4
     assert not seen.own[5:].any()
@@ -191,7 +191,12 @@ def test_without_pruned_trials_nothing_changes():
     assert params_of(studies[0]) == params_of(studies[1])
 
 
-@pytest.mark.parametrize("make", [MedianPruner, SuccessiveHalvingPruner, FisherPruner])
+def late_median():
+    """Trials that it stops have enough reports to tell their ends."""
+    return MedianPruner(n_warmup_steps=8)
+
+
+@pytest.mark.parametrize("make", [late_median, SuccessiveHalvingPruner, FisherPruner])
 def test_a_resumed_study_goes_on_as_one_that_was_not_interrupted(make):
     storage = optuna.storages.InMemoryStorage()
     whole = study_of(make())
@@ -248,6 +253,6 @@ def test_values_of_any_size_are_harmless(unit, kind):
     ]
     trials[8].intermediate_values[5] = 1.7e308
     ends, table, space, _ = read_ends(trials)
-    seen = observe(space, table, [MINIMIZE], ends=ends)
+    seen = observe(space, table, [MINIMIZE], ends=[ends])
     assert np.isfinite(seen.warped[0]).all()
     assert np.isfinite(seen.known_noise(0)).all()

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from fisherbo import FisherSampler
+from fisherbo import FisherPruner, FisherSampler
 
 DIRECTIONS = [["minimize"], ["maximize"], ["minimize", "maximize"]]
 CONSTRAINTS = [(), ("size",)]
@@ -168,7 +168,8 @@ def test_learning_curves_of_trials_that_are_complete_pruned_failed_or_running(
     rng, found = np.random.default_rng(seed), []
     for _ in range(2):
         sampler = FisherSampler(seed=seed, n_startup_trials=3)
-        found.append(optuna.create_study(direction=direction, sampler=sampler))
+        pruner = FisherPruner()
+        found.append(optuna.create_study(direction=direction, sampler=sampler, pruner=pruner))
     for state, curve, value in trials:
         last = curve[-1] if curve and not np.isnan(curve[-1]) else 0.0
         value = last if value is None or np.isnan(value) else value
@@ -182,8 +183,13 @@ def test_learning_curves_of_trials_that_are_complete_pruned_failed_or_running(
         for study in found:
             study.add_trial(trial)
     before = global_state()
-    asked = [study.ask(space).params for study in found]
-    assert asked[0] == asked[1] and 0 <= asked[0]["x"] <= 1
+    asked = [study.ask(space) for study in found]
+    assert asked[0].params == asked[1].params and 0 <= asked[0].params["x"] <= 1
+    for trial in asked:
+        trial.report(0.5, 0)
+        trial.report(0.7, 1)
+    stops = {trial.should_prune() for trial in asked} | {asked[0].should_prune()}
+    assert len(stops) == 1
     assert global_state() == before
 
 

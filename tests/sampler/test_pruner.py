@@ -49,7 +49,7 @@ def used(study):
     return sum(len(t.intermediate_values) for t in study.trials)
 
 
-@pytest.mark.parametrize("make", [RandomSampler, TPESampler, FisherSampler])
+@pytest.mark.parametrize("make", [RandomSampler, TPESampler])
 def test_any_sampler_finds_as_good_a_trial_in_fewer_steps(make):
     study = study_of(make(seed=1))
     study.optimize(learning, n_trials=30)
@@ -58,6 +58,23 @@ def test_any_sampler_finds_as_good_a_trial_in_fewer_steps(make):
     assert used(study) < 0.6 * used(whole)
     assert study.best_value < whole.best_value + 0.02
     assert study.trials[0].state == TrialState.COMPLETE
+
+
+def steps_until(study, value):
+    """Steps until a complete trial is as good."""
+    steps = np.cumsum([len(t.intermediate_values) for t in study.trials])
+    good = [t.state == TrialState.COMPLETE and t.value <= value for t in study.trials]
+    return int(steps[good][0])
+
+
+def test_fisher_sampler_gets_to_the_bottom_in_fewer_steps():
+    """Its trials are all equally good after that, and such trials are not stopped."""
+    study, whole = study_of(FisherSampler(seed=1)), study_of(FisherSampler(seed=1))
+    whole.pruner = optuna.pruners.NopPruner()
+    for each in (study, whole):
+        each.optimize(learning, n_trials=30)
+    target = whole.best_value + 0.002
+    assert steps_until(study, target) < 0.6 * steps_until(whole, target)
 
 
 def test_larger_reports_are_better_where_the_study_says_so():
@@ -88,7 +105,44 @@ def test_every_pruned_trial_says_why():
     for trial in pruned:
         low, high = trial.user_attrs[PREDICTED_INTERVAL]
         assert low < trial.user_attrs[PREDICTED_END] < high
-        assert 0 <= trial.user_attrs[IMPROVEMENT_PROBABILITY] <= 1
+        assert 0 <= trial.user_attrs[IMPROVEMENT_PROBABILITY] < 0.5  # none that should end best
+
+
+def slow(trial):
+    """Small rates learn slowly, look worst for most of the steps, and end best."""
+    rate, other = trial.suggest_float("rate", 0, 1), trial.suggest_float("other", 0, 1)
+    end = 0.1 + 0.5 * rate + 0.3 * (other - 0.4) ** 2
+    return [end + (2 - end) * math.exp(-s / (2 * 6 ** (1 - rate))) for s in range(1, 31)]
+
+
+def bumpy(trial):
+    """The loss rises before it falls, later for longer warm-ups."""
+    warmup, rate = trial.suggest_float("warmup", 1, 10), trial.suggest_float("rate", 0, 1)
+    end = 0.2 + (rate - 0.6) ** 2
+    bump = [(0.3 + rate) * math.exp(-(((s - warmup) / 3) ** 2)) for s in range(1, 31)]
+    return [end + math.exp(-s / 3) + b for s, b in enumerate(bump, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("curve_of_trial", [slow, bumpy])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_study_ends_with_a_complete_trial_as_good_as_any_that_it_began(curve_of_trial, seed):
+    """Early losses mislead; what the stopped trials would have come to is known here."""
+    ends = []
+
+    def objective(trial):
+        curve = curve_of_trial(trial)
+        ends.append(curve[-1])
+        for step, loss in enumerate(curve):
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return curve[-1]
+
+    study = study_of(FisherSampler(seed=seed))
+    study.optimize(objective, n_trials=30)
+    spread = np.median(ends) - min(ends)
+    assert study.best_value <= min(ends) + 0.05 * spread
 
 
 def finished(n=12, seed=0, steps=STEPS, **options):
@@ -132,6 +186,27 @@ def test_a_diverged_trial_is_pruned(value):
     study = study_of()
     study.add_trials(finished())
     assert asked(study, {0: 1.0, 1: value}).should_prune()
+
+
+def test_what_slow_steps_cost_counts():
+    """A trial with the same reports is stopped sooner the more its steps cost; others do not."""
+
+    def stopped(spent, cost):
+        study = study_of(pruner=FisherPruner(cost=cost))
+        study.add_trials(finished(user_attrs={"price": 8.0}))
+        found = []
+        for end in np.linspace(0.1, 0.5, 17):
+            study.enqueue_trial({"x": 0.35, "y": 0.55})
+            trial = study.ask(SPACE)
+            trial.set_user_attr("price", spent)
+            for step in range(8):
+                trial.report(float(end + (1 - end) * math.exp(-0.4 * step)), step)
+            found.append(trial.should_prune())
+        return sum(found)
+
+    quick, usual, slow_ = (stopped(spent, "price") for spent in (0.8, 8.0, 800.0))
+    assert quick <= usual <= slow_ and quick < slow_
+    assert stopped(0.8, "steps") == stopped(800.0, "steps")
 
 
 def test_at_its_last_step_a_trial_goes_on():
@@ -275,6 +350,8 @@ def test_a_decision_takes_10_ms_at_200_trials_of_100_steps():
         {"max_step": 0},
         {"patience": 0},
         {"patience": math.inf},
+        {"cost": ""},
+        {"cost": 3},
     ],
 )
 def test_bad_arguments_are_refused(options):

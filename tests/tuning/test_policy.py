@@ -27,6 +27,31 @@ def test_a_study_of_real_runs_is_repeated_and_resumed(tmp_path):
         tune_policy("CartPole-v1", n_trials=4, storage=file, **{**SMALL, "steps": 256})
 
 
+def test_trials_report_their_first_run_and_a_pruner_may_stop_them():
+    class EveryOther(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.number % 2 == 1 and max(trial.intermediate_values) >= 128
+
+    settings = {**SMALL, "steps": 192}
+    whole = tune_policy("CartPole-v1", n_trials=3, runs=2, **settings).study.trials
+    study = tune_policy("CartPole-v1", n_trials=3, runs=2, pruner=EveryOther(), **settings).study
+    trials = study.trials
+    assert [t.state.name for t in trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert set(whole[1].intermediate_values) == {64, 128, 192}
+    assert trials[1].intermediate_values == {
+        step: v for step, v in whole[1].intermediate_values.items() if step <= 128
+    }
+    assert trials[0].value == whole[0].value
+    seed = int(np.random.SeedSequence([0, 0]).generate_state(2)[0])
+    run = fisherbo.rl.train("CartPole-v1", seed=seed, **whole[0].params, **train_settings(settings))
+    reported = whole[0].intermediate_values[192]
+    assert reported == pytest.approx(np.mean(run.returns[-100:]))
+
+
+def train_settings(settings):
+    return {name: value for name, value in settings.items() if name != "episodes"}
+
+
 def test_the_recommendation_is_the_best_posterior_mean_not_the_luckiest(monkeypatch):
     """The worth is −(log10(δ) + 2)²·100 with noise of deviation 25, and one run is lucky."""
     rng = np.random.default_rng(0)

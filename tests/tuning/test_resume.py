@@ -14,11 +14,14 @@ from optuna.trial import TrialState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fisherbo import FisherPruner
+from fisherbo.sampler.pruner import IMPROVEMENT_PROBABILITY
+from fisherbo.sampler.trials import RESUME
 from fisherbo.tuning import storage as storages
 from fisherbo.tuning import tune_training
 from fisherbo.tuning.objective import seeded
 from fisherbo.tuning.record import failure, read
-from fisherbo.tuning.resume import RESUMES, Checkpoints
+from fisherbo.tuning.resume import Checkpoints
 
 
 def network():
@@ -85,7 +88,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(slowly, optimizer, tmp_path):
     states = [trial.state for trial in result.study.trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert failure(result.study.trials[0]) is None
-    assert result.study.trials[1].user_attrs[RESUMES] == 0
+    assert result.study.trials[1].user_attrs[RESUME] == 0
     same_run(result.study.trials[1], whole[0])
     assert result.counts.done == 2
     assert not list(tmp_path.rglob("*.pt"))
@@ -97,7 +100,7 @@ def test_without_checkpoints_nothing_is_written_or_enqueued(slowly, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         tune_training(**slowly, loss=interrupted_after(120), storage=storage)
     result = tune_training(**slowly, loss=interrupted_after(None), storage=storage)
-    assert not any(RESUMES in trial.user_attrs for trial in result.study.trials)
+    assert not any(RESUME in trial.user_attrs for trial in result.study.trials)
     assert not list(tmp_path.iterdir())
 
 
@@ -121,7 +124,7 @@ def test_one_worker_alone_hands_a_trial_over(tmp_path):
     checkpoints.requeue(study)
     Checkpoints.of(tmp_path, "a/b").requeue(study)
     waiting = study.get_trials(states=(TrialState.WAITING,))
-    assert [t.user_attrs for t in waiting] == [{RESUMES: 0}]
+    assert [t.user_attrs for t in waiting] == [{RESUME: 0}]
     again = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     assert again.params == trial.params
     own = checkpoints.begin(again)
@@ -208,8 +211,73 @@ def test_the_trial_of_a_killed_worker_goes_on_in_another(tmp_path: Path, monkeyp
         **arguments, loss=interrupted_after(None), storage=url, checkpoints=tmp_path
     )
     whole = tune_training(**arguments, loss=interrupted_after(None)).study.trials
-    resumed = [t for t in result.study.trials if RESUMES in t.user_attrs]
+    resumed = [t for t in result.study.trials if RESUME in t.user_attrs]
     assert len(resumed) == 1
     assert resumed[0].params == whole[0].params
     assert resumed[0].value == whole[0].value
     assert (result.counts.done, result.counts.running) == (2, 0)
+
+
+class Hasty(FisherPruner):
+    """Stops every new trial at a step, and prefers any of them to another new one."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def prune(self, study, trial):
+        resumed = RESUME in trial.user_attrs
+        return max(trial.intermediate_values) >= self.step and not resumed
+
+    def gain_of_resuming(self, study, trial):
+        return 1.0
+
+
+@pytest.mark.parametrize("optimizer", ["kfac", "adam"])
+def test_a_pruned_training_that_is_gone_on_with_is_bit_for_bit_an_uninterrupted_one(
+    slowly, optimizer, tmp_path
+):
+    slowly["optimizer"] = optimizer
+    whole = tune_training(**slowly, loss=interrupted_after(None)).study.trials
+    more = {"checkpoints": tmp_path, "pruner": Hasty(step=17)}
+    result = tune_training(**{**slowly, "n_trials": 4}, loss=interrupted_after(None), **more)
+    trials = result.study.trials
+    states = [trial.state.name for trial in trials]
+    assert states == ["PRUNED", "COMPLETE", "PRUNED", "COMPLETE"]
+    assert [trial.user_attrs.get(RESUME) for trial in trials] == [None, 0, None, 2]
+    same_run(trials[1], whole[0])
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_without_a_pruner_that_goes_on_with_trials_their_files_are_removed(slowly, tmp_path):
+    files = []
+
+    class Watched(optuna.pruners.ThresholdPruner):
+        def prune(self, study, trial):
+            files.extend(path.name for path in tmp_path.rglob("*.pt"))
+            return max(trial.intermediate_values) >= 17
+
+    pruner = Watched(upper=1e9)
+    result = tune_training(
+        **slowly, loss=interrupted_after(None), checkpoints=tmp_path, pruner=pruner
+    )
+    assert result.counts.pruned == 2
+    assert set(files) == {"trial-0.pt", "trial-1.pt"}
+    assert not any(RESUME in trial.user_attrs for trial in result.study.trials)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_files_of_the_most_promising_pruned_trials_are_kept(tmp_path):
+    study = optuna.create_study(pruner=Hasty(0))
+    checkpoints = Checkpoints.of(tmp_path, "s")
+    checkpoints.folder.mkdir(parents=True)
+    for number in range(12):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        checkpoints.path(number).write_text("state")
+        trial.set_user_attr(IMPROVEMENT_PROBABILITY, 0.1 * (number % 7))
+        checkpoints.freeze(trial)
+        study.tell(trial, state=TrialState.PRUNED)
+    kept = {number for number in range(12) if checkpoints.path(number).exists()}
+    assert kept == {2, 3, 4, 5, 6, 9, 10, 11}
+    checkpoints.clear(study)
+    assert not list(tmp_path.rglob("*.pt"))
