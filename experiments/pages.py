@@ -334,7 +334,12 @@ def rotation() -> str:
 def pruning() -> str:
     """Steps until a complete trial is as good as the best of 50 whole ones, by kind of curves."""
     columns = ["share [95 %]", "reached", *(f"better % @{mark}" for mark in ("0.1", "0.2", "0.4"))]
-    pruners = {"fisher": "FisherPruner", "none": "none", "early5": "five steps for all"}
+    pruners = {
+        "fisher": "FisherPruner",
+        "none": "none",
+        "early5": "five steps for all",
+        "hyperband": "Hyperband",
+    }
     rows = []
     for found in tables("curves"):
         kind, _, runs = found.title.partition(": ")
