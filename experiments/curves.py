@@ -340,6 +340,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["fisher", "tpe"])
     parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=list(PRUNERS))
+    parser.add_argument(
+        "--methods", nargs="+", help="as tpe:median, in place of all pairs of these"
+    )
     parser.add_argument("--workers", type=int, default=1, help="of a study, on a simulated clock")
     parser.add_argument("--cost", choices=("steps", "seconds"), default="steps")
     parser.add_argument("--write", action="store_true", help="write experiments/results/curves.md")
@@ -359,15 +362,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     pruners, count = args.pruners, None
     if args.quick:
         seeds, pruners, count = seeds[:1], ["none", "median", "early5", "fisher"], 1
+    pairs = [tuple(m.split(":")) for m in args.methods or ()]
+    if wrong := [p for p in pairs if len(p) != 2 or p[0] not in SAMPLERS or p[1] not in PRUNERS]:
+        parser.error(f"--methods are SAMPLER:PRUNER of {list(SAMPLERS)}, {list(PRUNERS)}: {wrong}")
+    methods = pairs or [(sampler, p) for p in pruners for sampler in args.samplers]
     console = Console(record=True, width=150)
     for suite in args.suites or suites:
         cells = [
             Cell(task, sampler, pruner, seed, args.workers, args.cost)
             for seed in seeds
             for task in suites[suite][:count]
-            for sampler, pruner in dict.fromkeys(
-                [YARDSTICK, *((s, p) for p in pruners for s in args.samplers)]
-            )
+            for sampler, pruner in dict.fromkeys([YARDSTICK, *methods])
         ]
         report(console, suite, rows.collect("curves", cells, run))
     if args.write:

@@ -331,6 +331,27 @@ def rotation() -> str:
     return markdown([*head, "p"], rows)
 
 
+def pruning() -> str:
+    """Steps until a complete trial is as good as the best of 50 whole ones, by kind of curves."""
+    columns = ["share [95 %]", "reached", *(f"better % @{mark}" for mark in ("0.1", "0.2", "0.4"))]
+    pruners = {
+        "fisher": "FisherPruner",
+        "none": "none",
+        "early5": "five steps for all",
+        "hyperband": "Hyperband",
+    }
+    rows = []
+    for found in tables("curves"):
+        kind, _, runs = found.title.partition(": ")
+        for row in found.rows:
+            cells = dict(zip(found.columns, row, strict=True))
+            method = SAMPLERS[cells["sampler"]], pruners.get(cells["pruner"], cells["pruner"])
+            rows.append([f"{kind}, {runs}", *method, *(cells[column] for column in columns)])
+    head = ["curves", "sampler", "pruner", "share of the steps [95 %]", "reached",
+            "% better after a tenth", "a fifth", "two fifths"]  # fmt: skip
+    return markdown(head, rows)
+
+
 def stopping() -> str:
     """Where rules end studies on tuning surfaces, and how often what they promise holds."""
     columns = ["rule", "regret", "stopped", "promise kept [95 %]", "median trial", "trials saved"]
@@ -516,6 +537,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ascents": ascents,
     "objectives": objectives,
     "rotation": rotation,
+    "pruning": pruning,
     "stopping": stopping,
     "stopping_coverage": stopping_coverage,
     "searches": searches,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.optimize import brentq
 
 from fisherbo.acquisition.log_ei import log_expected_improvement
 from fisherbo.space import Array
@@ -27,7 +28,6 @@ from fisherbo.space import Array
 _STEPS = 16  # of the grid of means in a standard deviation
 _REACH = 5  # standard deviations of the grid on both sides of b
 _FARTHEST = 6  # standard deviations of a move
-_BISECTIONS = 12
 _LEAST_SD = 1e-9
 _LEAST_RATE = 1e-6  # as a share of the largest
 
@@ -129,10 +129,8 @@ def break_even(gain: Callable[[float], float], cost: float) -> float:
     if not high > 0:
         return 0.0
     low = _LEAST_RATE * high
-    for _ in range(_BISECTIONS):
-        middle = math.sqrt(low * high)
-        if gain(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return low
+    if gain(low) <= 0:
+        return low
+    return math.exp(
+        brentq(lambda u: gain(math.exp(u)), math.log(low), math.log(2 * high), xtol=1e-9)
+    )

@@ -60,7 +60,7 @@ def test_at_the_rate_of_starts_a_start_is_worth_nothing():
     stages = Stages(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.6, 0.3, 0.01]), 1.0)
     means = np.array([-0.5, 0.2, 0.9])
     rate = start_rate([(stages, means)])
-    assert stages.gain(means, rate).mean() == pytest.approx(0, abs=1e-3)
+    assert stages.gain(means, rate).mean() == pytest.approx(0, abs=1e-6)
     whole = expected_improvement(means, 1.0, 1.0).mean() / 7
     assert rate > whole  # what is gained per step by whole trials, without a stop
 
@@ -73,7 +73,7 @@ def test_starts_that_are_sure_to_end_below_the_best_add_no_gain_but_their_cost()
     both = start_rate([(unsure, means), (sure, hopeless)])
     assert 0 < both < alone
     paid = unsure.gain(means, both).sum() + sure.gain(hopeless, both).sum()
-    assert paid == pytest.approx(0, abs=4e-3)
+    assert paid == pytest.approx(0, abs=1e-6)
     assert sure.gain(hopeless, both) == pytest.approx(-both, abs=1e-3)  # of one step each
 
 
