@@ -92,6 +92,17 @@ def test_no_margin_while_another_trial_runs():
     assert improvement(study).margin == 0
 
 
+def test_no_margin_once_a_trial_was_pruned():
+    def stopped(trial):
+        value = tuned(trial)
+        if trial.number == 4:
+            trial.report(value, 1)
+            raise optuna.TrialPruned
+        return value
+
+    assert margins(stopped, FisherSampler(seed=0)) == [0.0, 0.0]
+
+
 def test_no_margin_where_what_makes_it_a_tuning_space_is_fixed():
     def with_a_number(trial):
         return tuned(trial) + trial.suggest_float("x", 0, 1) ** 2
