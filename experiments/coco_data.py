@@ -1,9 +1,9 @@
 """Runs on COCO's functions as histories of improvements, ours or as COCO's logger writes them.
 
-What COCO counts is when a run first reaches each of 51 precisions from 100 to 1e-8, its targets: the
-share of targets that are reached by a number of evaluations is the runtime distribution, and
-evaluations over successes of one target are its expected running time (ERT; Hansen et al. 2021,
-"COCO: a platform for comparing continuous optimizers in a black-box setting").
+COCO counts when a run first reaches each of 51 precisions from 100 to 1e-8, its targets. The share
+of targets reached within a number of evaluations is the runtime distribution; evaluations over
+successes of one target are its expected running time, ERT (Hansen et al. 2021, "COCO: a platform
+for comparing continuous optimizers in a black-box setting").
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tarfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,7 +32,6 @@ GROUPS = {
 }
 ALL_FUNCTIONS = range(1, 25)
 _HEAD = re.compile(r"funcId\s*=\s*(\d+),\s*DIM\s*=\s*(\d+).*?algId\s*=\s*'([^']*)'")
-_RUN = re.compile(r"(\d+)\s*:\s*(\d+)\s*(?:\||$)")
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,18 @@ def read(path: Path) -> list[History]:
     out with a warning.
     """
     files = dict(_files(path))
-    found = []
+    found, differing = list[History](), list[str]()
     for name, text in files.items():
         if name.endswith(".info"):
-            found += _indexed(name, text, files)
+            for head, data, runs in _entries(name, text):
+                logs = [_blocks(files.get(data + end, "")) for end in (".dat", ".tdat")]
+                if {len(blocks) for blocks in logs if blocks} == {len(runs)}:
+                    found += _histories(head, runs, [blocks for blocks in logs if blocks])
+                else:
+                    differing.append(data)
+    if differing:
+        said = f"{len(differing)} data files have other numbers of runs than their index"
+        warnings.warn(f"{path}: left out, {said}: {', '.join(differing[:3])} ...", stacklevel=2)
     return found
 
 
@@ -106,27 +113,29 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
                 yield member.name, opened.read().decode(errors="replace")
 
 
-def _indexed(name: str, text: str, files: Mapping[str, str]) -> Iterator[History]:
-    """Runs of an index: lines of function, comment, and data file with instances."""
+def _entries(name: str, text: str) -> Iterator[tuple[str, str, list[tuple[int, int]]]]:
+    """Of an index: what it says of a function, a data file without its ending, its runs.
+
+    A run is an instance and a number of evaluations.
+    """
     lines = [line for line in text.splitlines() if line and not line.startswith("%")]
-    for head, entries in zip(lines[::2], lines[1::2], strict=True):
-        said = _HEAD.search(head)
-        if said is None:
-            raise ValueError(f"{name}: not a line of COCO's index: {head!r}")
-        file, _, rest = entries.partition(",")
-        runs = _RUN.findall(rest.replace(",", "\n").replace("|", "|\n"))
+    for head, entry in zip(lines[::2], lines[1::2], strict=True):
+        file, *runs = entry.split(",")
         data = PurePosixPath(name).parent / file.strip().replace("\\", "/")
-        logs = [_blocks(files.get(str(data.with_suffix(end)), "")) for end in (".dat", ".tdat")]
-        counts = {len(blocks) for blocks in logs if blocks}
-        if counts != {len(runs)}:
-            warnings.warn(f"left out: {data} has {counts} runs, its index {len(runs)}", stacklevel=2)
-            continue
-        for k, (instance, evaluations) in enumerate(runs):
-            logged = [pair for blocks in logs if blocks for pair in blocks[k]]
-            yield History(
-                *(said[3], int(said[1]), int(instance), int(said[2]), int(evaluations)),
-                _falling(logged),
-            )
+        pairs = [run.partition("|")[0].split(":") for run in runs]
+        yield head, str(data.with_suffix("")), [(int(i), int(n)) for i, n in pairs]
+
+
+def _histories(
+    head: str, runs: Sequence[tuple[int, int]], logs: Sequence[Sequence[Sequence[Improvement]]]
+) -> Iterator[History]:
+    """The runs of a data file, from logs that were kept by different rules."""
+    said = _HEAD.search(head)
+    if said is None:
+        raise ValueError(f"not a line of COCO's index: {head!r}")
+    for k, (instance, evaluations) in enumerate(runs):
+        merged = _falling([pair for blocks in logs for pair in blocks[k]])
+        yield History(said[3], int(said[1]), instance, int(said[2]), evaluations, merged)
 
 
 def _blocks(text: str) -> list[list[Improvement]]:

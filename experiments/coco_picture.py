@@ -114,7 +114,7 @@ def _chart(
             f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{top + height + 12:.0f}">'
             f"{tick}</text>"
         )
-    for name, curve in reversed(panel.curves.items()):  # the first on top
+    for name, curve in reversed(list(panel.curves.items())):  # the first on top
         points = " ".join(
             f"{across(budget):.1f},{top + height * (1 - share):.1f}"
             for budget, share in zip(budgets, curve, strict=True)
