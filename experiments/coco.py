@@ -4,7 +4,7 @@
     python -m experiments.coco                     all of it: about four CPU hours
     python -m experiments.coco --dims 2 3 5 --instances 1 2
     python -m experiments.coco --archive *.tgz --write
-    python -m experiments.coco --postprocess       COCO's own pages, by cocopp
+    python -m experiments.coco --postprocess       COCO's own pages, into runs/coco-pages
 
 COCO's logger observes every run of FisherSampler and lq-CMA-ES, which begin with the same 10 points
 (``pip install coco-experiment cma``). A run ends at its budget, or where COCO's last target, 1e-8,
@@ -37,7 +37,7 @@ from experiments import bbob, coco_tables
 from experiments.coco_data import ALL_FUNCTIONS, History, improvements, read
 from experiments.coco_tables import DIMENSIONS, REFERENCE
 from experiments.harness import rows
-from experiments.harness.peers import missing
+from experiments.harness.peers import missing, sampler_version
 from experiments.harness.problems import Params
 from experiments.harness.provenance import not_installed
 from experiments.harness.traces import SHIPPED, Run, optimize, shipped
@@ -69,17 +69,19 @@ def runs(
     ]
 
 
-def folder(run: Run) -> Path:
-    """Where COCO writes a run."""
-    who, _, _ = run.key().partition("/")
-    return rows.RUNS / "coco" / who / run.problem
+def folder(sampler: str) -> Path:
+    """Where COCO writes the runs of a sampler's present version, each into a folder of its own.
+
+    COCO's post-processing takes all below it as one data set, of this name.
+    """
+    return rows.RUNS / "coco" / f"{NAMES[sampler]}-{sampler_version(sampler)}"
 
 
 def work(run: Run) -> rows.Row:
     """One run, observed by COCO's logger."""
     import cocoex
 
-    place = folder(run)
+    place = folder(run.sampler) / run.problem
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
     cocoex.log_level("warning")
     observer = cocoex.Observer(
@@ -200,12 +202,11 @@ def report(algorithms: coco_tables.Algorithms, found: Mapping[str, rows.Row]) ->
 def postprocess(place: Path) -> None:
     """COCO's own figures and tables of our runs."""
     if reason := not_installed("--postprocess", "cocopp"):
-        print(reason)
+        print(f"{reason} six")  # which cocopp 2.9 imports, and does not declare
         return
     import cocopp
 
-    folders = sorted(str(path) for path in (rows.RUNS / "coco").iterdir() if path.is_dir())
-    cocopp.main(["-o", str(place), *folders])
+    cocopp.main(["-o", str(place), *(str(folder(s)) for s in NAMES if folder(s).exists())])
 
 
 def write(archive: Sequence[Path], argv: Sequence[str] | None) -> None:
@@ -213,6 +214,8 @@ def write(archive: Sequence[Path], argv: Sequence[str] | None) -> None:
     ship()
     found = shipped("coco")
     algorithms = ours(found) | archived(archive)
+    if not algorithms[REFERENCE]:
+        raise SystemExit(f"no instance has all functions to {PER_DIMENSION} evaluations × D yet")
     console = Console(width=180, record=True)
     console.print(report(algorithms, found))
     made_by = f"Made by `{rows.command('coco', argv)}`."
@@ -230,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--samplers", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--dims", type=int, nargs="+", choices=DIMENSIONS, default=DIMENSIONS)
     parser.add_argument("--instances", type=int, nargs="+", choices=INSTANCES, default=INSTANCES)
-    parser.add_argument("--functions", type=int, nargs="+", default=list(bbob.FUNCTIONS))
+    parser.add_argument(
+        "--functions", type=int, nargs="+", choices=bbob.FUNCTIONS, default=bbob.FUNCTIONS
+    )
     parser.add_argument("--per-dimension", type=int, default=PER_DIMENSION)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--archive", type=Path, nargs="+", default=[], help="data sets of COCO's")

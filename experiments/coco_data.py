@@ -82,8 +82,13 @@ def read(path: Path) -> list[History]:
 
     Data files with another number of runs than the index says, as after an interruption, are left
     out with a warning.
+
+    Raises:
+        ValueError: There is no index.
     """
     files = dict(_files(path))
+    if not any(name.endswith(".info") for name in files):
+        raise ValueError(f"{path}: no data of COCO's logger, whose index is a file *.info")
     found, differing = list[History](), list[str]()
     for name, text in files.items():
         if name.endswith(".info"):

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from html import escape
 
 LEFT, TOP, GAP = 34, 30, 16
+STEP = 0.2
+"""Distance of the lines of the grid, as a share of the targets."""
 FIRST = 0.5
 """Evaluations over dimension at the left end of the axis, which is logarithmic."""
 TICKS = (1, 2, 5, 10, 25, 50)
-COLOURS = ("#d55e00", "#2f8fd0", "#009e73", "#cc79a7", "#b8860b", "#7f6fd0", "#8b8b8b", "#5a5a5a")
+COLOURS = ("#d55e00", "#2f8fd0", "#009e73", "#cc79a7", "#b8860b", "#7f6fd0", "#8b8b8b", "#7a5230")
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #6e7681 }
-.title { font-weight: 600; font-size: 13px }
+.title { font-weight: 600 }
 .tick { font-size: 10px }
 .grid { stroke: #8884; stroke-width: 1 }
 .line { fill: none; stroke-width: 1.5; stroke-linejoin: round }
@@ -43,12 +45,14 @@ def picture(
     width, height = size
     names = list(dict.fromkeys(n for row in panels for panel in row for n in panel.curves))
     colours = dict(zip(names, COLOURS, strict=False))
+    shares = [s for row in panels for p in row for c in p.curves.values() for s in c if s]
+    most = STEP * math.ceil(max(shares) / STEP)
     across = LEFT + max(map(len, panels)) * (width + GAP)
     parts, at = _legend(colours, across)
     for row in panels:
         at += TOP
         for k, panel in enumerate(row):
-            parts.append(_chart(panel, budgets, colours, LEFT + k * (width + GAP), at, size))
+            parts.append(_chart(panel, budgets, colours, LEFT + k * (width + GAP), at, size, most))
         at += height + GAP
     parts.append(
         f'<text text-anchor="middle" x="{across / 2:.0f}" y="{at + 14}">'
@@ -93,20 +97,24 @@ def _chart(
     left: float,
     top: float,
     size: tuple[int, int],
+    most: float,
 ) -> str:
     width, height = size
 
     def across(budget: float) -> float:
         return left + width * math.log(budget / FIRST) / math.log(budgets[-1] / FIRST)
 
+    def up(share: float) -> float:
+        return top + height * (1 - share / most)
+
     parts = [f'<text class="title" x="{left:.0f}" y="{top - 8}">{escape(panel.title)}</text>']
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = top + height * (1 - share)
+    for k in range(round(most / STEP) + 1):
+        y = up(k * STEP)
         parts.append(f'<path class="grid" d="M{left:.0f} {y:.1f}h{width}"/>')
         if left == LEFT:
             parts.append(
                 f'<text class="tick" text-anchor="end" x="{left - 4:.0f}" y="{y + 3:.1f}">'
-                f"{share:g}</text>"
+                f"{k * STEP:.1f}</text>"
             )
     for tick in TICKS:
         x = across(tick)
@@ -116,7 +124,7 @@ def _chart(
         )
     for name, curve in reversed(list(panel.curves.items())):  # the first on top
         points = " ".join(
-            f"{across(budget):.1f},{top + height * (1 - share):.1f}"
+            f"{across(budget):.1f},{up(share):.1f}"
             for budget, share in zip(budgets, curve, strict=True)
             if share is not None
         )

@@ -169,10 +169,7 @@ def draw(algorithms: Algorithms, place: Path) -> None:
     dimensions = [d for d in DIMENSIONS if select(algorithms[REFERENCE], d)]
     whole = [[panel(f"{d}-D", algorithms, d) for d in dimensions]]
     groups = [
-        [
-            panel(f"{d}-D{f', {group}' * (d == dimensions[0])}", algorithms, d, functions)
-            for d in dimensions
-        ]
+        [panel(f"{d}-D, {group}", algorithms, d, functions) for d in dimensions]
         for group, functions in GROUPS.items()
     ]
     title = "Runtime distributions on COCO's functions"

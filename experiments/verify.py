@@ -221,6 +221,21 @@ def wrong_coco() -> list[str]:
     return wrong
 
 
+def wrong_curves() -> list[str]:
+    """Ends of the curves in COCO's two pictures that are not those of the tables."""
+    found = []
+    for picture, title in (("coco", "all"), ("coco_groups", "by group")):
+        text = (result_tables.RESULTS / f"{picture}.svg").read_text()
+        table = result_tables.table("coco", f"Share of COCO's targets reached, {title}")
+        for said in text.partition("<desc>")[2].partition("</desc>")[0].split("; "):
+            panel, _, ends = said.partition(": ")
+            for name, _, value in (end.rpartition(" ") for end in ends.split(", ")):
+                cell = table.cell((*panel.split(", "), name), "50 D")
+                if cell != value:
+                    found.append(f"{picture}.svg: {panel}, {name}: {value}, measured {cell}")
+    return found
+
+
 def wrong_picture() -> list[str]:
     """Ends of the lines in the README's picture that are not those of the tables.
 
@@ -263,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             path.write_text(corrected(page))
     pages = {path: path.read_text() for path in PAGES}
     found = [problem for path, page in pages.items() for problem in problems_of(path, page)]
-    found += [*wrong_comparison(), *wrong_coco(), *wrong_picture()]
+    found += [*wrong_comparison(), *wrong_coco(), *wrong_curves(), *wrong_picture()]
     print("\n".join(found), file=sys.stderr, end="\n" if found else "")
     texts = "".join(pages.values())
     tables, numbers = len(TABLE.findall(texts)), len(PLACED.findall(texts))

@@ -120,6 +120,11 @@ def test_data_that_are_not_as_their_index_says_are_left_out(logs):
         assert coco_data.read(logs) == []
 
 
+def test_a_folder_without_an_index_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no data of COCO's logger"):
+        coco_data.read(tmp_path)
+
+
 def test_every_run_has_a_seed_of_its_own_and_every_instance_comes_with_all_functions():
     made = coco.runs(["fisher"], coco_tables.DIMENSIONS, coco.INSTANCES, bbob.FUNCTIONS, 50)
     assert len(made) == 24 * 15 * 5 == len({m.seed for m in made}) == len({m.problem for m in made})
@@ -133,7 +138,7 @@ def test_coco_saw_what_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(traces, "SHIPPED", tmp_path / "none")
     given = ["--dims", "2", "--instances", "71", "--functions", "8", "21", "--per-dimension", "7"]
     (wanted, _) = made = coco.runs(["fisher"], [2], [71], [8, 21], 7)
-    unfinished = coco.folder(wanted) / "data_f8"
+    unfinished = coco.folder("fisher") / wanted.problem / "data_f8"
     unfinished.mkdir(parents=True)
     (unfinished / "bbobexp_f8_DIM2.dat").write_text("cut off")
     coco.main([*given, "--samplers", "fisher"])
@@ -141,7 +146,7 @@ def test_coco_saw_what_is_kept(tmp_path, monkeypatch):
     assert list(kept) == [m.key() for m in made]
     for m in made:
         ours = coco.history(kept[m.key()])
-        (seen,) = coco_data.read(coco.folder(m))
+        (seen,) = coco_data.read(coco.folder("fisher") / m.problem)
         assert seen == replace(ours, improvements=seen.improvements)
         assert seen.evaluations == 14
         np.testing.assert_array_equal(seen.hits(), ours.hits())
@@ -171,7 +176,7 @@ def test_cocopp_counts_the_same_hits(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "RUNS", tmp_path)
     made = coco.runs(["fisher"], [2], [1, 71], [3], 10)
     ours = [coco.history(coco.work(m)) for m in made]
-    (found,) = cocopp.load(str(coco.folder(made[0]).parent))
+    (found,) = cocopp.load(str(coco.folder("fisher")))
     theirs = np.array(found.detEvals(list(TARGETS)))
     theirs[np.isnan(theirs)] = np.inf
     hits = np.array([h.hits() for h in ours]).T
@@ -210,14 +215,14 @@ def test_only_instances_with_all_functions_count():
 
 
 def test_a_picture_has_a_line_for_each_algorithm_that_ends_with_its_runs():
-    panel = Panel("2-D <all>", {"one & only": [0.0, 0.25, 0.5], "two": [0.0, 0.1, None]})
+    panel = Panel("2-D <all>", {"one & only": [0.0, 0.25, 0.4], "two": [0.0, 0.1, None]})
     drawn = picture("title", [0.5, 5.0, 50.0], [[panel, panel], [panel]], (100, 100))
     root = ElementTree.fromstring(drawn)
     lines = [e.get("points").split() for e in root.iter() if e.tag.endswith("polyline")]
     assert sorted(map(len, lines)) == [2, 2, 2, 3, 3, 3]
     x, y = map(float, lines[-1][-1].split(","))
-    assert (x, y) == (coco_picture.LEFT + 100, float(lines[-1][0].split(",")[1]) - 50)
-    assert "2-D <all>: one & only 0.500;" in root.find("{*}desc").text
+    assert (x, y) == (coco_picture.LEFT + 100, float(lines[-1][0].split(",")[1]) - 100)
+    assert "2-D <all>: one & only 0.400;" in root.find("{*}desc").text
 
 
 def test_the_result_file_follows_from_the_shipped_runs(monkeypatch):
@@ -234,7 +239,18 @@ def test_the_result_file_follows_from_the_shipped_runs(monkeypatch):
         result_tables.tables.cache_clear()
 
 
+def test_a_wrong_end_of_a_curve_is_found(monkeypatch, tmp_path):
+    assert verify.wrong_curves() == []
+    for name in ("coco.svg", "coco_groups.svg", "coco.md"):
+        (tmp_path / name).write_text((result_tables.RESULTS / name).read_text())
+    drawn = (tmp_path / "coco.svg").read_text()
+    (tmp_path / "coco.svg").write_text(drawn.replace("FisherSampler 0.", "FisherSampler 1.", 1))
+    monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
+    (problem,) = verify.wrong_curves()
+    assert "2-D, FisherSampler: 1." in problem
+
+
 def test_without_cocopp_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(coco, "not_installed", lambda what, package: f"{what}: install {package}")
     coco.main(["--postprocess"])
-    assert capsys.readouterr().out == "--postprocess: install cocopp\n"
+    assert capsys.readouterr().out == "--postprocess: install cocopp six\n"
