@@ -80,8 +80,7 @@ def improvements(values: Sequence[float]) -> tuple[Improvement, ...]:
 def read(path: Path) -> list[History]:
     """All runs that COCO's logger wrote into a folder, or into an archive of one.
 
-    Data files with another number of runs than the index says, as after an interruption, are left
-    out with a warning.
+    Data files with another number of runs than the index says are left out with a warning.
 
     Raises:
         ValueError: There is no index.
@@ -118,29 +117,30 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
                 yield member.name, opened.read().decode(errors="replace")
 
 
-def _entries(name: str, text: str) -> Iterator[tuple[str, str, list[tuple[int, int]]]]:
+def _entries(name: str, text: str) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Of an index: what it says of a function, a data file without its ending, its runs.
 
-    A run is an instance and a number of evaluations.
+    A run is an instance and a number of evaluations, which is empty if the run was interrupted.
     """
     lines = [line for line in text.splitlines() if line and not line.startswith("%")]
     for head, entry in zip(lines[::2], lines[1::2], strict=True):
         file, *runs = entry.split(",")
         data = PurePosixPath(name).parent / file.strip().replace("\\", "/")
-        pairs = [run.partition("|")[0].split(":") for run in runs]
-        yield head, str(data.with_suffix("")), [(int(i), int(n)) for i, n in pairs]
+        pairs = [run.partition("|")[0].partition(":") for run in runs]
+        yield head, str(data.with_suffix("")), [(i.strip(), n.strip()) for i, _, n in pairs]
 
 
 def _histories(
-    head: str, runs: Sequence[tuple[int, int]], logs: Sequence[Sequence[Sequence[Improvement]]]
+    head: str, runs: Sequence[tuple[str, str]], logs: Sequence[Sequence[Sequence[Improvement]]]
 ) -> Iterator[History]:
     """The runs of a data file, from logs that were kept by different rules."""
     said = _HEAD.search(head)
     if said is None:
         raise ValueError(f"not a line of COCO's index: {head!r}")
     for k, (instance, evaluations) in enumerate(runs):
-        merged = _falling([pair for blocks in logs for pair in blocks[k]])
-        yield History(said[3], int(said[1]), instance, int(said[2]), evaluations, merged)
+        logged = sorted(pair for blocks in logs for pair in blocks[k])
+        made = int(evaluations or logged[-1][0])
+        yield History(said[3], int(said[1]), int(instance), int(said[2]), made, _falling(logged))
 
 
 def _blocks(text: str) -> list[list[Improvement]]:
@@ -158,7 +158,7 @@ def _blocks(text: str) -> list[list[Improvement]]:
 def _falling(logged: Sequence[Improvement]) -> tuple[Improvement, ...]:
     """Lines in order of evaluations, less those that are no better than before."""
     found: list[Improvement] = []
-    for number, value in sorted(logged):
+    for number, value in logged:
         if not found or value < found[-1][1]:
             found.append((number, value))
     return tuple(found)

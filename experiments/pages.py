@@ -497,13 +497,10 @@ def coco(title: str, *labels: str) -> str:
     """Shares of COCO's targets after 10 D and 50 D evaluations, an algorithm in each column."""
     found = table("coco", title)
     algorithms = list(dict.fromkeys(found.column("algorithm")))
-    wanted = dict.fromkeys(tuple(row[: len(labels)]) for row in found.rows)
-    cells = {
-        row[: len(labels) + 1]: (found.cell(row, "10 D"), found.cell(row, "50 D"))
-        for row in found.rows
-    }
+    columns = [found.column(name) for name in (*labels, "algorithm", "10 D", "50 D")]
+    cells = {row[:-2]: row[-2:] for row in zip(*columns, strict=True)}
     rows = []
-    for label in wanted:
+    for label in dict.fromkeys(key[:-1] for key in cells):
         here = [cells.get((*label, name), ("–", "–")) for name in algorithms]
         marked = [best_bold(column, max) for column in zip(*here, strict=True)]
         rows.append([*label, *(" / ".join(pair) for pair in zip(*marked, strict=True))])

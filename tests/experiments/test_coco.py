@@ -114,6 +114,11 @@ def test_logs_of_coco_are_read_from_folders_and_archives(logs, tmp_path):
     assert coco.archived([tmp_path / "some.tgz"]) == {"some": found}
 
 
+def test_an_interrupted_run_counts_as_far_as_it_is_logged(logs):
+    (logs / "bbobexp_f8.info").write_text(INDEX.replace("71:9|1.7e-02", "71"))
+    assert coco_data.read(logs)[1].evaluations == 9
+
+
 def test_data_that_are_not_as_their_index_says_are_left_out(logs):
     (logs / "bbobexp_f8.info").write_text(INDEX.replace(", 71:9|1.7e-02", ""))
     with pytest.warns(UserWarning, match="1 data files have other numbers of runs"):
