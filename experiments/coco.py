@@ -130,13 +130,16 @@ def kept() -> dict[str, rows.Row]:
 
 
 def ship() -> None:
-    """Ship the kept runs that had the whole budget."""
-    lines = [
-        json.dumps({"key": key, **row}) + "\n"
+    """Ship the kept runs that had the whole budget, in place of those shipped before."""
+    whole = {
+        key: row
         for key, row in sorted(kept().items())
         if row["run"]["budget"] == PER_DIMENSION * history(row).dimension
-    ]
+    }
+    if not ours(whole)[REFERENCE]:
+        raise SystemExit(f"no instance has all functions to {PER_DIMENSION} evaluations × D yet")
     SHIPPED.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"key": key, **row}) + "\n" for key, row in whole.items())
     text = gzip.compress("".join(lines).encode(), mtime=0)
     (SHIPPED / "coco.jsonl.gz").write_bytes(text)
 
@@ -214,8 +217,6 @@ def write(archive: Sequence[Path], argv: Sequence[str] | None) -> None:
     ship()
     found = shipped("coco")
     algorithms = ours(found) | archived(archive)
-    if not algorithms[REFERENCE]:
-        raise SystemExit(f"no instance has all functions to {PER_DIMENSION} evaluations × D yet")
     console = Console(width=180, record=True)
     console.print(report(algorithms, found))
     made_by = f"Made by `{rows.command('coco', argv)}`."

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import math
 import tarfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -253,6 +253,46 @@ def test_a_wrong_end_of_a_curve_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
     (problem,) = verify.wrong_curves()
     assert "2-D, FisherSampler: 1." in problem
+
+
+@pytest.fixture
+def own_place(monkeypatch, tmp_path):
+    """Runs, shipped runs and results in an empty folder."""
+    monkeypatch.setattr(rows, "RUNS", tmp_path)
+    monkeypatch.setattr(rows, "REPORTS", tmp_path)
+    for module in (traces, coco):
+        monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    return tmp_path
+
+
+def kept_row(sampler, function, per_dimension=50):
+    """A row as if it had been made, with its key."""
+    (wanted,) = coco.runs([sampler], [2], [1], [function], per_dimension)
+    row = {"run": asdict(wanted), "improvements": [[1, 3.0], [9, 1e-9]], "evaluations": 9}
+    return wanted.key(), {**row, "cpu_seconds": 0.09}
+
+
+def test_what_is_kept_in_whole_is_shipped_and_reported(own_place):
+    for function in coco_data.ALL_FUNCTIONS:
+        rows.append(own_place / "coco.jsonl", *kept_row("fisher", function))
+    rows.append(own_place / "coco.jsonl", *kept_row("lq", 1))
+    rows.append(own_place / "coco.jsonl", *kept_row("fisher", 2, per_dimension=60))
+    coco.main(["--write"])
+    assert len(traces.shipped("coco")) == 25
+    (found,) = [
+        t for t in result_tables.parsed((own_place / "coco.md").read_text()) if "24" in t.title
+    ]
+    assert found.rows == (
+        ("2-D", "FisherSampler", "1", f"{8 / 51:.3f}", *["1.000"] * 4, "-8.000", *"–––"),
+    )
+    assert "2-D: FisherSampler 1.000" in (own_place / "coco.svg").read_text()
+
+
+def test_nothing_is_shipped_while_no_instance_is_whole(own_place):
+    rows.append(own_place / "coco.jsonl", *kept_row("fisher", 1))
+    with pytest.raises(SystemExit, match="no instance has all functions"):
+        coco.main(["--write"])
+    assert not (own_place / "coco.jsonl.gz").exists()
 
 
 def test_without_cocopp_the_command_says_what_to_install(monkeypatch, capsys):
