@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="a small part, some 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="a small part, under a minute")
     parser.add_argument("--samplers", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--dims", type=int, nargs="+", choices=DIMENSIONS, default=DIMENSIONS)
     parser.add_argument("--instances", type=int, nargs="+", choices=INSTANCES, default=INSTANCES)
