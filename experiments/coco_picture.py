@@ -45,12 +45,12 @@ def picture(
     width, height = size
     names = list(dict.fromkeys(n for row in panels for panel in row for n in panel.curves))
     colours = dict(zip(names, COLOURS, strict=False))
-    shares = [s for row in panels for p in row for c in p.curves.values() for s in c if s]
-    most = STEP * math.ceil(max(shares) / STEP)
     across = LEFT + max(map(len, panels)) * (width + GAP)
     parts, at = _legend(colours, across)
     for row in panels:
         at += TOP
+        shares = [s for panel in row for curve in panel.curves.values() for s in curve if s]
+        most = STEP * math.ceil(max(shares) / STEP)  # the same for a row
         for k, panel in enumerate(row):
             parts.append(_chart(panel, budgets, colours, LEFT + k * (width + GAP), at, size, most))
         at += height + GAP
