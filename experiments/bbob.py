@@ -53,16 +53,21 @@ def problem_name(function: int, instance: int, dimension: int, *, mixint: bool =
     return f"{'mixint_' * mixint}f{function:03d}_i{instance:02d}_d{dimension:02d}"
 
 
-def problem(name: str) -> Problem:
-    """A function of COCO, less its optimum."""
+def coco_suite(name: str) -> Any:
+    """COCO's suite whose only problem is this function."""
     import cocoex
 
     function, instance, dimension = (int(part[1:]) for part in name.split("_")[-3:])
-    coco = cocoex.Suite(
+    return cocoex.Suite(
         "bbob-mixint" if name.startswith("mixint") else "bbob",
         f"instances: {instance}",
         f"function_indices: {function} dimensions: {dimension}",
-    )[0]
+    )
+
+
+def problem(name: str) -> Problem:
+    """A function of COCO, less its optimum."""
+    coco = coco_suite(name)[0]
     optimum = float(coco(minimiser(coco)))
     space: dict[str, BaseDistribution] = {
         f"x{j:02d}": IntDistribution(int(low), int(high))

@@ -514,6 +514,33 @@ def autosampler_cell(found: ResultTable, row: Sequence[str]) -> str:
     return f"{mark}{text}{mark}"
 
 
+def coco(title: str, *labels: str) -> str:
+    """Shares of COCO's targets after 10 D and 50 D evaluations, an algorithm in each column."""
+    found = table("coco", title)
+    algorithms = list(dict.fromkeys(found.column("algorithm")))
+    columns = [found.column(name) for name in (*labels, "algorithm", "10 D", "50 D")]
+    cells = {row[:-2]: row[-2:] for row in zip(*columns, strict=True)}
+    rows = []
+    for label in dict.fromkeys(key[:-1] for key in cells):
+        here = [cells.get((*label, name), ("–", "–")) for name in algorithms]
+        marked = [best_bold(column, max) for column in zip(*here, strict=True)]
+        rows.append([*label, *(" / ".join(pair) for pair in zip(*marked, strict=True))])
+    return markdown([*labels, *algorithms], rows)
+
+
+def coco_leads() -> str:
+    """FisherSampler's lead in the share of targets at the end, with its p, by dimension."""
+    found = table("coco", "Share of COCO's targets reached, all")
+    lead = "FisherSampler's lead [95 %]"
+    columns = [found.column(name) for name in ("dimension", "algorithm", lead, "p (Holm)")]
+    cells = {(d, a): f"{m}, p = {p}" for d, a, m, p in zip(*columns, strict=True) if m != "–"}
+    rows = [
+        [name, *(cells.get((d, name), "–") for d in dict.fromkeys(columns[0]))]
+        for name in dict.fromkeys(name for _, name in cells)
+    ]
+    return markdown(["over", *dict.fromkeys(columns[0])], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "autosampler": autosampler,
     "optimizers": optimizers,
@@ -529,6 +556,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "surfaces": surfaces,
     "surfaces_in_part": surfaces_in_part,
     "late": late,
+    "coco": partial(coco, "Share of COCO's targets reached, all", "dimension"),
+    "coco_groups": partial(coco, "Share of COCO's targets reached, by", "dimension", "group"),
+    "coco_leads": coco_leads,
     "latency": latency,
     "scale": scale,
     "faults": faults,

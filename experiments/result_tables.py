@@ -79,8 +79,13 @@ def stamp(name: str) -> str:
 @cache
 def tables(name: str) -> tuple[ResultTable, ...]:
     """The tables of a file."""
+    return parsed(text(name))
+
+
+def parsed(printed: str) -> tuple[ResultTable, ...]:
+    """The tables of a text as a console prints them."""
     found, title, header, rows = [], "", list[list[str]](), list[list[str]]()
-    for line in text(name).splitlines():
+    for line in printed.splitlines():
         if line.startswith("┏"):
             header, rows = [], []
         elif line.startswith("┃"):

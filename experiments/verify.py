@@ -18,6 +18,7 @@ of docs that say how well something works a number without a comment is a failur
 formulas and references; so is one of the section "Measured" of a README.
 The numbers of the README's picture are compared too. The regrets of `comparison.md` are computed
 again from the traces that are shipped; its ranks too, where FisherSampler's traces are among them.
+So are our own rows of `coco.md`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 
-from experiments import result_tables
+from rich.console import Console
+
+from experiments import coco, coco_tables, result_tables
 from experiments.harness import statistics
 from experiments.harness.comparison import MARKS, REFERENCE, Array, Pair, Suite, compare
 from experiments.harness.traces import shipped, trace_of
@@ -212,6 +216,44 @@ def recomputed(suite: Suite) -> dict[tuple[str, str], float]:
     return found
 
 
+def wrong_coco() -> list[str]:
+    """Cells of coco.md of our own runs that the shipped ones do not give.
+
+    The corrected p-values depend on the data sets of COCO's archive, and are not compared.
+    """
+    console = Console(width=180, file=StringIO(), record=True)
+    found = shipped("coco")
+    console.print(coco.report(coco.ours(found), found))
+    wrong = []
+    for given in result_tables.parsed(console.export_text()):
+        printed = result_tables.table("coco", given.title)
+        texts = [given.columns.index(c) for c in coco_tables.TEXTS if c in given.columns]
+        for row in given.rows:
+            kept = printed.row(*(row[k] for k in texts))
+            cells = zip(given.columns, row, kept, strict=True)
+            wrong += [
+                f"coco.md, {given.title}, {row[:2]}, {column}: {cell}, not {computed}"
+                for column, computed, cell in cells
+                if computed != cell and column != "p (Holm)"
+            ]
+    return wrong
+
+
+def wrong_curves() -> list[str]:
+    """Ends of the curves in COCO's two pictures that are not those of the tables."""
+    found = []
+    for picture, title in (("coco", "all"), ("coco_groups", "by group")):
+        text = (result_tables.RESULTS / f"{picture}.svg").read_text()
+        table = result_tables.table("coco", f"Share of COCO's targets reached, {title}")
+        for said in text.partition("<desc>")[2].partition("</desc>")[0].split("; "):
+            panel, _, ends = said.partition(": ")
+            for name, _, value in (end.rpartition(" ") for end in ends.split(", ")):
+                cell = table.cell((*panel.split(", "), name), "50 D")
+                if cell != value:
+                    found.append(f"{picture}.svg: {panel}, {name}: {value}, measured {cell}")
+    return found
+
+
 def wrong_picture() -> list[str]:
     """Ends of the lines in the README's picture that are not those of the tables.
 
@@ -250,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             path.write_text(corrected(page))
     pages = {path: path.read_text() for path in PAGES}
     found = [problem for path, page in pages.items() for problem in problems_of(path, page)]
-    found += [*wrong_comparison(), *wrong_picture()]
+    found += [*wrong_comparison(), *wrong_coco(), *wrong_curves(), *wrong_picture()]
     print("\n".join(found), file=sys.stderr, end="\n" if found else "")
     texts = "".join(pages.values())
     tables, numbers = len(TABLE.findall(texts)), len(PLACED.findall(texts))
