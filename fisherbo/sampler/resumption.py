@@ -1,6 +1,6 @@
-"""Freeze–thaw: pruned trials are gone on with once they promise more than new ones.
+"""Freeze–thaw: pruned trials are resumed once they promise more than new ones.
 
-A trial that goes on with a pruned one is a new trial of the same parameters, with a user attribute
+A trial that continues a pruned one is a new trial of the same parameters, with a user attribute
 that names the old one. Its curve is whole, since the old reports are copied into it; wherever
 trials are read, the old one is then left out. When to do so is the pruner's question asked again,
 with what the study has learned since (Swersky, Snoek & Adams 2014).
@@ -24,7 +24,7 @@ _MOST = 8
 
 
 def frozen(trial: BaseTrial) -> FrozenTrial | None:
-    """The pruned trial that this one goes on with, whose state it should load; None for a new one.
+    """The pruned trial that this one continues, whose state it should load; None for a new one.
 
     The reports of that trial are copied into this one, so that its learning curve is whole: report
     further steps only. Trials that go on with others are enqueued by `thaw`.
@@ -67,12 +67,12 @@ def thaw(study: Study, resumable: Callable[[FrozenTrial], bool]) -> int | None:
     """Enqueue the pruned trial that promises more than a new trial, if there is one.
 
     Call it between trials, for example as a callback of ``study.optimize``; the objective asks
-    `frozen` which trial it goes on with. Several workers may do so: a trial is enqueued once. At
+    `frozen` which trial it continues. Several workers may do so: a trial is enqueued once. At
     most one such trial waits at a time. It has the values that the old one has.
 
     Args:
         study: A study whose pruner is a `FisherPruner`, which compares the trials.
-        resumable: Whether a pruned trial can be gone on with, for example whether its checkpoint is
+        resumable: Whether a pruned trial can be resumed, for example whether its checkpoint is
             still there.
 
     Returns:

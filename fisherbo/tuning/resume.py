@@ -49,7 +49,7 @@ class Checkpoints:
         return self.folder / f"trial-{number}.pt"
 
     def begin(self, trial: optuna.Trial) -> Path:
-        """The trial's file: that of the trial which it goes on with, or none yet."""
+        """The trial's file: that of the trial that it continues, or none yet."""
         own = self.path(trial.number)
         own.unlink(missing_ok=True)  # left by another study of the same name
         resumed = trial.user_attrs.get(RESUME)

@@ -115,7 +115,7 @@ def tune_training(
         checkpoints: folder for checkpoints of the running trials, shared by the workers. A trial
             that was interrupted or whose worker was killed then goes on in a new trial of the same
             parameters; without it such a trial is run again from the beginning. With a
-            `fisherbo.FisherPruner`, trials that it stopped are gone on with once they promise more
+            `fisherbo.FisherPruner`, trials that it stopped are resumed once they promise more
             than new ones; their files, 8 at most, are removed when the study has its trials.
         measure: function from the model to the metric, lower is better; None is the mean loss of
             the validation rows, or of the training rows without them.
