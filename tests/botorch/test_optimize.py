@@ -251,7 +251,7 @@ def test_two_objectives_of_a_list_of_models():
 
 
 def test_a_one_shot_acquisition_keeps_the_roles_of_its_points():
-    drawn = SobolQMCNormalSampler(torch.Size([4]), seed=0)  # by itself, of the global generator
+    drawn = SobolQMCNormalSampler(torch.Size([4]), seed=0)  # its own would be random
     acquisition = qKnowledgeGradient(make_model(), num_fantasies=4, sampler=drawn)
     candidates, value = optimum(ours, acquisition, box(2), 1, num_restarts=4, raw_samples=16)
     assert candidates.shape == (1, 2)
