@@ -4,8 +4,8 @@ A trial that was interrupted, or whose worker died, is a failed trial without a 
 checkpoint, its parameters are enqueued again and the new trial goes on from the file. Renaming the
 file decides which worker hands it over.
 
-A trial that `FisherPruner` stopped keeps its checkpoint until the study has its trials, and is gone
-on with once it promises more than a new one (`fisherbo.thaw`). Files of the 8 most promising are
+A trial that `FisherPruner` stopped keeps its checkpoint until the study has its trials, and is
+resumed once it promises more than a new one (`fisherbo.thaw`). Files of the 8 most promising are
 kept.
 """
 
