@@ -115,6 +115,11 @@ def _add_search(tune: argparse.ArgumentParser) -> None:
         help="fisher, gp, tpe or random (default: fisher)",
     )  # fmt: skip
     group.add_argument(
+        "--pruner", default="percentile", metavar="NAME",
+        help="what ends runs early: percentile (the worst quarter), fisher (those that a model of "
+        "the learning curves gives up) or none (default: percentile)",
+    )  # fmt: skip
+    group.add_argument(
         "--max-steps", type=positive_int, metavar="N",
         help="steps of a trial (default: of a model of a target 100 for kfac, 1000 for adam and "
         "sgd, at least 10 epochs; of the autoencoder 300 and 6000)",
@@ -143,6 +148,12 @@ def _add_output(tune: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--storage", default=DEFAULT_STORAGE, metavar="URL",
         help=f"database URL or SQLite file (default: {DEFAULT_STORAGE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--checkpoints", type=Path, metavar="FOLDER",
+        help="keep checkpoints of running trials there: after an interruption they go on where "
+        "they were, and trials that the fisher pruner gave up are resumed if they promise more "
+        "than new ones (default: none)",
     )  # fmt: skip
     group.add_argument(
         "--study-name", metavar="NAME",
@@ -292,6 +303,8 @@ def _tune_one(
         storage=arguments.storage,
         study_name=study_name,
         sampler=arguments.sampler,
+        pruner=arguments.pruner,
+        checkpoints=arguments.checkpoints,
         seed=arguments.seed,
         metric=task.metric,
         config=task.config,

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, PercentilePruner
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage
 from torch import nn
@@ -28,6 +28,7 @@ from fisherbo.tuning.interrupt import check, deferred
 from fisherbo.tuning.losses import Loss, LossFunction, as_loss
 from fisherbo.tuning.objective import FAILURES, SCHEDULES, Budget, Fold, Objective, seeded
 from fisherbo.tuning.progress import progress_bar
+from fisherbo.tuning.pruners import as_pruner
 from fisherbo.tuning.record import CONFIG
 from fisherbo.tuning.result import TuningResult, count, result_of
 from fisherbo.tuning.resume import Checkpoints
@@ -62,7 +63,7 @@ def tune_training(
     storage: str | BaseStorage | None = None,
     study_name: str | None = None,
     sampler: str | BaseSampler = "fisher",
-    pruner: BasePruner | None = None,
+    pruner: str | BasePruner = "percentile",
     seed: int = 0,
     metric: str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -107,7 +108,9 @@ def tune_training(
         storage: Optuna storage, database URL or path of an SQLite file; None keeps it in memory.
         study_name: name in the storage; None is "tune-{optimizer}".
         sampler: "fisher", "gp", "tpe", "random" or an Optuna sampler.
-        pruner: Optuna pruner; None is `default_pruner`, `optuna.pruners.NopPruner()` is none.
+        pruner: what ends runs early: "percentile", the worst quarter at their step (see
+            `fisherbo.tuning.pruners`), "fisher", a `fisherbo.FisherPruner`, "none", or an Optuna
+            pruner.
         seed: seed of weights, batches, optimizer and sampler.
         metric: what the metric is called; None names it by its kind.
         config: further values, of JSON's types, that must be the same for a study to be continued.
@@ -144,6 +147,8 @@ def tune_training(
         timeout is None or timeout > 0, f"timeout must be > 0 seconds, got {timeout}; leave it out"
     )
     sampler_of_trials = trial_sampler(sampler, seed)
+    budget = Budget(max_steps or tunable.max_steps, max_seconds)
+    trial_pruner = as_pruner(pruner, budget.max_steps)
     held = None if validation is None else as_source(validation, batch_size=None, seed=seed)
     objective = Objective(
         build_model=build_model,
@@ -152,7 +157,7 @@ def tune_training(
         loss=chosen,
         training=as_source(data, batch_size=batch_size, seed=seed),
         validation=held,
-        budget=Budget(max_steps or tunable.max_steps, max_seconds),
+        budget=budget,
         offset=offset,
         target=target,
         checkpoints=None if checkpoints is None else Checkpoints.of(checkpoints, name),
@@ -170,7 +175,7 @@ def tune_training(
         storage,
         name,
         described,
-        pruner or default_pruner(objective.budget),
+        trial_pruner,
         tunable.start,
     )
     result = run_study(
@@ -183,17 +188,6 @@ def tune_training(
         timeout=timeout,
     )
     return replace(result, objective=objective)
-
-
-def default_pruner(budget: Budget) -> BasePruner:
-    """Ends runs in the worst quarter at their step, after five complete trials.
-
-    It waits for a sixth of the step budget. Replayed on 40 random K-FAC runs in 30 orders (digits),
-    it ended none of the runs that reach the target and saved 38 % of the steps. `FisherPruner` ends
-    more of them: in replays of 36 K-FAC runs on each of two tables it took a third of this rule's
-    steps, but where the number of trials is given, the best run that came to its end was worse.
-    """
-    return PercentilePruner(75.0, n_startup_trials=5, n_warmup_steps=budget.max_steps // 6)
 
 
 def default_metric(objective: Objective) -> str:

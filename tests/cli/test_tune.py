@@ -196,6 +196,7 @@ WORDS = [
     (["--optimizer", "kfak"], "unknown optimizer 'kfak' (did you mean 'kfac'?); known are kfac"),
     (["--compare", "adam,lion"], "unknown optimizer 'lion'"),
     (["--sampler", "fish"], "unknown sampler 'fish'"),
+    (["--pruner", "fish"], "unknown pruner 'fish' (did you mean 'fisher'?)"),
     (["--trials", "0"], "argument --trials: must be a whole number of at least 1, got '0'"),
     (["--trials", "many"], "argument --trials: must be a whole number"),
     (["--seed", "-1"], "at least 0, got '-1'"),
@@ -252,6 +253,41 @@ def test_other_data_under_the_same_name(folder, capsys):
     line = refused(capsys, 2, "--data", "wine", *words)
     assert "made with another configuration" in line
     assert "data was 'iris', is 'wine'" in line
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(folder, capsys, monkeypatch):
+    reports, report = [], optuna.Trial.report
+
+    def interrupted(trial, value, step):
+        reports.append((trial.number, step))
+        if len(reports) == 4:
+            raise KeyboardInterrupt
+        report(trial, value, step)
+
+    monkeypatch.setattr(optuna.Trial, "report", interrupted)
+    words = ["--data", "iris", "--quiet", "--checkpoints", "kept", "--max-steps", "8"]
+    assert tune(*words) == 130
+    assert [file.name for file in (folder / "kept").rglob("*.pt")] == ["trial-0.pt"]
+    resume = capsys.readouterr().err.split("resume: fisherbo ")[1]
+    assert main(shlex.split(resume)) == 0
+    study = optuna.load_study(
+        study_name="iris-classification-kfac", storage="sqlite:///runs/tune.db"
+    )
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[1].user_attrs["fisherbo:resume"] == 0
+    assert study.trials[1].params == study.trials[0].params
+    assert list(study.trials[1].intermediate_values) == list(study.trials[2].intermediate_values)
+    assert not list((folder / "kept").rglob("*.pt"))
+
+
+@pytest.mark.parametrize(("pruner", "predicts"), [("fisher", True), ("none", False)])
+def test_pruners_by_name(folder, pruner, predicts):
+    words = ["--data", "iris", "--quiet", "--max-steps", "40", "--trials", "5"]
+    assert tune(*words, "--pruner", pruner) == 0
+    study = optuna.load_study(
+        study_name="iris-classification-kfac", storage="sqlite:///runs/tune.db"
+    )
+    assert any("fisherbo:predicted_end" in trial.user_attrs for trial in study.trials) == predicts
 
 
 def test_without_plotly_the_table_is_printed(folder, capsys, monkeypatch):
