@@ -41,7 +41,7 @@ from fisherbo.sampler.options import AlgorithmOptions
 Array = NDArray[np.float64]
 FULL = "full"
 MARKS = (25, 50, 100)
-SEEDS = 5  # of 5-D BBOB, whose runs are short
+LEAST_PAIRS = 200  # of a suite, if its runs are short
 QUICK_FUNCTIONS = (1, 6, 8, 10, 13, 15, 20, 22)
 
 
@@ -92,17 +92,22 @@ def tasks() -> dict[str, Task]:
     """The suites by name."""
     continuous, mixint = bbob.suite(5), bbob.suite(5, mixint=True)
     wide = bbob.suite(10)
-    repeated = tuple((name, seed) for seed in range(SEEDS) for name, _ in continuous.dev)
+
+    def repeated(suite: Suite) -> tuple[Pair, ...]:
+        names = list(dict.fromkeys(name for name, _ in suite.dev))
+        seeds = range(math.ceil(LEAST_PAIRS / len(names)))
+        return tuple((name, seed) for seed in seeds for name in names)
+
     smooth = variants_without(DISCRETE, TRAINING, TUNING)
     mixed = variants_without(TRAINING, CONTINUOUS)
     training = tuple(p for p in hpo.SUITE.dev if not p[0].startswith("cash"))
     return {
-        "bbob": Task(continuous, bbob.problem, repeated, smooth),
+        "bbob": Task(continuous, bbob.problem, repeated(continuous), smooth),
         "bbob10": Task(wide, bbob.problem, tuple(wide.dev), ("score-metric",)),
         "mixint": Task(
-            mixint, bbob.problem, tuple(mixint.dev), variants_without(TRAINING, TUNING, CONTINUOUS)
+            mixint, bbob.problem, repeated(mixint), variants_without(TRAINING, TUNING, CONTINUOUS)
         ),
-        "tables": Task(tables.SUITE, tables.problem, tuple(tables.SUITE.dev), mixed),
+        "tables": Task(tables.SUITE, tables.problem, repeated(tables.SUITE), mixed),
         "hpo": Task(hpo.SUITE, hpo.problem, training, tuple(VARIANTS)),
         "surfaces": Task(
             surfaces.SUITE, surfaces.problem, tuple(surfaces.SUITE.dev), mixed, surfaces.BUDGET
