@@ -94,8 +94,8 @@ def tasks() -> dict[str, Task]:
     wide = bbob.suite(10)
 
     def repeated(suite: Suite) -> tuple[Pair, ...]:
-        names = list(dict.fromkeys(name for name, _ in suite.dev))
-        seeds = range(math.ceil(LEAST_PAIRS / len(names)))
+        names, first = list(dict.fromkeys(name for name, _ in suite.dev)), suite.dev[0][1]
+        seeds = range(first, first + math.ceil(LEAST_PAIRS / len(names)))
         return tuple((name, seed) for seed in seeds for name in names)
 
     smooth = variants_without(DISCRETE, TRAINING, TUNING)
