@@ -92,7 +92,7 @@ def test_no_margin_while_another_trial_runs():
     assert improvement(study).margin == 0
 
 
-def test_no_margin_once_a_trial_was_pruned():
+def test_a_margin_with_pruned_trials_too():
     def stopped(trial):
         value = tuned(trial)
         if trial.number == 4:
@@ -100,7 +100,7 @@ def test_no_margin_once_a_trial_was_pruned():
             raise optuna.TrialPruned
         return value
 
-    assert margins(stopped, FisherSampler(seed=0)) == [0.0, 0.0]
+    assert margins(stopped, FisherSampler(seed=0)) == [0.3, 0.0]
 
 
 def test_no_margin_where_what_makes_it_a_tuning_space_is_fixed():
