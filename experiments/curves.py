@@ -367,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--methods are SAMPLER:PRUNER of {list(SAMPLERS)}, {list(PRUNERS)}: {wrong}")
     methods = pairs or [(sampler, p) for p in pruners for sampler in args.samplers]
     console = Console(record=True, width=150)
+    every: dict[Cell, rows.Row] = {}
     for suite in args.suites or suites:
         cells = [
             Cell(task, sampler, pruner, seed, args.workers, args.cost)
@@ -374,7 +375,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             for task in suites[suite][:count]
             for sampler, pruner in dict.fromkeys([YARDSTICK, *methods])
         ]
-        report(console, suite, rows.collect("curves", cells, run))
+        found = rows.collect("curves", cells, run)
+        report(console, suite, found)
+        every |= found
+    if len(args.suites or suites) > 1:
+        report(console, "all of them", every)
     if args.write:
         made_by = f"Made by `{rows.command('curves', argv)}`."
         rows.write(console, "curves", "Pruners on learning curves", made_by)

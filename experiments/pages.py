@@ -276,10 +276,10 @@ def faults() -> str:
     return markdown(["", "mean", "95 %", "verdict"], rows)
 
 
-def constrained() -> str:
-    """Samplers on problems with several constraints, each against ours on the same runs."""
+def against(file: str) -> str:
+    """Samplers by log10 regret, each against ours on the same runs."""
     rows = []
-    for found in tables("constrained"):
+    for found in tables(file):
         for row in found.rows:
             if "its regret" in found.columns:
                 names = ("problems", "runs", "its regret", "fisher's", "fisher wins", "p (Holm)")
@@ -288,8 +288,8 @@ def constrained() -> str:
                 problems, runs = (str(round(number(found.title, which))) for which in (1, 2))
                 last = max(c for c in found.columns if c.startswith("regret"))
                 regrets = found.cell(row[0], last), found.cell("fisher", last)
-                against = (found.cell(row[0], name) for name in ("fisher wins", "p (Holm)"))
-                rows.append([SAMPLERS[row[0]], problems, runs, *regrets, *against])
+                compared = (found.cell(row[0], name) for name in ("fisher wins", "p (Holm)"))
+                rows.append([SAMPLERS[row[0]], problems, runs, *regrets, *compared])
     head = ["against", "problems", "runs", "its log10 regret", "FisherSampler's"]
     return markdown([*head, "FisherSampler wins", "p (Holm)"], rows)
 
@@ -562,7 +562,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency": latency,
     "scale": scale,
     "faults": faults,
-    "constrained": constrained,
+    "constrained": partial(against, "constrained"),
+    "functions": partial(against, "functions"),
     "told_in_part": told_in_part,
     "ascents": ascents,
     "objectives": objectives,
