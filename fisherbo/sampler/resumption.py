@@ -19,7 +19,7 @@ from fisherbo.sampler.pruner import IMPROVEMENT_PROBABILITY, FisherPruner
 from fisherbo.sampler.reports import metrics_of, report
 from fisherbo.sampler.trials import RESUME
 
-_MOST = 8
+MOST_FROZEN = 8
 """Most pruned trials that are judged, those that were most likely to improve when they stopped."""
 
 
@@ -101,7 +101,7 @@ def thaw(study: Study, resumable: Callable[[FrozenTrial], bool]) -> int | None:
     if any(t.state == TrialState.WAITING and RESUME in t.user_attrs for t in trials):
         return None
     found = [trial for trial in _candidates(trials) if resumable(trial)]
-    gains = [pruner.gain_of_resuming(study, trial) for trial in found[:_MOST]]
+    gains = [pruner.gain_of_resuming(study, trial) for trial in found[:MOST_FROZEN]]
     if not gains or max(gains) <= 0:
         return None
     best = found[gains.index(max(gains))]

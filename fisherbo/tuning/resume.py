@@ -22,11 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.sampler.optuna_private import get_trial, trial_id
 from fisherbo.sampler.pruner import IMPROVEMENT_PROBABILITY, FisherPruner
-from fisherbo.sampler.resumption import thaw
+from fisherbo.sampler.resumption import MOST_FROZEN, thaw
 from fisherbo.sampler.trials import RESUME
 from fisherbo.tuning.record import failure
-
-_MOST_FROZEN = 8  # as many as `thaw` judges
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Checkpoints:
             return
         known = [*self._frozen(trial.study), get_trial(trial.study, trial_id(trial))]
         promises = {t.number: t.user_attrs.get(IMPROVEMENT_PROBABILITY, 0.0) for t in known}
-        for number in sorted(promises, key=lambda n: -promises[n])[_MOST_FROZEN:]:
+        for number in sorted(promises, key=lambda n: -promises[n])[MOST_FROZEN:]:
             self.path(number).unlink(missing_ok=True)
 
     def thaw(self, study: optuna.Study) -> None:
