@@ -283,13 +283,13 @@ def against(file: str) -> str:
         for row in found.rows:
             if "its regret" in found.columns:
                 names = ("problems", "runs", "its regret", "fisher's", "fisher wins", "p (Holm)")
-                rows.append([SAMPLERS[row[0]], *(found.cell(row[0], name) for name in names)])
+                rows.append([PEERS[row[0]], *(found.cell(row[0], name) for name in names)])
             elif row[0] != "fisher":
                 problems, runs = (str(round(number(found.title, which))) for which in (1, 2))
                 last = max(c for c in found.columns if c.startswith("regret"))
                 regrets = found.cell(row[0], last), found.cell("fisher", last)
                 compared = (found.cell(row[0], name) for name in ("fisher wins", "p (Holm)"))
-                rows.append([SAMPLERS[row[0]], problems, runs, *regrets, *compared])
+                rows.append([PEERS[row[0]], problems, runs, *regrets, *compared])
     head = ["against", "problems", "runs", "its log10 regret", "FisherSampler's"]
     return markdown([*head, "FisherSampler wins", "p (Holm)"], rows)
 
