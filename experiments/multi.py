@@ -2,13 +2,13 @@
 
     python -m experiments.multi --quick     6 problems, 1 seed, 30 evaluations
     python -m experiments.multi --dev       methods are chosen on these problems only
-    python -m experiments.multi --data FOLDER --samplers gp --families synthetic --seeds 0
+    python -m experiments.multi --data FOLDER --samplers gp --families synthetic --seeds 0 1 2
     python -m experiments.multi --data FOLDER --samplers fisher tpe nsgaii random --write
     python -m experiments.multi --ship      copy the traces to experiments/results/traces
 
 The last two make the report, on other problems than those of development, which were run once; it
 shows all traces that are kept. GPSampler takes more than half a second a suggestion with three
-objectives, and has one seed.
+objectives, and has fewer seeds.
 
 Two objectives: bbob-biobj of COCO in 5-D and 10-D. Three: DTLZ with 6 variables and WFG with 8 (Deb
 et al. 2005, Huband et al. 2006; ``pip install pymoo``), and the tuning surfaces of

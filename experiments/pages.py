@@ -331,25 +331,49 @@ def rotation() -> str:
     return markdown([*head, "p"], rows)
 
 
+PRUNERS = {
+    "fisher": "FisherPruner",
+    "none": "none",
+    "median": "MedianPruner",
+    "percentile75": "PercentilePruner(75)",
+    "halving": "SuccessiveHalvingPruner",
+    "hyperband": "HyperbandPruner",
+    "patient": "PatientPruner",
+    "early1": "one report for all",
+    "early5": "five reports for all",
+}
+SHOWN = ("fisher", "none", "percentile75", "hyperband", "early5")
+ALL_CURVES = "all of them"
+
+
 def pruning() -> str:
     """Steps until a complete trial is as good as the best of 50 whole ones, by kind of curves."""
     columns = ["share [95 %]", "reached", *(f"better % @{mark}" for mark in ("0.1", "0.2", "0.4"))]
-    pruners = {
-        "fisher": "FisherPruner",
-        "none": "none",
-        "early5": "five steps for all",
-        "hyperband": "Hyperband",
-    }
     rows = []
     for found in tables("curves"):
         kind, _, runs = found.title.partition(": ")
         for row in found.rows:
             cells = dict(zip(found.columns, row, strict=True))
-            method = SAMPLERS[cells["sampler"]], pruners.get(cells["pruner"], cells["pruner"])
-            rows.append([f"{kind}, {runs}", *method, *(cells[column] for column in columns)])
+            ours = cells["sampler"] == "fisher" and cells["pruner"] not in ("fisher", "none")
+            if kind != ALL_CURVES and cells["pruner"] in SHOWN and not ours:
+                method = SAMPLERS[cells["sampler"]], PRUNERS[cells["pruner"]]
+                rows.append([f"{kind}, {runs}", *method, *(cells[column] for column in columns)])
     head = ["curves", "sampler", "pruner", "share of the steps [95 %]", "reached",
             "% better after a tenth", "a fifth", "two fifths"]  # fmt: skip
     return markdown(head, rows)
+
+
+def pruners() -> str:
+    """All samplers and pruners on all curves, each against ours."""
+    found = table("curves", ALL_CURVES)
+    columns = ["share [95 %]", "reached", "better % @0.2", "wins @0.2", "p"]
+    rows = []
+    for row in found.rows:
+        cells = dict(zip(found.columns, row, strict=True))
+        method = SAMPLERS[cells["sampler"]], PRUNERS[cells["pruner"]]
+        rows.append([*method, *(cells[column] or "–" for column in columns)])
+    head = ["sampler", "pruner", "share of the steps [95 %]", "reached", "% better after a fifth"]
+    return markdown([*head, "FisherSampler with FisherPruner wins", "p"], rows)
 
 
 def stopping() -> str:
@@ -569,6 +593,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "objectives": objectives,
     "rotation": rotation,
     "pruning": pruning,
+    "pruners": pruners,
     "stopping": stopping,
     "stopping_coverage": stopping_coverage,
     "searches": searches,
