@@ -317,7 +317,8 @@ def report(console: Console, title: str, found: Mapping[Cell, rows.Row]) -> None
         wins = by_task(paired, [float(np.sign(b - a)) if a != b else 0.0 for a, b in losses])
         median, low, high = median_interval(shares)
         table.add_row(
-            *method,
+            method[0],
+            "FisherPruner" if method[1] == "fisher" else method[1],
             f"{shown(median)} [{shown(low)}, {shown(high)}]",
             f"{(shares <= MOST).sum()}/{len(mine)}",
             shown(worst),

@@ -332,7 +332,7 @@ def rotation() -> str:
 
 
 PRUNERS = {
-    "fisher": "FisherPruner",
+    "FisherPruner": "FisherPruner",
     "none": "none",
     "median": "MedianPruner",
     "percentile75": "PercentilePruner(75)",
@@ -342,7 +342,7 @@ PRUNERS = {
     "early1": "one report for all",
     "early5": "five reports for all",
 }
-SHOWN = ("fisher", "none", "percentile75", "hyperband", "early5")
+SHOWN = ("FisherPruner", "none", "percentile75", "hyperband", "early5")
 ALL_CURVES = "all of them"
 
 
@@ -354,7 +354,7 @@ def pruning() -> str:
         kind, _, runs = found.title.partition(": ")
         for row in found.rows:
             cells = dict(zip(found.columns, row, strict=True))
-            ours = cells["sampler"] == "fisher" and cells["pruner"] not in ("fisher", "none")
+            ours = cells["sampler"] == "fisher" and cells["pruner"] not in ("FisherPruner", "none")
             if kind != ALL_CURVES and cells["pruner"] in SHOWN and not ours:
                 method = SAMPLERS[cells["sampler"]], PRUNERS[cells["pruner"]]
                 rows.append([f"{kind}, {runs}", *method, *(cells[column] for column in columns)])
