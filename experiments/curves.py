@@ -17,8 +17,8 @@ configurations that end better is told too.
 
 With `--cost seconds` all of this is in seconds, which a trial keeps in its user attribute
 "seconds". With several workers a simulated clock runs, on which every step takes its seconds, or a
-unit of time. The sampler "ranks" is FisherSampler without predicted ends of pruned and running
-trials. Rows are kept in runs/curves.jsonl.
+unit of time. Both are written to files of their own. The sampler "ranks" is FisherSampler without
+predicted ends of pruned and running trials. Rows are kept in runs/curves.jsonl.
 """
 
 from __future__ import annotations
@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="of a study, on a simulated clock")
     parser.add_argument("--cost", choices=("steps", "seconds"), default="steps")
-    parser.add_argument("--write", action="store_true", help="write experiments/results/curves.md")
+    parser.add_argument("--write", action="store_true", help="write a file in experiments/results")
     args = parser.parse_args(argv)
     for folder, variable, pattern in (
         (args.taskset, curve_tasks.TASKSET, "*.npz"),
@@ -383,7 +383,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(console, "all of them", every)
     if args.write:
         made_by = f"Made by `{rows.command('curves', argv)}`."
-        rows.write(console, "curves", "Pruners on learning curves", made_by)
+        name = "curves" + "_workers" * (args.workers > 1) + "_seconds" * (args.cost == "seconds")
+        rows.write(console, name, "Pruners on learning curves", made_by)
 
 
 if __name__ == "__main__":
