@@ -233,7 +233,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Made by `{rows.command('ablation', argv)}` at source digest "
             f"{sampler_version('fisher')}, on the pairs that methods are tuned on."
         )
-        rows.write(console, "ablation", "What each part of the sampler is worth", made_by)
+        name = "ablation" if "bbob" in args.suites else "_".join(["ablation", *args.suites])
+        rows.write(console, name, "What each part of the sampler is worth", made_by)
 
 
 if __name__ == "__main__":
