@@ -171,7 +171,10 @@ CASES = {  # the row that has these words: what a user would write with it, and 
         "abs(study.best_value - 1 / 3) < 1e-3",
     ),
     "suggest(": ("tuned(lambda trial: {code}['C'])", "'kernel' in study.best_params"),
-    "StopWhenConverged": ("tuned({code}, trials=100)", "20 <= len(study.trials) < 100"),
+    "StopWhenConverged": (
+        "tuned({code}, trials=100, pruner=optuna.pruners.NopPruner())",
+        "20 <= len(study.trials) < 100",
+    ),
     "FisherPruner": (
         "tuned({code}, trials=25)",
         "'PRUNED' in {trial.state.name for trial in study.trials}",
