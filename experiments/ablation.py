@@ -7,8 +7,8 @@
 The pairs are those that methods are tuned on, never those of the comparison with other samplers.
 Losses are log10 of the regret on BBOB, normalised regret on tables and real training. p: Wilcoxon
 on the problems' means, corrected by Holm over the variants of a suite. Rows are kept in
-runs/ablation.jsonl; --again makes them anew. Surfaces need the folder that `experiments.surfaces`
-reads, given by the variable YAHPO_DATA.
+runs/ablation.jsonl; --again makes them anew. Without BBOB, --write writes a file of the suites'
+names. Surfaces need the folder that `experiments.surfaces` reads, given by the variable YAHPO_DATA.
 """
 
 from __future__ import annotations

@@ -34,15 +34,13 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
-from rich.console import Console
 
 from experiments.bbob import minimiser
 from experiments.designs import DESIGNS
-from experiments.harness import rows
-from experiments.harness.comparison import Scale, Suite, compare, current, execute, parser, report
-from experiments.harness.peers import SAMPLERS
+from experiments.harness.comparison import Scale, Suite
 from experiments.harness.problems import Params, Problem
-from experiments.harness.traces import Run, Trace, optimize, ship
+from experiments.harness.traces import Run, Trace, optimize
+from experiments.suite_command import command
 
 Array = NDArray[np.float64]
 
@@ -185,18 +183,8 @@ SUITE = Suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parser("constrained", __doc__, "write ship")
-    options.set_defaults(budget=BUDGET, samplers=["fisher", "gp", "tpe", "random"])
-    args = options.parse_args(argv)
-    if args.ship:
-        print(ship(SUITE.name, SAMPLERS))
-        return
-    execute(SUITE, args)
-    if args.write:
-        console = Console(width=160, record=True)
-        console.print(report(SUITE.name, compare(SUITE, current(SUITE), SUITE.final)))
-        made_by = f"Made by `{rows.command('constrained', argv)}`"
-        rows.write(console, "constrained", "Several constraints", made_by)
+    samplers = ("fisher", "gp", "tpe", "random")
+    command(SUITE, __doc__, "Several constraints", samplers, BUDGET, argv)
 
 
 if __name__ == "__main__":

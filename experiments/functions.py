@@ -25,15 +25,12 @@ import torch
 from botorch.test_functions import synthetic
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
-from rich.console import Console
 from scipy.optimize import minimize
 
-from experiments.harness import rows
-from experiments.harness.comparison import Suite, compare, current, execute, log10_regret, parser
-from experiments.harness.comparison import report as tables
-from experiments.harness.peers import SAMPLERS
+from experiments.harness.comparison import Suite, log10_regret
 from experiments.harness.problems import Params, Problem
-from experiments.harness.traces import Run, Trace, optimize, ship
+from experiments.harness.traces import Run, Trace, optimize
+from experiments.suite_command import command
 
 Array = NDArray[np.float64]
 
@@ -85,28 +82,28 @@ class Function:
         return float(self.formula(torch.from_numpy(np.array([x], dtype=np.float64))))
 
 
+def formula(name: str) -> Any:
+    """BoTorch's function; Cosine8, which is published with its maximum, is negated."""
+    of = getattr(synthetic, name)
+    return of(negate=name == "Cosine8", dtype=torch.double, **FUNCTIONS[name])
+
+
 @cache
 def function(name: str) -> Function:
-    """A function of BoTorch, its published minimiser polished to machine precision.
-
-    Cosine8 is published with its maximum.
-    """
-    formula = getattr(synthetic, name)(
-        negate=name == "Cosine8", dtype=torch.double, **FUNCTIONS[name]
-    )
-    known = formula._optimizers or [MICHALEWICZ]
-    bare = Function(formula, np.array(known[0]), 0.0)
+    """A function of BoTorch, its published minimiser polished to machine precision."""
+    known = formula(name)._optimizers or [MICHALEWICZ]
+    bare = Function(formula(name), np.array(known[0]), 0.0)
     exact = {"xatol": 1e-12, "fatol": 1e-14, "maxiter": 20_000}
     bounds = list(zip(*bare.bounds, strict=True))
     polished = minimize(bare, known[0], method="Nelder-Mead", bounds=bounds, options=exact)
     best = min((polished.x, bare.minimiser), key=bare)
-    return Function(formula, best, bare(best))
+    return Function(bare.formula, best, bare(best))
 
 
 def names() -> dict[str, tuple[str, int]]:
     """Functions and boxes by the names of their problems."""
     return {
-        f"{name.lower()}_i{box:02d}_d{function(name).formula.dim}": (name, box)
+        f"{name.lower()}_i{box:02d}_d{formula(name).dim}": (name, box)
         for box in range(BOXES)
         for name in FUNCTIONS
     }
@@ -151,18 +148,9 @@ SUITE = Suite(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parser("functions", __doc__, "write ship")
-    options.set_defaults(budget=BUDGET, samplers=["fisher", "gp", "tpe", "cmaes", "lq", "random"])
-    args = options.parse_args(argv)
-    if args.ship:
-        print(ship(SUITE.name, SAMPLERS))
-        return
-    execute(SUITE, args)
-    if args.write:
-        console = Console(width=180, record=True)
-        console.print(tables(SUITE.name, compare(SUITE, current(SUITE), SUITE.final)))
-        made_by = f"Made by `{rows.command('functions', argv)}`"
-        rows.write(console, "functions", "Test functions that no method was chosen on", made_by)
+    samplers = ("fisher", "gp", "tpe", "cmaes", "lq", "random")
+    title = "Test functions that no method was chosen on"
+    command(SUITE, __doc__, title, samplers, BUDGET, argv)
 
 
 if __name__ == "__main__":

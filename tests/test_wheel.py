@@ -188,6 +188,12 @@ def cases():
     return [row.rsplit(" | ", 1)[1] for row in rows if row.endswith("` |")]
 
 
+@pytest.mark.xfail(reason="trials pruned after one report leave too much uncertain")
+def test_a_study_stops_under_the_default_pruner_too(home):
+    stop = "callbacks=[fisherbo.StopWhenConverged(relative=0.1)]"
+    python(home, f"{PREPARED}\nassert 20 <= len(tuned({stop}, trials=100).trials) < 100")
+
+
 def test_every_case_of_the_readme_is_run():
     assert len(cases()) == len(CASES)
 

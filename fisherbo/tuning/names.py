@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from fisherbo.errors import InvalidInputError
 
 MAX_LISTED = 12
 
@@ -19,3 +21,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def require_known(kind: str, word: str, known: Collection[str]) -> None:
+    """Pass if the word is one of those.
+
+    Raises:
+        InvalidInputError: it is not; the error names the nearest of them.
+    """
+    if word not in known:
+        raise InvalidInputError(
+            f"unknown {kind} {word!r}{suggestion(word, known)}; known are {', '.join(known)}"
+        )

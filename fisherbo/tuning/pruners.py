@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 
-from fisherbo.errors import InvalidInputError
 from fisherbo.sampler.pruner import FisherPruner
-from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.names import require_known
 
 PRUNERS = ("percentile", "fisher", "none")
 
@@ -32,11 +31,7 @@ def as_pruner(pruner: str | BasePruner, max_steps: int) -> BasePruner:
     """
     if isinstance(pruner, BasePruner):
         return pruner
-    if pruner not in PRUNERS:
-        raise InvalidInputError(
-            f"unknown pruner {pruner!r}{suggestion(pruner, PRUNERS)}; "
-            f"known are {', '.join(PRUNERS)}"
-        )
+    require_known("pruner", pruner, PRUNERS)
     if pruner == "percentile":
         return PercentilePruner(75.0, n_startup_trials=5, n_warmup_steps=max_steps // 6)
     return FisherPruner() if pruner == "fisher" else NopPruner()

@@ -12,8 +12,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.names import require_known
 from fisherbo.tuning.record import failure
 
 SAMPLERS = ("fisher", "gp", "tpe", "random")
@@ -93,11 +92,7 @@ def trial_sampler(sampler: str | BaseSampler, seed: int) -> TrialSampler:
     """
     if isinstance(sampler, BaseSampler):
         return TrialSampler(lambda number: sampler)
-    if sampler not in SAMPLERS:
-        raise InvalidInputError(
-            f"unknown sampler {sampler!r}{suggestion(sampler, SAMPLERS)}; "
-            f"known are {', '.join(SAMPLERS)}"
-        )
+    require_known("sampler", sampler, SAMPLERS)
     if sampler == "fisher":
         return trial_sampler(_fisher(seed), seed)
     kinds: dict[str, Callable[..., BaseSampler]] = {

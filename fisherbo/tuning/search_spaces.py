@@ -22,8 +22,7 @@ from optuna.distributions import (
 )
 from optuna.trial import BaseTrial, Trial
 
-from fisherbo.errors import InvalidInputError
-from fisherbo.tuning.names import suggestion
+from fisherbo.tuning.names import require_known
 
 if TYPE_CHECKING:  # a study is read without torch, which is slow to import
     from torch import nn, optim
@@ -267,11 +266,7 @@ def as_optimizer(optimizer: str | TunableOptimizer) -> TunableOptimizer:
     """
     if isinstance(optimizer, TunableOptimizer):
         return optimizer
-    if optimizer not in OPTIMIZERS:
-        raise InvalidInputError(
-            f"unknown optimizer {optimizer!r}{suggestion(optimizer, OPTIMIZERS)}; "
-            f"known are {', '.join(OPTIMIZERS)}"
-        )
+    require_known("optimizer", optimizer, OPTIMIZERS)
     return OPTIMIZERS[optimizer]
 
 

@@ -15,10 +15,11 @@ from experiments.harness.traces import Run, Trace
 from experiments.options import SHARED, command_line
 
 FOLDER = Path(experiments.__file__).parent
+MAKES_ONE = re.compile(r"^    (?:\w+ = (?:command_line|parser)|command)\(", re.MULTILINE)
 COMMANDS = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if re.search(r" = (?:command_line|parser)\(", path.read_text())
+    if MAKES_ONE.search(path.read_text()) and "__main__" in path.read_text()
 )
 
 
