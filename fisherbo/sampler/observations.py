@@ -136,6 +136,11 @@ class Observations:
             usable &= np.logical_not(constraint.y[self.row] < 0)
         return usable
 
+    @cached_property
+    def guessed(self) -> Mask:
+        """Which observations are finite values of pruned or running trials, shape ``(n,)``."""
+        return np.isfinite(self.y[:, 0]) & ~self.own
+
     @property
     def told(self) -> Array | None:
         """Values of all constraints as told, feasible where at most 0, shape ``(n, c)``.

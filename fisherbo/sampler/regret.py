@@ -26,6 +26,7 @@ from fisherbo.sampler import fit_store
 from fisherbo.sampler.categories import labels
 from fisherbo.sampler.checks import NOTHING_VARIES
 from fisherbo.sampler.models import FittedModel, ModelFitter, Models
+from fisherbo.sampler.observations import Observations
 from fisherbo.sampler.options import DEFAULTS
 from fisherbo.sampler.request import Request, read_request
 from fisherbo.sampler.running import without_abandoned
@@ -39,6 +40,7 @@ OPTIONS = replace(DEFAULTS, prior_mean=0.0)
 _DRAWS = 512
 _ROWS = 256  # of a list of candidates
 _BEST = 4  # observations around which better points are sought
+_FIRST = 10  # trials that the gain refers to
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,15 @@ class RemainingRegret:
     Attributes:
         number: The recommended trial.
         draws: Of the remaining regret, in units of the objective, ascending, shape ``(k,)``.
+        gain: What the best trial gained over the median of the first ten, in the same units. A
+            pruned one counts with the value that it stands for in the search.
         fits: New fits, which the study does not keep yet, by the models' labels.
         names: Of the parameters, in the order of the lengthscales.
     """
 
     number: int
     draws: Array
+    gain: float
     fits: Mapping[str, Fit]
     names: tuple[str, ...]
 
@@ -103,7 +108,7 @@ def remaining_regret(
     y, warped = observations.y[:, 0], observations.warped[0]
     regret = unwarp(best, y, warped) - unwarp(f[:, 0], y, warped)
     number = int(request.table.number[observations.row[incumbent]])
-    return RemainingRegret(number, np.sort(regret), models.fits, names)
+    return RemainingRegret(number, np.sort(regret), _gain(observations), models.fits, names)
 
 
 def _posterior(model: FittedModel) -> Posterior:
@@ -134,6 +139,12 @@ def _incumbent(request: Request, models: Models) -> int | None:
         return None
     mean = models.objectives[0].surrogate.mean(observations.x)
     return int(np.argmax(np.where(candidates, mean, -np.inf)))
+
+
+def _gain(observations: Observations) -> float:
+    """What the best complete trial gained over the median of the first ten."""
+    usable, y = observations.usable, observations.y[:, 0]
+    return float(y[usable & observations.own].max() - np.median(y[usable][:_FIRST]))
 
 
 def _points(request: Request, models: Models, incumbent: int, rng: np.random.Generator) -> Array:

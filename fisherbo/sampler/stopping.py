@@ -7,16 +7,14 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import optuna
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import fit_store
 from fisherbo.sampler.models import ModelFitter
 from fisherbo.sampler.optuna_private import innermost, set_study_system_attr, study_system_attrs
-from fisherbo.sampler.recommend import is_candidate
 from fisherbo.sampler.regret import OPTIONS, RemainingRegret, remaining_regret
 from fisherbo.sampler.sampler import FisherSampler, usual_errors
 from fisherbo.sampler.trials import ReadersByStudy, StudyReader
@@ -28,7 +26,7 @@ KEY = "fisherbo:regret_bound"
 Optuna allows no attribute of a finished trial to be set, so that they are kept with the study.
 """
 
-_FIRST = 10  # trials before the first bound; those that `relative` refers to
+_FIRST = 10  # complete trials before the first bound
 _LEAST, _BY_PARAMETER = 20, 3  # trials before the end
 _LOGGER = logging.getLogger("optuna.fisherbo")
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -51,11 +49,13 @@ class StopWhenConverged:
     Args:
         regret: Regret that does not matter, in units of the objective. Either this or ``relative``.
         relative: The same as a share of the gain so far, which is the distance from the median of
-            the first ten values to the best one.
+            the first ten trials to the best one; a pruned trial counts with the value that it
+            stands for in the search.
         probability: Probability that the remaining regret is at most that, 0.5 to 0.95.
         patience: Number of trials in a row after which the bound must hold.
         min_trials: Complete trials before the study may stop. If None: 20, or 3 for each parameter
-            that varies if that is more.
+            that varies if that is more. Pruned ones are not enough: counted too, they made 4 of 10
+            studies stop too early.
         seed: Seed of the draws from the posterior.
 
     Constraints are taken into account, and so are the input constraints and fixed values of the
@@ -122,7 +122,7 @@ class StopWhenConverged:
         bound = math.inf if found is None else found.bound(self._probability)
         number = trials[-1].number if number is None else number
         _write(study, self._probability, number, bound)
-        target = self._target(study, complete)
+        target = self._target(found)
         bounds = list(regret_bounds(study, self._probability).values())
         enough = len(complete) >= self._least(study, trials)
         if not enough or not settled(bounds, target, self._patience):
@@ -146,15 +146,11 @@ class StopWhenConverged:
         parameters = self._readers.of(study).parameters(trials)
         return least_trials(len(parameters.varying))
 
-    def _target(self, study: Study, complete: Sequence[FrozenTrial]) -> float:
+    def _target(self, found: RemainingRegret | None) -> float:
         """The regret that does not matter, in units of the objective."""
-        if self._regret is not None:
-            return self._regret
-        values = [t.values[0] for t in complete if is_candidate(t)]
-        if self._relative is None or not values:
-            return 0.0
-        best = max(values) if study.direction == StudyDirection.MAXIMIZE else min(values)
-        return self._relative * abs(best - float(np.median(values[:_FIRST])))
+        if self._relative is None or found is None:
+            return self._regret or 0.0
+        return self._relative * max(found.gain, 0.0)
 
     def _say(self, count: int, bound: float, target: float) -> None:
         optuna.logging.get_verbosity()  # sets up Optuna's handler

@@ -153,3 +153,29 @@ def test_what_the_next_trial_tells_is_relative_to_the_best_value():
     share = (mean + total * rng.standard_normal(400_000) > best).mean()
     assert told.probability_of_improvement == pytest.approx(share, abs=0.005)
     assert "beyond a margin" in told.reason
+
+
+def stopped_early(trial):
+    rate = np.log10(trial.suggest_float("rate", 1e-5, 1.0, log=True) / RATE) ** 2
+    size = trial.suggest_categorical("size", ["s", "m", "l"])
+    for step in range(1, 11):
+        trial.report(rate + 1 / step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return rate + 0.1 * "sml".index(size)
+
+
+def test_the_error_of_what_pruned_trials_are_taken_to_end_at_gains_no_margin():
+    study = optuna.create_study(sampler=FisherSampler(seed=0), pruner=optuna.pruners.MedianPruner())
+    study.optimize(stopped_early, n_trials=31)
+    far = improvement(study)
+    assert far.margin > 0
+    assert far.surrogate.noise > 0
+    assert far.noise == 0
+    study.optimize(stopped_early, n_trials=1)
+    near = improvement(study)
+    assert near.margin == 0
+    assert near.noise == near.surrogate.noise
+    exact = improvements(tuned, FisherSampler(seed=0))[0]
+    assert exact.margin > 0
+    assert exact.noise == exact.surrogate.noise

@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from fisherbo import FisherSampler, StopWhenConverged
 from fisherbo.errors import InvalidInputError
@@ -64,6 +65,39 @@ def test_the_relative_regret_is_a_share_of_what_was_gained():
     assert len(study.trials) < 60
     assert max(bounds[-3:]) <= 0.1 * gained
     assert study.best_value <= 0.1 * gained
+
+
+def curve(trial):
+    x = trial.suggest_float("x", 1e-5, 1, log=True)
+    end = (math.log10(x) + 3) ** 2
+    for step in range(1, 6):
+        trial.report(end + 1 / step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return end
+
+
+@pytest.mark.parametrize("pruner", [optuna.pruners.MedianPruner, optuna.pruners.NopPruner])
+def test_a_study_whose_pruner_stops_trials_early_stops_too(pruner):
+    stop = StopWhenConverged(relative=0.1)
+    study = run(curve, stop, 100, FisherSampler(seed=1), pruner=pruner())
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    assert len(complete) >= 20
+    assert len(study.trials) < 80
+    assert study.best_value <= 0.1 * stop.remaining_regret(study).gain
+
+
+def test_pruned_trials_count_among_the_first_ten():
+    stop = StopWhenConverged(relative=0.1)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for value in [8.0, 6.0, 4.0, 2.0, 0.0, None, None, None, None, None, 1.0, 3.0]:
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.report(9.0 if value is None else value, 0)
+        study.tell(trial, value, TrialState.PRUNED if value is None else None)
+    gain = stop.remaining_regret(study).gain
+    worst, distance = 8.0, 8 / 6  # pruned trials that are worse than all others count from there on
+    assert gain == pytest.approx((worst + worst + distance) / 2)
 
 
 def test_all_of_the_last_bounds_must_hold():
