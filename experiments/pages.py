@@ -210,6 +210,18 @@ def surfaces_in_part() -> str:
     return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
 
 
+def scenario_ranks() -> str:
+    """Average ranks on tuning surfaces by scenario."""
+    found = table("comparison", "Average rank on tuning surfaces")
+    samplers = found.columns[2:]
+    names = [PEERS.get(name, "FisherSampler") for name in samplers]
+    rows = []
+    for row in found.rows:
+        ranks = best_bold([found.cell(row[0], name) for name in samplers])
+        rows.append([*row[:2], *ranks])
+    return markdown(["scenario", "runs", *names], rows)
+
+
 def late() -> str:
     """Log10 regret of BBOB to 50 evaluations a dimension."""
     rows = []
@@ -579,6 +591,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "partial_runs": partial_runs,
     "surfaces": surfaces,
     "surfaces_in_part": surfaces_in_part,
+    "scenario_ranks": scenario_ranks,
     "late": late,
     "coco": partial(coco, "Share of COCO's targets reached, all", "dimension"),
     "coco_groups": partial(coco, "Share of COCO's targets reached, by", "dimension", "group"),

@@ -115,6 +115,23 @@ def weak_points(comparisons: dict[str, Comparison], level: float = 0.05) -> list
     return lines
 
 
+def scenario_ranks(comparison: Comparison) -> Table:
+    """Average ranks on tuning surfaces by scenario, over the runs that every sampler has."""
+    samplers = [name for name in SAMPLERS if name in comparison.best]
+    pairs = sorted(set.intersection(*(set(comparison.best[name]) for name in samplers)))
+    mark = min(len(comparison.best[name][pair]) for name in samplers for pair in pairs)
+    losses = comparison.losses(samplers, pairs, mark)
+    scenario = np.array([problem.partition("/")[0] for problem, _ in pairs])
+    table = Table(title=f"Average rank on tuning surfaces at {mark}")
+    for name in ("scenario", "runs", *samplers):
+        table.add_column(name, justify="left" if name == "scenario" else "right")
+    for each in [*dict.fromkeys(scenario.tolist()), "all"]:
+        chosen = losses[(scenario == each) | (each == "all")]
+        ranks = statistics.average_ranks(chosen)
+        table.add_row(each, f"{len(chosen)}", *(f"{rank:.2f}" for rank in ranks))
+    return table
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = command_line("summary", __doc__, "dev ship")
     parser.add_argument("--source", help="digest of FisherSampler's source; default: the present")
@@ -136,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(line, highlight=False)
     for name, comparison in comparisons.items():
         console.print(report(name, comparison))
+        if SUITES[name] is surfaces.SUITE:
+            console.print(scenario_ranks(comparison))
     without = [name for name, c in comparisons.items() if REFERENCE not in c.best]
     if without:
         console.print(
