@@ -12,7 +12,9 @@ import optuna
 import pytest
 
 from experiments import surfaces, yahpo
+from experiments.harness.comparison import Comparison
 from experiments.harness.problems import Problem
+from experiments.summary import scenario_ranks
 
 SPACE: dict[str, Any] = {
     "hyperparameters": [
@@ -118,3 +120,20 @@ def test_regret_is_0_at_the_best_known_and_1_at_the_median(monkeypatch: pytest.M
     scale = surfaces.regret()
     found = scale("lcbench/3945", np.array([-20.0, -50.0, -70.0, -90.0, -94.0]))
     assert found == pytest.approx([1.0, 1.0, 0.5, 0.0, -0.1])
+
+
+def test_ranks_are_averaged_over_the_runs_of_a_scenario_that_all_samplers_have():
+    def traces(*losses):
+        pairs = [("a/1", 0), ("a/2", 0), ("b/1", 0), ("b/1", 1)]
+        return {p: np.array([9.0, loss]) for p, loss in zip(pairs, losses, strict=False)}
+
+    best = {"fisher": traces(1, 2, 3, 0), "gp": traces(2, 2, 1), "random": traces(3, 3, 3, 3)}
+    table = scenario_ranks(Comparison("regret", best, {}))
+    columns = [list(column.cells) for column in table.columns]
+    assert columns[0] == ["a", "b", "all"]
+    assert columns[1] == ["2", "1", "3"]
+    assert columns[2:] == [
+        ["1.25", "2.50", "1.67"],
+        ["1.75", "1.00", "1.50"],
+        ["3.00", "2.50", "2.83"],
+    ]
