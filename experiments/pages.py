@@ -213,12 +213,8 @@ def surfaces_in_part() -> str:
 def scenario_ranks() -> str:
     """Average ranks on tuning surfaces by scenario."""
     found = table("comparison", "Average rank on tuning surfaces")
-    samplers = found.columns[2:]
-    names = [PEERS.get(name, "FisherSampler") for name in samplers]
-    rows = []
-    for row in found.rows:
-        ranks = best_bold([found.cell(row[0], name) for name in samplers])
-        rows.append([*row[:2], *ranks])
+    names = [PEERS[name] for name in found.columns[2:]]
+    rows = [[*row[:2], *best_bold(row[2:])] for row in found.rows]
     return markdown(["scenario", "runs", *names], rows)
 
 

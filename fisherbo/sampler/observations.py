@@ -136,10 +136,10 @@ class Observations:
             usable &= np.logical_not(constraint.y[self.row] < 0)
         return usable
 
-    @cached_property
-    def guessed(self) -> Mask:
-        """Which observations are finite values of pruned or running trials, shape ``(n,)``."""
-        return np.isfinite(self.y[:, 0]) & ~self.own
+    @property
+    def has_guesses(self) -> bool:
+        """Whether some values are those that pruned or running trials stand for."""
+        return bool((np.isfinite(self.y[:, 0]) & ~self.own).any())
 
     @property
     def told(self) -> Array | None:

@@ -54,8 +54,8 @@ class StopWhenConverged:
         probability: Probability that the remaining regret is at most that, 0.5 to 0.95.
         patience: Number of trials in a row after which the bound must hold.
         min_trials: Complete trials before the study may stop. If None: 20, or 3 for each parameter
-            that varies if that is more. Pruned ones are not enough: counted too, they made 4 of 10
-            studies stop too early.
+            that varies if that is more. Pruned trials do not count: with them, 4 of the 10
+            studies under the median pruner that stopped did so too early.
         seed: Seed of the draws from the posterior.
 
     Constraints are taken into account, and so are the input constraints and fixed values of the

@@ -99,7 +99,7 @@ def best_point(
         spread=spread,
         curved=effort.curved,
         margin=margin_of(request),
-        guessed=bool(observations.guessed.any()),
+        guesses=observations.has_guesses,
     )
     if request.belief is not None:
         factor = belief_factor(request.belief, models, observations, request.options.belief, rng)
@@ -168,7 +168,7 @@ def acquisition_of(
     spread: Spread = Spread.NOT_YET,
     curved: bool = False,
     margin: float = 0.0,
-    guessed: bool = False,
+    guesses: bool = False,
 ) -> tuple[Acquisition, Array]:
     """Expected improvement on the feasible points times the probability of feasibility.
 
@@ -186,8 +186,8 @@ def acquisition_of(
         spread: How a search of several objectives fills the front.
         curved: Whether it is climbed in its own curvature instead; not with several objectives.
         margin: What a value must gain beyond the incumbent's, of a single objective.
-        guessed: Whether some values are those that pruned trials stand for. Then the residual is
-            mostly their error, by which no margin can be gained.
+        guesses: Whether some values are those that pruned trials stand for. Then the residual
+            includes their errors, by which no margin can be gained.
 
     Returns:
         The acquisition, in nats, and anchors: points ``(a, d)`` around which to search.
@@ -206,7 +206,7 @@ def acquisition_of(
     feasible, surrogate = points[holds], objectives[0].fantasized
     exact = not np.isnan(known.value[holds]).any()
     value = known.value[holds] if exact else objectives[0].surrogate.mean(feasible)
-    noise = surrogate.noise if exact and not (guessed and margin) else 0.0
+    noise = surrogate.noise if exact and not (guesses and margin) else 0.0
     best = float(value.max())
     improvement = ExpectedImprovement(surrogate, best, noise, metric, curved, margin)
     leaders = np.argsort(-value, kind="stable")[:_ANCHORS]
