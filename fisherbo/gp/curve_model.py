@@ -110,15 +110,17 @@ class CurveModel:
     Attributes:
         psi: Hyperparameters of the curves.
         posterior: Of the ends as a function of the parameters, given all curves.
+        inflation: What the posterior's variances of ends are multiplied by before a curve begins.
     """
 
     psi: Array
     posterior: Posterior
+    inflation: float = 1.0
 
     def before(self, x: Array) -> tuple[float, float]:
         """Mean and variance of the end of a curve at ``x`` ``(d,)`` before it begins."""
         mean, sd = self.posterior.predict(x[None])
-        return float(mean[0]), float(sd[0]) ** 2 + self.posterior.noise
+        return float(mean[0]), self.inflation * (float(sd[0]) ** 2 + self.posterior.noise)
 
     def end(self, x: Array, curve: Curve) -> tuple[float, float]:
         """Mean and variance of the end of a curve, not one of the model's, that began like this.
@@ -150,11 +152,16 @@ class CurveModel:
         alpha = posterior.alpha[-count:] / posterior.variance
         mean = posterior.y[-count:] - alpha / precision
         of_ends = 1 / precision - posterior.nugget[-count:] + posterior.noise
-        return mean, np.maximum(of_ends, posterior.noise)
+        return mean, self.inflation * np.maximum(of_ends, posterior.noise)
 
 
 def condition_on_ends(
-    ends: EndObservations, x: Array, choices: Integers | Kinds, fit: CurveFit
+    ends: EndObservations,
+    x: Array,
+    choices: Integers | Kinds,
+    fit: CurveFit,
+    *,
+    inflation: float = 1.0,
 ) -> CurveModel:
     """The model given what curves at ``x`` ``(n, d)`` say of their ends, or an active set of them.
 
@@ -163,11 +170,12 @@ def condition_on_ends(
         x: The curves' coordinates, in order of their trials.
         choices: Number of choices of a categorical coordinate, 0 of any other, shape ``(d,)``.
         fit: The hyperparameters.
+        inflation: Factor of the variances of ends that are to be predicted.
     """
     chosen = active_set(x, ends.value, fit.hyper.lengthscale, MODEL_SIZE)
     nugget = fit.hyper.noise + ends.variance[chosen]
     posterior = condition(x[chosen], ends.value[chosen], choices, fit.hyper, nugget=nugget)
-    return CurveModel(fit.psi, posterior)
+    return CurveModel(fit.psi, posterior, inflation)
 
 
 def _covariance(x: Array, choices: Integers | Kinds, hyper: Hyper) -> Array:

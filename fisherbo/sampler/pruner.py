@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader
 from fisherbo.sampler.front_beliefs import FrontBeliefs, FrontReader
+from fisherbo.sampler.learning_curves import CurveAxis
 from fisherbo.sampler.optuna_private import (
     get_trial,
     get_trials,
@@ -22,7 +23,7 @@ from fisherbo.sampler.optuna_private import (
     set_user_attr,
     trial_id,
 )
-from fisherbo.sampler.reports import Reports, has_reports, reports_of
+from fisherbo.sampler.reports import Reports, has_reports, last_step, reports_of
 from fisherbo.sampler.sampler import FisherSampler
 from fisherbo.sampler.step_costs import STEPS, relative_cost
 from fisherbo.sampler.trials import ReadersByStudy, not_resumed
@@ -42,6 +43,10 @@ IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
 
 Of several objectives, that no complete trial dominates it."""
 
+EXPLORED = "fisherbo:explored"
+"""User attribute of a trial: the step at which it would have been stopped if it had not been chosen
+to come to its end for what that tells (`exploration`)."""
+
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
@@ -55,7 +60,7 @@ class FisherPruner(BasePruner):
     Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
     the best complete trial is worth less than its remaining steps would be if spent on other
     trials, which may be stopped early themselves (optimal stopping:
-    :mod:`fisherbo.acquisition.stopping`). Two things are asked beside that, for a model can err:
+    :mod:`fisherbo.acquisition.stopping`). Three things are asked beside that, for a model can err:
 
     - A trial that more likely than not ends better than the best complete one goes on, so that a
       study ends with a complete trial of the best that it found.
@@ -63,10 +68,15 @@ class FisherPruner(BasePruner):
       chance of an improvement is below 5 %. What was believed before it began does not stop it: the
       sampler chose it in spite of that.
 
+    - A tenth of all steps goes to trials that come to their end although they should stop
+      (``exploration``). Where no trial does that looks bad early, nothing can tell the model that
+      some of those end best, as they do where a learning rate is small, or falls at the end.
+
     It works with any sampler, storage and number of workers: a decision depends only on the study's
-    finished trials and on the trial's own reports. Fitted hyperparameters are kept in the study. At
-    200 trials of 100 steps a decision takes some milliseconds, and a fit, which is repeated after
-    every 15 % more trials, some tens of milliseconds.
+    finished trials, on the trial's own reports, and on how many trials are explored. Fitted
+    hyperparameters are kept in the study. At 200 trials of 100 steps a decision takes some
+    milliseconds, and a fit, which is repeated after every 15 % more trials, some tens of
+    milliseconds.
 
     What was predicted is kept with the trial, in the units of its reports, after 1, 2, 4, 8 …
     reports and when it is pruned: :data:`PREDICTED_END`, :data:`PREDICTED_INTERVAL`,
@@ -97,6 +107,11 @@ class FisherPruner(BasePruner):
             must have lowered a trial's expected improvement, so that larger ones stop a trial
             later. 1 is optimal if the model is right; the default is 2 because a model of few
             curves is too sure of itself.
+        exploration: Share of all steps that trials may use which come to their end although they
+            should stop, at least 0 and less than 1; they are marked by :data:`EXPLORED`. 0 stops
+            all that should. The default of a tenth costs no more than that where the model is
+            right, and the first such trial comes after the steps of ten whole ones. None is of
+            those that got worse than at their start.
         cost: What is to be saved: ``"steps"``; ``"seconds"``, where steps of some trials take
             longer than those of others; or the name of a user attribute in which the objective
             keeps what a trial cost so far, set before it reports, as with ``cost`` of
@@ -113,6 +128,7 @@ class FisherPruner(BasePruner):
         n_warmup_steps: int = 2,
         max_step: int | None = None,
         patience: float = 2.0,
+        exploration: float = 0.1,
         cost: str = STEPS,
     ) -> None:
         _require_at_least("n_startup_trials", n_startup_trials, 1)
@@ -123,6 +139,11 @@ class FisherPruner(BasePruner):
             raise InvalidInputError(
                 f"patience must be a finite number > 0, got {patience!r}; 1 to 5 are typical"
             )
+        if not 0 <= exploration < 1:
+            raise InvalidInputError(
+                f"exploration must be a share of the steps, at least 0 and less than 1, got "
+                f"{exploration!r}; 0.1 is the default"
+            )
         if not isinstance(cost, str) or not cost:
             raise InvalidInputError(
                 f'cost must be "steps", "seconds" or the name of a user attribute, got {cost!r}'
@@ -131,6 +152,7 @@ class FisherPruner(BasePruner):
         self._n_warmup_steps = n_warmup_steps
         self._max_step = max_step
         self._patience = patience
+        self._exploration = exploration
         self._cost = cost
         self._readers = _Readers()
         self._readers_without = _Readers()
@@ -168,13 +190,40 @@ class FisherPruner(BasePruner):
             return False
         cost = relative_cost(trial, trials, beliefs.axis, self._cost)
         found = beliefs.judge(trial, step, self._patience, cost)
-        stops, count = found.stops, len(reports[0])
+        stops = found.stops and not self._explores(study, trial, trials, reports, beliefs.axis)
+        count = len(reports[0])
         if stops or count & (count - 1) == 0:
             tell = partial(set_user_attr, study, trial)
             tell(PREDICTED_END, found.median)
             tell(PREDICTED_INTERVAL, [found.low, found.high])
             tell(IMPROVEMENT_PROBABILITY, found.improvement)
         return stops
+
+    def _explores(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        trials: list[FrozenTrial],
+        reports: tuple[Reports, ...],
+        axis: CurveAxis,
+    ) -> bool:
+        """Whether a trial that should stop comes to its end all the same.
+
+        None does that got worse in every objective than at its start.
+        """
+        running = get_trials(study, (TrialState.RUNNING,), use_cache=False)
+        explored = {t.number for t in (*trials, *running) if EXPLORED in t.user_attrs}
+        if trial.number in explored:
+            return True
+        signs = (-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
+        gains = (s * (r[max(r)] - r[min(r)]) for s, r in zip(signs, reports, strict=True))
+        if not any(gain >= 0 for gain in gains):
+            return False
+        steps = sum(axis.place(last_step(t)) for t in trials)
+        if (len(explored) + 1) * axis.count > self._exploration * steps:
+            return False
+        set_user_attr(study, trial, EXPLORED, last_step(trial))
+        return True
 
     def gain_of_resuming(self, study: Study, trial: FrozenTrial) -> float:
         """What going on with a pruned trial gains over new trials of as many steps; negative: none.

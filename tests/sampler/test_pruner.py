@@ -16,6 +16,7 @@ from fisherbo.errors import InvalidInputError
 from fisherbo.sampler import curve_store
 from fisherbo.sampler.learning_curves import curve_axis, curve_of
 from fisherbo.sampler.pruner import (
+    EXPLORED,
     IMPROVEMENT_PROBABILITY,
     PREDICTED_END,
     PREDICTED_INTERVAL,
@@ -145,6 +146,65 @@ def test_a_study_ends_with_a_complete_trial_as_good_as_any_that_it_began(curve_o
     assert study.best_value <= min(ends) + 0.05 * spread
 
 
+def late(trial):
+    """The rate falls at 70 % of the steps: larger ones look worse before that, and end better."""
+    rate, other = trial.suggest_float("rate", 0, 1), trial.suggest_float("other", 0, 1)
+    before, end = 0.3 + 0.5 * rate**1.5, 0.15 + 0.5 * (rate - 0.7) ** 2
+    return [
+        (before if s <= 28 else end) + 0.2 * (other - 0.6) ** 2 + 1.5 * math.exp(-s / 3)
+        for s in range(1, 41)
+    ]
+
+
+@pytest.mark.slow
+def test_exploration_finds_what_looks_bad_until_late():
+    """Within the steps of 30 whole trials; the optimum is .15."""
+
+    def best(exploration, seed):
+        study = study_of(FisherSampler(seed=seed), FisherPruner(exploration=exploration))
+        while used(study) < 30 * 40:
+            trial = study.ask()
+            for step, loss in enumerate(curve := late(trial)):
+                trial.report(loss, step)
+                if trial.should_prune():
+                    study.tell(trial, state=TrialState.PRUNED)
+                    break
+            else:
+                study.tell(trial, curve[-1])
+        return study.best_value - 0.15
+
+    found, without = ([best(e, seed) for seed in range(4)] for e in (0.1, 0.0))
+    assert np.mean(found) < 0.7 * np.mean(without)
+
+
+def test_a_tenth_of_the_steps_is_explored():
+    study = study_of()
+    study.optimize(learning, n_trials=120)
+    explored = [t for t in study.trials if EXPLORED in t.user_attrs]
+    assert 0.05 * used(study) < len(explored) * STEPS <= 0.1 * used(study)
+    assert all(t.state == TrialState.COMPLETE for t in explored)
+    assert all(1 <= t.user_attrs[EXPLORED] < STEPS - 1 for t in explored)  # stopped at that step
+    before = sum(len(t.intermediate_values) for t in study.trials[: explored[0].number])
+    assert before >= 10 * STEPS
+    none = study_of(pruner=FisherPruner(exploration=0.0))
+    none.optimize(learning, n_trials=120)
+    assert not any(EXPLORED in t.user_attrs for t in none.trials)
+
+
+def test_what_other_workers_explore_counts_before_it_ends():
+    study = study_of()
+    study.add_trials(finished(36))  # the steps of 16.8 whole trials
+    poor = {step: 1.0 - 0.001 * step for step in range(5)}
+    diverging = {step: 1.0 + 0.1 * step for step in range(5)}
+    assert asked(study, diverging).should_prune()
+    first, second = asked(study, poor), asked(study, poor)
+    assert not first.should_prune()
+    assert second.should_prune()
+    assert study.trials[first.number].user_attrs[EXPLORED] == 4
+    first.report(2.0, 5)
+    assert not first.should_prune()
+
+
 def finished(n=12, seed=0, steps=STEPS, **options):
     rng = np.random.default_rng(seed)
     for i in range(n):
@@ -173,7 +233,7 @@ def asked(study, reports, x=0.5, y=0.5):
 def test_no_trial_is_pruned_before_the_floor_or_without_data():
     hopeless = {step: 1e3 for step in range(5)}
     assert not asked(study_of(), hopeless).should_prune()
-    study = study_of(pruner=FisherPruner(n_startup_trials=5, n_warmup_steps=6))
+    study = study_of(pruner=FisherPruner(n_startup_trials=5, n_warmup_steps=6, exploration=0))
     study.add_trials(finished())  # four of them complete
     assert not asked(study, {step: 1e3 for step in range(10)}).should_prune()
     study.add_trials(finished(seed=1))
@@ -350,6 +410,9 @@ def test_a_decision_takes_10_ms_at_200_trials_of_100_steps():
         {"max_step": 0},
         {"patience": 0},
         {"patience": math.inf},
+        {"exploration": -0.1},
+        {"exploration": 1.0},
+        {"exploration": math.nan},
         {"cost": ""},
         {"cost": 3},
     ],
