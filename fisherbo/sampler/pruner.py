@@ -67,10 +67,9 @@ class FisherPruner(BasePruner):
     - Its reports must have lowered its expected improvement, by the factor ``patience``, unless the
       chance of an improvement is below 5 %. What was believed before it began does not stop it: the
       sampler chose it in spite of that.
-
     - A tenth of all steps goes to trials that come to their end although they should stop
-      (``exploration``). Where no trial does that looks bad early, nothing can tell the model that
-      some of those end best, as they do where a learning rate is small, or falls at the end.
+      (``exploration``): only such trials can tell the model that some settings look bad early and
+      end best, as small learning rates do, or those that fall at the end.
 
     It works with any sampler, storage and number of workers: a decision depends only on the study's
     finished trials, on the trial's own reports, and on how many trials are explored. Fitted
