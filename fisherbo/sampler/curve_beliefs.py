@@ -35,8 +35,7 @@ _INFLATION = 2.0
 """Factor of the variance of ends before a trial begins. A sampler begins trials where the process
 errs: given 16 or 30 trials of a study and two to eight reports, its 90 % intervals held 73, 68 and
 91 % of the ends of the trials to come (lcbench, TaskSet, training shares; 8, 8 and 4 studies), with
-the factor 88, 75 and 92 %, and the mean log density rose by .38, .24 and −.01. With several
-objectives fronts were smaller with it at half of the budget, so that there it is 1."""
+the factor 88, 75 and 92 %, and the mean log density rose by .38, .24 and −.01."""
 
 _GROUPS = 5
 """Groups of these by their variance. With the mean variance for all, trials that are sure to end a
@@ -300,9 +299,8 @@ class CurveReader:
             numbers = tuple(t.number for t in trials)
             if curves is not self._curves or numbers != self._numbers or self._beliefs is None:
                 seen = self._cache.observed(curves, trials, sign)
-                inflation = _INFLATION if self._objective is None else 1.0
                 model = condition_on_ends(
-                    seen, place(trials), place.kinds, curves.fit, inflation=inflation
+                    seen, place(trials), place.kinds, curves.fit, inflation=_INFLATION
                 )
                 self._beliefs = CurveBeliefs(curves, model, curves.scale(ends), place, sign)
                 self._curves, self._numbers = curves, numbers
