@@ -143,6 +143,11 @@ class CurveBeliefs:
         """What reports mean."""
         return self.curves.axis
 
+    @property
+    def signs(self) -> tuple[float]:
+        """The sign of the only objective."""
+        return (self.sign,)
+
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
         x = self.place([trial])[0]

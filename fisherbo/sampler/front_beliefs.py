@@ -72,6 +72,11 @@ class FrontBeliefs:
         """What reports mean."""
         return self.parts[0].axis
 
+    @property
+    def signs(self) -> tuple[float, ...]:
+        """Of each objective, 1 where larger reports are better, −1 where smaller ones are."""
+        return tuple(part.sign for part in self.parts)
+
     def predict(self, trial: FrozenTrial) -> FrontPrediction:
         """What is to be expected of a running trial's ends."""
         seen = zip(self.parts, self.views.of(trial, len(self.parts)), strict=True)

@@ -9,13 +9,12 @@ from functools import partial
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader
 from fisherbo.sampler.front_beliefs import FrontBeliefs, FrontReader
-from fisherbo.sampler.learning_curves import CurveAxis
 from fisherbo.sampler.optuna_private import (
     get_trial,
     get_trials,
@@ -44,8 +43,8 @@ IMPROVEMENT_PROBABILITY = "fisherbo:improvement_probability"
 Of several objectives, that no complete trial dominates it."""
 
 EXPLORED = "fisherbo:explored"
-"""User attribute of a trial: the step at which it would have been stopped if it had not been chosen
-to come to its end for what that tells (`exploration`)."""
+"""User attribute of a trial that came to its end by ``exploration``: the step at which it would
+have been stopped."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOGGER = logging.getLogger("optuna.fisherbo")
@@ -67,12 +66,12 @@ class FisherPruner(BasePruner):
     - Its reports must have lowered its expected improvement, by the factor ``patience``, unless the
       chance of an improvement is below 5 %. What was believed before it began does not stop it: the
       sampler chose it in spite of that.
-    - A tenth of all steps goes to trials that come to their end although they should stop
-      (``exploration``): only such trials can tell the model that some settings look bad early and
-      end best, as small learning rates do, or those that fall at the end.
+    - Up to a tenth of all steps goes to trials that come to their end although they should stop
+      (``exploration``). Only such trials can tell the model that some settings look bad early and
+      end best, as small learning rates and schedules that decay late do.
 
     It works with any sampler, storage and number of workers: a decision depends only on the study's
-    finished trials, on the trial's own reports, and on how many trials are explored. Fitted
+    finished trials, on the trial's own reports, and on which trials are explored. Fitted
     hyperparameters are kept in the study. At 200 trials of 100 steps a decision takes some
     milliseconds, and a fit, which is repeated after every 15 % more trials, some tens of
     milliseconds.
@@ -106,11 +105,10 @@ class FisherPruner(BasePruner):
             must have lowered a trial's expected improvement, so that larger ones stop a trial
             later. 1 is optimal if the model is right; the default is 2 because a model of few
             curves is too sure of itself.
-        exploration: Share of all steps that trials may use which come to their end although they
-            should stop, at least 0 and less than 1; they are marked by :data:`EXPLORED`. 0 stops
-            all that should. The default of a tenth costs no more than that where the model is
-            right, and the first such trial comes after the steps of ten whole ones. None is of
-            those that got worse than at their start.
+        exploration: Largest share of all steps, at least 0 and less than 1, for trials that come to
+            their end although they should stop; they are marked by :data:`EXPLORED`. 0 stops all
+            that should. With the default the first one comes after the steps of ten whole trials.
+            A trial that got worse than at its start is not explored.
         cost: What is to be saved: ``"steps"``; ``"seconds"``, where steps of some trials take
             longer than those of others; or the name of a user attribute in which the objective
             keeps what a trial cost so far, set before it reports, as with ``cost`` of
@@ -189,7 +187,7 @@ class FisherPruner(BasePruner):
             return False
         cost = relative_cost(trial, trials, beliefs.axis, self._cost)
         found = beliefs.judge(trial, step, self._patience, cost)
-        stops = found.stops and not self._explores(study, trial, trials, reports, beliefs.axis)
+        stops = found.stops and not self._explores(study, trial, trials, reports, beliefs)
         count = len(reports[0])
         if stops or count & (count - 1) == 0:
             tell = partial(set_user_attr, study, trial)
@@ -204,9 +202,9 @@ class FisherPruner(BasePruner):
         trial: FrozenTrial,
         trials: list[FrozenTrial],
         reports: tuple[Reports, ...],
-        axis: CurveAxis,
+        beliefs: CurveBeliefs | FrontBeliefs,
     ) -> bool:
-        """Whether a trial that should stop comes to its end all the same.
+        """Whether a trial that should stop comes to its end all the same; if so, it is marked.
 
         None does that got worse in every objective than at its start.
         """
@@ -214,10 +212,10 @@ class FisherPruner(BasePruner):
         explored = {t.number for t in (*trials, *running) if EXPLORED in t.user_attrs}
         if trial.number in explored:
             return True
-        signs = (-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
-        gains = (s * (r[max(r)] - r[min(r)]) for s, r in zip(signs, reports, strict=True))
-        if not any(gain >= 0 for gain in gains):
+        told = zip(beliefs.signs, reports, strict=True)
+        if not any(sign * (r[max(r)] - r[min(r)]) >= 0 for sign, r in told):
             return False
+        axis = beliefs.axis
         steps = sum(axis.place(last_step(t)) for t in trials)
         if (len(explored) + 1) * axis.count > self._exploration * steps:
             return False
