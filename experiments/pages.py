@@ -199,17 +199,6 @@ def surfaces() -> str:
     return markdown(head, rows)
 
 
-def surfaces_in_part() -> str:
-    """Samplers that ran on tuning surfaces with one seed."""
-    found = table("comparison", f"{SURFACES}: samplers")
-    columns = ("runs", "its regret", "fisher's", "fisher wins", "p (Holm)", "CPU ms")
-    rows = [
-        [PEERS[row[0]], *(found.cell(row[0], column) for column in columns)] for row in found.rows
-    ]
-    head = ["sampler", "runs", "its regret after 50", "FisherSampler's", "FisherSampler wins"]
-    return markdown([*head, "p (Holm)", "CPU ms a suggestion"], rows)
-
-
 def scenario_ranks() -> str:
     """Average ranks on tuning surfaces by scenario."""
     found = table("comparison", "Average rank on tuning surfaces")
@@ -586,7 +575,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "wins": wins,
     "partial_runs": partial_runs,
     "surfaces": surfaces,
-    "surfaces_in_part": surfaces_in_part,
     "scenario_ranks": scenario_ranks,
     "late": late,
     "coco": partial(coco, "Share of COCO's targets reached, all", "dimension"),
