@@ -216,6 +216,8 @@ def execute(suite: Suite, args: argparse.Namespace) -> None:
         for problem, seed in (suite.quick if args.quick else suite.dev if args.dev else suite.final)
         if problem in (args.problems or [problem]) and seed in (args.seeds or [seed])
     ]
+    if not pairs:
+        console.print(f"no runs: {suite.name} has none of these problems with these seeds")
     budget = min(args.budget, suite.quick_budget) if args.quick else args.budget
     runs = [  # problem by problem, so that a part of them is a fair comparison too
         Run(sampler, problem, seed, budget)

@@ -276,6 +276,13 @@ def test_what_is_not_installed_is_told_in_one_line(monkeypatch, tmp_path, capsys
     assert "\n" not in (peers.missing("hebo") or "\n")
 
 
+def test_seeds_that_a_suite_does_not_have_are_told(capsys):
+    suite = comparison.Suite("toy", toy_work, [("one", 0)], [], [])
+    asked = ["--samplers", "random", "--seeds", "7", "--workers", "1"]
+    comparison.execute(suite, comparison.parser("toy", "toy").parse_args(asked))
+    assert "no runs: toy has none of these problems with these seeds" in capsys.readouterr().out
+
+
 def test_what_beats_every_shipped_trace_has_a_negative_regret():
     scale, name = hpo.regret(), hpo.NAMES[0]
     mine = [r["values"] for r in traces.shipped("hpo").values() if r["run"]["problem"] == name]
