@@ -18,6 +18,7 @@ from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
 from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
+from fisherbo.sampler.agreement import contradict
 from fisherbo.sampler.categories import Categories, described, labels
 from fisherbo.sampler.curve_ends import EndCache, fit_study
 from fisherbo.sampler.curve_store import StudyCurves
@@ -125,6 +126,7 @@ class CurveBeliefs:
         ends: Of complete trials, on the scale, shape ``(c,)``.
         place: Coordinates of trials.
         sign: 1 where larger reports are better, −1 where smaller ones are.
+        objective: Which of the study's objectives they are of.
     """
 
     curves: StudyCurves
@@ -132,6 +134,7 @@ class CurveBeliefs:
     ends: Array
     place: Coordinates
     sign: float
+    objective: int = 0
 
     @property
     def best(self) -> float:
@@ -147,6 +150,15 @@ class CurveBeliefs:
     def signs(self) -> tuple[float]:
         """The sign of the only objective."""
         return (self.sign,)
+
+    def contradicted_by(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether what the finished trials returned contradicts where their curves ended.
+
+        Args:
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        values = [t.values[self.objective] for t in trials if _complete(t)]
+        return contradict(self.ends, self.sign * np.array(values))
 
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""
@@ -307,7 +319,9 @@ class CurveReader:
                 model = condition_on_ends(
                     seen, place(trials), place.kinds, curves.fit, inflation=_INFLATION
                 )
-                self._beliefs = CurveBeliefs(curves, model, curves.scale(ends), place, sign)
+                self._beliefs = CurveBeliefs(
+                    curves, model, curves.scale(ends), place, sign, self._objective or 0
+                )
                 self._curves, self._numbers = curves, numbers
             return self._beliefs
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fisherbo.sampler.agreement import same_order
 from fisherbo.sampler.curve_ends import CurveEnds
 from fisherbo.space import Array, Integers
 
 _LEAST_PAIRED = 3
 _SAME_ORDER = 0.9
-_MOST_COMPARED = 256
 _FARTHEST = 1.0  # above the best complete trial, in standard deviations of ends
 _HUGE = 1e300
 _LEAST_SPAN = 1e-6
@@ -71,7 +71,7 @@ def _relation(ends: CurveEnds, reached: Array, returned: Array) -> Callable[[Arr
         return None
     if np.allclose(reached, returned, rtol=1e-9, atol=0):
         return ends.scale.values
-    if len(reached) < _LEAST_PAIRED or _same_order(reached, returned) < _SAME_ORDER:
+    if len(reached) < _LEAST_PAIRED or same_order(reached, returned) < _SAME_ORDER:
         return None
     knots, group = np.unique(ends.scale(reached), return_inverse=True)
     mean = np.bincount(group, returned) / np.bincount(group)
@@ -86,12 +86,3 @@ def _relation(ends: CurveEnds, reached: Array, returned: Array) -> Callable[[Arr
         return found
 
     return to_value
-
-
-def _same_order(a: Array, b: Array) -> float:
-    """Share of pairs that two quantities put in the same order, ties in either counting half."""
-    chosen = np.unique(np.linspace(0, len(a) - 1, min(len(a), _MOST_COMPARED)).round().astype(int))
-    first, second = np.triu_indices(len(chosen), 1)
-    a, b = a[chosen], b[chosen]
-    agreement = np.sign(a[first] - a[second]) * np.sign(b[first] - b[second])
-    return float((1 + agreement).mean() / 2)

@@ -77,6 +77,14 @@ class FrontBeliefs:
         """Of each objective, 1 where larger reports are better, −1 where smaller ones are."""
         return tuple(part.sign for part in self.parts)
 
+    def contradicted_by(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether values contradict the ends of curves in some objective.
+
+        Args:
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        return any(part.contradicted_by(trials) for part in self.parts)
+
     def predict(self, trial: FrozenTrial) -> FrontPrediction:
         """What is to be expected of a running trial's ends."""
         seen = zip(self.parts, self.views.of(trial, len(self.parts)), strict=True)

@@ -8,6 +8,9 @@ step, since a trial that was stopped later survived more comparisons, then by th
 spread evenly between the two neighbouring final values. Those that are worse than every complete
 trial, or have none to be compared with, are placed below the worst final value, at the mean
 distance of final values. A trial that was pruned without any report counts as failed.
+
+Where the values of complete trials contradict their reports (`agreement`), a report says nothing of
+a value, and pruned trials that have some count for nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from itertools import groupby
 
 import numpy as np
 
+from fisherbo.sampler.agreement import contradict
 from fisherbo.sampler.trials import Status, TrialTable
 from fisherbo.space import Array, Integers
 
@@ -59,11 +63,21 @@ def with_pruned(
 
     value = value.copy()
     value[[i for i in pruned if i not in last]] = -math.inf
+    if _contradicted([reports[i] for i in complete.tolist()], value[complete], sign):
+        return value
     ranked = sorted((place(i), last[i], i) for i in last)
     for found, group in groupby(ranked, lambda r: r[0]):
         members = [i for _, _, i in group]
         value[members] = _between(finals, found, len(members))
     return value
+
+
+def _contradicted(reports: Sequence[Mapping[int, float]], value: Array, sign: float) -> bool:
+    """Whether values ``(c,)`` of complete trials contradict both their last and best reports."""
+    told = [i for i, curve in enumerate(reports) if curve]
+    last = np.array([_last_report(reports[i], sign)[1] for i in told])
+    best = np.array([np.fmax.reduce([sign * v for v in reports[i].values()]) for i in told])
+    return contradict(last, value[told]) and contradict(best, value[told])
 
 
 def _last_report(reports: Mapping[int, float], sign: float) -> tuple[int, float]:

@@ -15,6 +15,7 @@ from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from fisherbo.errors import InvalidInputError, NumericalError
 from fisherbo.sampler.curve_beliefs import CurveBeliefs, CurveReader
 from fisherbo.sampler.front_beliefs import FrontBeliefs, FrontReader
+from fisherbo.sampler.notices import Notices
 from fisherbo.sampler.optuna_private import (
     get_trial,
     get_trials,
@@ -46,6 +47,11 @@ EXPLORED = "fisherbo:explored"
 """User attribute of a trial that came to its end by ``exploration``: the step at which it would
 have been stopped."""
 
+_CONTRADICTED = (
+    "complete trials with better reports returned worse values more often than not, and no trial "
+    "is pruned while that is so; report what the objective returns, or a quantity that goes with "
+    "it, in the direction of the study"
+)
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOGGER = logging.getLogger("optuna.fisherbo")
 
@@ -85,9 +91,11 @@ class FisherPruner(BasePruner):
     the ends of the complete trials, and predictions are kept as lists, one entry an objective.
 
     Only reports are compared with each other, so the value that a trial returns may be something
-    else. If complete trials returned their best report, the best report of a trial counts,
-    otherwise the last one. A trial whose last report is NaN or infinite is pruned. Curves need be
-    neither monotone nor of one length.
+    else. It should go with them: nothing is pruned, and a warning tells so, while those of four or
+    more complete trials that ended with better reports returned worse values more often than not
+    (`fisherbo.sampler.agreement`). If complete trials returned their best report, the best report
+    of a trial counts, otherwise the last one. A trial whose last report is NaN or infinite is
+    pruned. Curves need be neither monotone nor of one length.
 
     Example:
         >>> import optuna
@@ -151,6 +159,7 @@ class FisherPruner(BasePruner):
         self._patience = patience
         self._exploration = exploration
         self._cost = cost
+        self._notices = Notices()
         self._readers = _Readers()
         self._readers_without = _Readers()
 
@@ -184,6 +193,9 @@ class FisherPruner(BasePruner):
         if not all(math.isfinite(told[step]) for told in reports):
             return True
         if step >= beliefs.axis.last:
+            return False
+        if beliefs.contradicted_by(trials):
+            self._notices.give(study, f"trial {trial.number} goes on: {_CONTRADICTED}", "reports")
             return False
         cost = relative_cost(trial, trials, beliefs.axis, self._cost)
         found = beliefs.judge(trial, step, self._patience, cost)
@@ -239,7 +251,9 @@ class FisherPruner(BasePruner):
         try:
             with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
                 beliefs = self._beliefs(self._readers_without, study, None, others)
-                if beliefs is None or max(reports[0]) >= beliefs.axis.last:
+                if beliefs is None or beliefs.contradicted_by(others):
+                    return -math.inf
+                if max(reports[0]) >= beliefs.axis.last:
                     return -math.inf
                 return beliefs.judge(trial, max(reports[0]), patience=1.0).gain
         except NumericalError:
