@@ -16,17 +16,16 @@ from scipy.special import ndtr
 from fisherbo.acquisition.stopping import Stages, expected_improvement, start_rate
 from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
-from fisherbo.kinds import Kinds
 from fisherbo.sampler import curve_store
 from fisherbo.sampler.agreement import contradict
 from fisherbo.sampler.categories import Categories, described, labels
+from fisherbo.sampler.coordinates import Coordinates
 from fisherbo.sampler.curve_ends import EndCache, fit_study
 from fisherbo.sampler.curve_store import StudyCurves
 from fisherbo.sampler.learning_curves import CurveAxis, curve_axis, curve_of, last_report
 from fisherbo.sampler.recommend import QUANTILE
-from fisherbo.sampler.search_space import SearchSpace, to_space
-from fisherbo.sampler.trials import StudyReader, read
-from fisherbo.space import Array, Space
+from fisherbo.sampler.trials import StudyReader
+from fisherbo.space import Array
 
 _GROWTH = 1.15  # of the number of curves from one fit to the next
 _RECENT = 20
@@ -48,33 +47,6 @@ _UNLIKELY, _LIKELY = 0.05, 0.5
 which on it goes on."""
 
 _STOPS = (1, 2, 4, 7, 12, 20, 30, 45, 70)  # steps from now at which a stop is considered
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """Coordinates of trials in the parameters that vary; all at one point if none does.
-
-    Attributes:
-        search_space: The parameters.
-    """
-
-    search_space: SearchSpace
-
-    def __call__(self, trials: Sequence[FrozenTrial]) -> Array:
-        """Shape ``(n, d)``, a parameter that a trial does not have at the centre."""
-        if self.space is None:
-            return np.zeros((len(trials), 1))
-        return read(self.space, self.search_space, trials).points(self.space)
-
-    @property
-    def kinds(self) -> Kinds:
-        """What the coordinates are."""
-        return Kinds(np.zeros(1, dtype=np.int64)) if self.space is None else self.space.kinds
-
-    @cached_property
-    def space(self) -> Space | None:
-        """The unit cube of the parameters; None if there is none."""
-        return to_space(self.search_space) if self.search_space else None
 
 
 @dataclass(frozen=True)
@@ -159,6 +131,16 @@ class CurveBeliefs:
         """
         values = [t.values[self.objective] for t in trials if _complete(t)]
         return contradict(self.ends, self.sign * np.array(values))
+
+    def misled_at(self, step: int, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether reports of the complete trials up to a step contradict where their curves ended.
+
+        Args:
+            step: The step.
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        early = [self.axis.report_at(step, t, self.sign) for t in trials if _complete(t)]
+        return contradict(np.array(early), self.ends)
 
     def predict(self, trial: FrozenTrial) -> EndPrediction:
         """What is to be expected of a running trial's end."""

@@ -85,6 +85,17 @@ class FrontBeliefs:
         """
         return any(part.contradicted_by(trials) for part in self.parts)
 
+    def misled_at(self, step: int, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether reports up to a step contradict the ends of curves in some objective.
+
+        Args:
+            step: The step.
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        columns = self.views.columns(trials, len(self.parts))
+        told = zip(self.parts, columns, strict=True)
+        return any(part.misled_at(step, column) for part, column in told)
+
     def predict(self, trial: FrozenTrial) -> FrontPrediction:
         """What is to be expected of a running trial's ends."""
         seen = zip(self.parts, self.views.of(trial, len(self.parts)), strict=True)

@@ -68,6 +68,17 @@ class CurveAxis:
         kept[-1:] = True
         return self.times(steps[kept]), values[kept]
 
+    def report_at(self, step: int, trial: FrozenTrial, sign: float) -> float:
+        """The last report of a trial up to a step, larger is better; NaN if there is none.
+
+        Args:
+            step: The step.
+            trial: The trial.
+            sign: 1 where larger reports are better, −1 where smaller ones are.
+        """
+        told = {k: v for k, v in trial.intermediate_values.items() if k <= step}
+        return float(self.read(told, sign)[1][-1]) if told else math.nan
+
     def times(self, steps: Array) -> Array:
         """Logarithmic time of steps, ``(t,)``."""
         return log_time(steps, self.first, self.last, self.unit)

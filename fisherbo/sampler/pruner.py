@@ -65,13 +65,15 @@ class FisherPruner(BasePruner):
     Bayesian optimization: Swersky et al. 2014). A trial is stopped once its expected improvement on
     the best complete trial is worth less than its remaining steps would be if spent on other
     trials, which may be stopped early themselves (optimal stopping:
-    :mod:`fisherbo.acquisition.stopping`). Three things are asked beside that, for a model can err:
+    :mod:`fisherbo.acquisition.stopping`). Four things are asked beside that, for a model can err:
 
     - A trial that more likely than not ends better than the best complete one goes on, so that a
       study ends with a complete trial of the best that it found.
     - Its reports must have lowered its expected improvement, by the factor ``patience``, unless the
       chance of an improvement is below 5 %. What was believed before it began does not stop it: the
       sampler chose it in spite of that.
+    - Reports up to that step must not contradict the ends of the complete trials, four at least: no
+      more pairs of these may be in the opposite order at the step than in the same one.
     - Up to a tenth of all steps goes to trials that come to their end although they should stop
       (``exploration``). Only such trials can tell the model that some settings look bad early and
       end best, as small learning rates and schedules that decay late do.
@@ -199,7 +201,8 @@ class FisherPruner(BasePruner):
             return False
         cost = relative_cost(trial, trials, beliefs.axis, self._cost)
         found = beliefs.judge(trial, step, self._patience, cost)
-        stops = found.stops and not self._explores(study, trial, trials, reports, beliefs)
+        stops = found.stops and not beliefs.misled_at(step, trials)
+        stops = stops and not self._explores(study, trial, trials, reports, beliefs)
         count = len(reports[0])
         if stops or count & (count - 1) == 0:
             tell = partial(set_user_attr, study, trial)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -13,6 +14,7 @@ from scipy.stats import kendalltau
 import fisherbo
 from fisherbo import FisherPruner, FisherSampler
 from fisherbo.sampler.agreement import contradict, same_order
+from fisherbo.sampler.learning_curves import CurveAxis
 from fisherbo.sampler.observations import objective_values
 from fisherbo.sampler.search_space import to_space
 from fisherbo.sampler.trials import read
@@ -152,3 +154,37 @@ def test_what_contradicted_reports_of_pruned_trials_stand_for_is_not_learned():
 def test_a_search_with_reports_of_the_wrong_sign_ends_well():
     study = study_of(lambda x: (x - 0.1) ** 2, 30, sampler=FisherSampler(seed=0))
     assert study.best_value < 1e-3
+
+
+def crossing(x):
+    """Until step 5 larger x look worse; they end better."""
+    return [(0.2 + 0.6 * x if step < 5 else 1 - x) + 0.5 * math.exp(-step) for step in range(STEPS)]
+
+
+def test_reports_do_not_stop_a_trial_before_they_go_with_the_ends():
+    def objective(trial):
+        reports = crossing(trial.suggest_float("x", 0, 1))
+        for step, loss in enumerate(reports):
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return reports[-1]
+
+    pruner = FisherPruner(n_startup_trials=4)
+    study = optuna.create_study(sampler=RandomSampler(seed=0), pruner=pruner)
+    study.optimize(objective, n_trials=40)
+    stopped = [t.last_step for t in study.trials if t.state == TrialState.PRUNED]
+    assert len(stopped) > 10
+    assert min(stopped) == 5  # the first report that is in the order of the ends
+    assert study.best_params["x"] == max(t.params["x"] for t in study.trials)
+
+
+def test_the_last_report_up_to_a_step_counts():
+    axis = CurveAxis(1.0, 9.0, 1.0, best=False)
+    trial = create_trial(
+        state=TrialState.COMPLETE, value=1.0, intermediate_values={1: 5.0, 4: 2.0, 9: 3.0}
+    )
+    assert [axis.report_at(step, trial, -1.0) for step in (1, 3, 4, 8, 9)] == [-5, -5, -2, -2, -3]
+    assert math.isnan(axis.report_at(0, trial, 1.0))
+    best = replace(axis, best=True)
+    assert [best.report_at(step, trial, -1.0) for step in (1, 4, 9)] == [-5, -2, -2]
