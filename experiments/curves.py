@@ -17,8 +17,9 @@ configurations that end better is told too.
 
 With `--cost seconds` all of this is in seconds, which a trial keeps in its user attribute
 "seconds". With several workers a simulated clock runs, on which every step takes its seconds, or a
-unit of time. Both are written to files of their own. The sampler "ranks" is FisherSampler without
-predicted ends of pruned and running trials. Rows are kept in runs/curves.jsonl.
+unit of time. Both are written to files of their own, as are some methods alone (`--methods`). The
+sampler "ranks" is FisherSampler without predicted ends of pruned and running trials. Rows are kept
+in runs/curves.jsonl.
 """
 
 from __future__ import annotations
@@ -383,7 +384,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(console, "all of them", every)
     if args.write:
         made_by = f"Made by `{rows.command('curves', argv)}`."
-        name = "curves" + "_workers" * (args.workers > 1) + "_seconds" * (args.cost == "seconds")
+        parts = {"_part": pairs, "_workers": args.workers > 1, "_seconds": args.cost == "seconds"}
+        name = "curves" + "".join(part for part, wanted in parts.items() if wanted)
         rows.write(console, name, "Pruners on learning curves", made_by)
 
 

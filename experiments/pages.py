@@ -458,6 +458,13 @@ def policies() -> str:
     return markdown(["method", *environments, "CPU µs a step"], rows)
 
 
+def policy_pruning() -> str:
+    """Recommended settings of policies at equal numbers of environment steps, by pruner."""
+    found = table("policy_curves")
+    head = [name.replace("@", "after ") for name in found.columns]
+    return markdown(head, [list(row) for row in found.rows])
+
+
 def policy_pairs() -> str:
     """Ours less theirs, paired by seed."""
     found = table("rl", "Ours minus theirs")
@@ -599,6 +606,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ready_spaces": ready_spaces,
     "policies": policies,
     "policy_pairs": policy_pairs,
+    "policy_pruning": policy_pruning,
     "trust_regions": trust_regions,
     "table_models": table_models,
     "hpob": partial(hpob, "All, every method"),
