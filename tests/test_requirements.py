@@ -2,11 +2,12 @@
 
 import re
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import fisherbo
 
@@ -42,6 +43,15 @@ def test_what_is_declared_is_pinned_and_installed_within_its_bounds(text):
 @pytest.mark.parametrize("text", PROJECT["dependencies"])
 def test_every_dependency_is_pinned(text):
     assert Requirement(text).name.lower() in PINS
+
+
+def test_pinned_packages_run_on_the_first_release_of_the_oldest_python():
+    """Debian 12 has Python 3.11.2, where a package that needs 3.11.5 cannot be installed."""
+    first = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    told = {d.name.lower(): d.metadata["Requires-Python"] for d in distributions()}
+    needed = {name: told.get(name) for name in PINS}
+    assert any(needed.values())
+    assert not {n: r for n, r in needed.items() if r and not SpecifierSet(r).contains(first)}
 
 
 def test_all_is_every_extra_for_users():
