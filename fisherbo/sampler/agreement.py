@@ -16,6 +16,9 @@ from fisherbo.space import Array
 _LEAST = 4
 """Complete trials before they may contradict their reports: of three, one pair decides."""
 
+_LEAST_OTHER = 3
+"""Complete trials before values that are no reports are known to go with them."""
+
 _MOST_COMPARED = 256
 
 
@@ -32,6 +35,24 @@ def contradict(ends: Array, values: Array) -> bool:
     """
     known = np.isfinite(ends) & np.isfinite(values)
     return int(known.sum()) >= _LEAST and same_order(ends[known], values[known]) < 0.5
+
+
+def tell(ends: Array, values: Array) -> bool:
+    """Whether ends of curves are known to go with values.
+
+    They are where trials return their last or their best report. Otherwise three complete trials
+    must show it: a loss that is reported in a study that maximizes would have all but the worst
+    trials stopped from the second one on.
+
+    Args:
+        ends: Of the curves of complete trials, larger is better, shape ``(c,)``.
+        values: What these returned, larger is better, shape ``(c,)``.
+    """
+    known = np.isfinite(ends) & np.isfinite(values)
+    ends, values = ends[known], values[known]
+    if np.allclose(ends, values, rtol=1e-9, atol=0):
+        return True
+    return len(ends) >= _LEAST_OTHER and same_order(ends, values) >= 0.5
 
 
 def same_order(a: Array, b: Array) -> float:

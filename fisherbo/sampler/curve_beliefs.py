@@ -17,7 +17,7 @@ from fisherbo.acquisition.stopping import Stages, expected_improvement, start_ra
 from fisherbo.gp.curve_model import CurveModel, condition_on_ends
 from fisherbo.gp.curves import end_variances
 from fisherbo.sampler import curve_store
-from fisherbo.sampler.agreement import contradict
+from fisherbo.sampler.agreement import contradict, tell
 from fisherbo.sampler.categories import Categories, described, labels
 from fisherbo.sampler.coordinates import Coordinates
 from fisherbo.sampler.curve_ends import EndCache, fit_study
@@ -95,7 +95,7 @@ class CurveBeliefs:
     Attributes:
         curves: The fit.
         model: Given the finished trials' curves.
-        ends: Of complete trials, on the scale, shape ``(c,)``.
+        reached: Ends of complete trials, larger is better, in units of the reports, ``(c,)``.
         place: Coordinates of trials.
         sign: 1 where larger reports are better, −1 where smaller ones are.
         objective: Which of the study's objectives they are of.
@@ -103,10 +103,15 @@ class CurveBeliefs:
 
     curves: StudyCurves
     model: CurveModel
-    ends: Array
+    reached: Array
     place: Coordinates
     sign: float
     objective: int = 0
+
+    @cached_property
+    def ends(self) -> Array:
+        """Of complete trials, on the scale, shape ``(c,)``."""
+        return self.curves.scale(self.reached)
 
     @property
     def best(self) -> float:
@@ -123,14 +128,25 @@ class CurveBeliefs:
         """The sign of the only objective."""
         return (self.sign,)
 
-    def contradicted_by(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether what the finished trials returned contradicts where their curves ended.
+    def tell_values(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether ends of curves are known to go with what the complete trials returned.
 
         Args:
             trials: The trials that these beliefs are of, in the same order.
         """
-        values = [t.values[self.objective] for t in trials if _complete(t)]
-        return contradict(self.ends, self.sign * np.array(values))
+        return tell(self.reached, self._returned(trials))
+
+    def contradicted_by(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether what the complete trials returned contradicts where their curves ended.
+
+        Args:
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        return contradict(self.reached, self._returned(trials))
+
+    def _returned(self, trials: Sequence[FrozenTrial]) -> Array:
+        """Values of the complete trials, larger is better, shape ``(c,)``."""
+        return self.sign * np.array([t.values[self.objective] for t in trials if _complete(t)])
 
     def misled_at(self, step: int, trials: Sequence[FrozenTrial]) -> bool:
         """Whether reports of the complete trials up to a step contradict where their curves ended.
@@ -301,9 +317,7 @@ class CurveReader:
                 model = condition_on_ends(
                     seen, place(trials), place.kinds, curves.fit, inflation=_INFLATION
                 )
-                self._beliefs = CurveBeliefs(
-                    curves, model, curves.scale(ends), place, sign, self._objective or 0
-                )
+                self._beliefs = CurveBeliefs(curves, model, ends, place, sign, self._objective or 0)
                 self._curves, self._numbers = curves, numbers
             return self._beliefs
 

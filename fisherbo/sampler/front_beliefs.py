@@ -77,6 +77,14 @@ class FrontBeliefs:
         """Of each objective, 1 where larger reports are better, −1 where smaller ones are."""
         return tuple(part.sign for part in self.parts)
 
+    def tell_values(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether ends of curves are known to go with values in each objective.
+
+        Args:
+            trials: The trials that these beliefs are of, in the same order.
+        """
+        return all(part.tell_values(trials) for part in self.parts)
+
     def contradicted_by(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether values contradict the ends of curves in some objective.
 

@@ -93,11 +93,11 @@ class FisherPruner(BasePruner):
     the ends of the complete trials, and predictions are kept as lists, one entry an objective.
 
     Only reports are compared with each other, so the value that a trial returns may be something
-    else. It should go with them: nothing is pruned, and a warning tells so, while those of four or
-    more complete trials that ended with better reports returned worse values more often than not
-    (`fisherbo.sampler.agreement`). If complete trials returned their best report, the best report
-    of a trial counts, otherwise the last one. A trial whose last report is NaN or infinite is
-    pruned. Curves need be neither monotone nor of one length.
+    else. Then three complete trials must show that it goes with them, and nothing is pruned, as a
+    warning tells, while those that ended with better reports returned worse values more often than
+    not (`fisherbo.sampler.agreement`). If complete trials returned their best report, the best
+    report of a trial counts, otherwise the last one. A trial whose last report is NaN or infinite
+    is pruned. Curves need be neither monotone nor of one length.
 
     Example:
         >>> import optuna
@@ -196,8 +196,10 @@ class FisherPruner(BasePruner):
             return True
         if step >= beliefs.axis.last:
             return False
-        if beliefs.contradicted_by(trials):
-            self._notices.give(study, f"trial {trial.number} goes on: {_CONTRADICTED}", "reports")
+        if not beliefs.tell_values(trials):
+            if beliefs.contradicted_by(trials):
+                message = f"trial {trial.number} goes on: {_CONTRADICTED}"
+                self._notices.give(study, message, "reports")
             return False
         cost = relative_cost(trial, trials, beliefs.axis, self._cost)
         found = beliefs.judge(trial, step, self._patience, cost)
@@ -254,7 +256,7 @@ class FisherPruner(BasePruner):
         try:
             with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
                 beliefs = self._beliefs(self._readers_without, study, None, others)
-                if beliefs is None or beliefs.contradicted_by(others):
+                if beliefs is None or not beliefs.tell_values(others):
                     return -math.inf
                 if max(reports[0]) >= beliefs.axis.last:
                     return -math.inf
