@@ -77,7 +77,11 @@ class CurveAxis:
             sign: 1 where larger reports are better, −1 where smaller ones are.
         """
         told = {k: v for k, v in trial.intermediate_values.items() if k <= step}
-        return float(self.read(told, sign)[1][-1]) if told else math.nan
+        if not told:
+            return math.nan
+        if self.best:
+            return float(np.fmax.reduce([sign * v for v in told.values()]))
+        return sign * told[max(told)]
 
     def times(self, steps: Array) -> Array:
         """Logarithmic time of steps, ``(t,)``."""
