@@ -157,11 +157,15 @@ def late(trial):
 
 
 @pytest.mark.slow
-def test_exploration_finds_what_looks_bad_until_late():
-    """Within the steps of 30 whole trials; the optimum is .15."""
+def test_a_study_finds_what_looks_bad_until_late():
+    """Within the steps of 30 whole trials; the optimum is .15.
 
-    def best(exploration, seed):
-        study = study_of(FisherSampler(seed=seed), FisherPruner(exploration=exploration))
+    The mean is .009, and was .020 while trials were stopped at steps at which the reports of
+    complete ones contradict their ends.
+    """
+
+    def best(seed):
+        study = study_of(FisherSampler(seed=seed))
         while used(study) < 30 * 40:
             trial = study.ask()
             for step, loss in enumerate(curve := late(trial)):
@@ -173,8 +177,7 @@ def test_exploration_finds_what_looks_bad_until_late():
                 study.tell(trial, curve[-1])
         return study.best_value - 0.15
 
-    found, without = ([best(e, seed) for seed in range(4)] for e in (0.1, 0.0))
-    assert np.mean(found) < 0.7 * np.mean(without)
+    assert np.mean([best(seed) for seed in range(4)]) < 0.013
 
 
 def test_a_tenth_of_the_steps_is_explored():
