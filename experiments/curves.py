@@ -153,8 +153,17 @@ class FromTable(BaseSampler):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One study."""
+class StudyCell:
+    """One study, told from every other by all that it is made of."""
+
+    def key(self) -> str:
+        """Text that tells this cell from every other."""
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+
+@dataclass(frozen=True)
+class Cell(StudyCell):
+    """One study on learning curves."""
 
     task: str
     sampler: str
@@ -162,10 +171,6 @@ class Cell:
     seed: int
     workers: int = 1
     cost: str = "steps"
-
-    def key(self) -> str:
-        """Text that tells this cell from every other."""
-        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
 
     @property
     def problem(self) -> tuple[str, int]:

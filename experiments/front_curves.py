@@ -20,7 +20,7 @@ import argparse
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -41,7 +41,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from experiments.curve_tasks import CurveTable
-from experiments.curves import SAMPLERS, FromTable
+from experiments.curves import SAMPLERS, FromTable, StudyCell
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherPruner, report, should_prune
@@ -99,17 +99,13 @@ def table(data: str) -> tuple[CurveTable, Array]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(StudyCell):
     """One study."""
 
     data: str
     sampler: str
     pruner: str
     seed: int
-
-    def key(self) -> str:
-        """Text that tells this cell from every other."""
-        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
 def run(cell: Cell) -> rows.Row:

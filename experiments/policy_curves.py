@@ -12,7 +12,7 @@ the steps of 30 whole trials. Scored is what the settings that it recommends are
 their three runs, after the steps of 5, 10, 20 and 30 whole trials: the share of the table's
 settings that are better.
 
-Tables take some 20 CPU minutes each; they are kept in runs/policy_curves_NAME.npz, rows in
+Tables take some 20 and 50 CPU minutes; they are kept in runs/policy_curves_NAME.npz, rows in
 runs/policy_curves.jsonl.
 """
 
@@ -22,7 +22,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments.curves import PRUNERS
+from experiments.curves import PRUNERS, StudyCell
 from experiments.harness import rows
 from experiments.harness.statistics import wilcoxon_p
 from fisherbo import FisherSampler
@@ -114,16 +114,12 @@ def table(environment: str) -> tuple[Array, Array, Array]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(StudyCell):
     """One study."""
 
     environment: str
     pruner: str
     seed: int
-
-    def key(self) -> str:
-        """Text that tells this cell from every other."""
-        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
 def run(cell: Cell) -> rows.Row:
